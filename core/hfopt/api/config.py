@@ -1,0 +1,122 @@
+"""The base of every config model, and field types whose values mean something outside the config.
+
+Light: pydantic only. Reading the user's file belongs to ``hfopt.config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationInfo,
+)
+
+
+class Config(BaseModel):
+    """Base of all option models: unknown keys are errors, values are JSON of the stated type, and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), validate_default=False)
+
+
+@dataclass
+class Surroundings:
+    """What a config's values refer to: passed to pydantic as validation context, and filled while it validates.
+
+    :param folder: the folder of the config file; relative input paths start there
+    :param data_names: the names under ``data_configs``
+    :param used_paths: absolute input paths met
+    :param used_data: data names met
+    :param notices: sentences for the user
+    """
+
+    folder: Path
+    data_names: frozenset[str] = frozenset()
+    used_paths: list[Path] = field(default_factory=list)
+    used_data: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def find_input(value: str, around: Surroundings) -> Path | None:
+    """Where an input path of a config lies: beside the config file, else (with a notice) in the current folder.
+
+    :return: an absolute path, or None if nothing of that name exists
+    """
+    beside = (around.folder / value).absolute()
+    if beside.exists():
+        return beside
+    here = Path(value).absolute()
+    if here.exists():
+        around.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
+        return here
+    return None
+
+
+def _existing_path(value: str, info: ValidationInfo) -> str:
+    if not isinstance(info.context, Surroundings):
+        return value
+    found = find_input(value, info.context)
+    if found is None:
+        raise ValueError(f"no such file or folder: {value}")
+    info.context.used_paths.append(found)
+    return str(found)
+
+
+def _known_data(value: str, info: ValidationInfo) -> str:
+    if isinstance(info.context, Surroundings):
+        if value not in info.context.data_names:
+            raise UnknownName("data config", value, sorted(info.context.data_names))
+        info.context.used_data.append(value)
+    return value
+
+
+def _path_or_digest(value: str, info: SerializationInfo) -> str:
+    digests: Mapping[str, str] | None = info.context
+    return digests[value] if digests is not None and value in digests else value
+
+
+class UnknownName(ValueError):
+    """A name that is not among those that the config defines.
+
+    :param kind: what is named
+    :param name: as written
+    :param known: the names that would have done
+    """
+
+    def __init__(self, kind: str, name: str, known: list[str]) -> None:
+        super().__init__(f"no {kind} named {name!r}; there is {', '.join(known) if known else 'none'}")
+        self.name = name
+        self.known = known
+
+
+InputPath = Annotated[str, AfterValidator(_existing_path), PlainSerializer(_path_or_digest)]
+"""A file or folder that must exist, absolute once validated. Its content counts in a step's key, its place does not."""
+
+DataName = Annotated[str, AfterValidator(_known_data)]
+"""The name of an entry of ``data_configs``; a pass gets the prepared rows as ``context.data[name]``."""
+
+
+def only(*accepted: Any, because: str) -> AfterValidator:
+    """For an option of which this version can do some values only.
+
+    :param accepted: values that are let pass
+    :param because: what the user is told of any other, at the option's place
+    """
+
+    def check(value: Any) -> Any:
+        if value not in accepted:
+            raise ValueError(because)
+        return value
+
+    return AfterValidator(check)
+
+
+ReportProgress = Callable[[str, int, int | None], None]
+"""``(phase, done, total)``; total is None where the count is unknown."""

@@ -1,0 +1,85 @@
+"""Data: prepared once, read many times, one batch in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hfopt.api.config import Config, ReportProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows, padded to the longest among them.
+
+    :param rows: int64 [batch], positions in the prepared data
+    :param feeds: arrays by input name, each [batch, ...]
+    :param labels: [batch, ...], or None if the data has none
+    """
+
+    rows: NDArray[np.int64]
+    feeds: dict[str, NDArray[Any]]
+    labels: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """What a container gets to prepare its data: an empty folder, and a way to say how far it is."""
+
+    folder: Path
+    progress: ReportProgress
+
+
+class Dataset(ABC):
+    """Prepared rows, open for reading."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    @abstractmethod
+    def batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Read in batches of the size that the config states.
+
+        :param rows: which rows, in this order; all in their own order if None
+        """
+
+    @abstractmethod
+    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Turn a model's outputs for one batch into predictions [batch, ...] that compare with `Batch.labels`."""
+
+
+class DataContainer(ABC):
+    """Knows one way of loading and preprocessing data. Called in workers only."""
+
+    Config: ClassVar[type[Config]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    def with_defaults(cls, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill what the user left unwritten from the input model.
+
+        :param params: ``params_config`` as written
+        :param defaults: what the input model's loader offers (``model_name``, ``task``)
+        """
+        return dict(params)
+
+    @abstractmethod
+    def prepare(self, context: DataContext) -> None:
+        """Load and preprocess once, writing into ``context.folder``.
+
+        :raises PreconditionFailed: a column that is not there, a file that is not of its format
+        """
+
+    @abstractmethod
+    def open(self, folder: Path) -> Dataset:
+        """Open what `prepare` wrote."""

@@ -1,0 +1,50 @@
+"""Example inputs from a model's input specs: for tracing, parity checks, and timing without data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hfopt.api.model import TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MASK = "attention_mask"
+BATCH_AXIS = "batch_size"
+
+
+def example_feeds(
+    specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, padded: bool = False, seed: int = 0
+) -> dict[str, NDArray[Any]]:
+    """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones.
+
+    :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``)
+    :param padded: rows of the mask end in zeros, each in a different place (the first row is full)
+    :return: arrays by input name
+    :raises KeyError: a dynamic axis has no size
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    feeds: dict[str, NDArray[Any]] = {}
+    for spec in specs:
+        shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes)
+        if spec.name == MASK:
+            feeds[spec.name] = _mask(shape, padded).astype(spec.dtype)
+        elif np.issubdtype(np.dtype(spec.dtype), np.floating):
+            feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        else:
+            feeds[spec.name] = random.integers(0, spec.high or 2, shape).astype(spec.dtype)
+    return feeds
+
+
+def _mask(shape: tuple[int, ...], padded: bool) -> NDArray[Any]:
+    """Ones [..., length]; if padded, row i of the flattened batch ends in i zeros (at most length - 1)."""
+    import numpy as np
+
+    mask = np.ones(shape, dtype=np.int64)
+    if padded:
+        for number, row in enumerate(mask.reshape(-1, shape[-1])):
+            row[shape[-1] - min(number, shape[-1] - 1) :] = 0
+    return mask

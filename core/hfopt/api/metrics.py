@@ -1,0 +1,53 @@
+"""Metrics with per-row outcomes: what makes intervals and paired comparison possible."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hfopt.api.config import Config
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Statistic(ABC):
+    """A metric as a function of sums over rows.
+
+    ``proportion`` says that `rows` is [n, 1] of 0 and 1 and the value is their mean, so that Wilson's interval applies.
+    """
+
+    higher_is_better: bool = True
+    proportion: bool = False
+    unit: str = ""
+
+    @abstractmethod
+    def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float64]:
+        """What each row adds: [n, k].
+
+        :raises PreconditionFailed: predictions and references don't suit this metric
+        """
+
+    @abstractmethod
+    def value(self, sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+        """The metric from sums over n rows.
+
+        :param sums: [..., k], one per resample
+        :return: [...]
+        """
+
+
+class MetricBackend(ABC):
+    """A family of metrics, such as ``huggingface_metrics``."""
+
+    Config: ClassVar[type[Config]]
+    """The options of one sub type: ``metric_config``."""
+
+    @abstractmethod
+    def statistic(self, name: str, config: Any) -> Statistic:
+        """The metric of a sub type. Called while validating: imports nothing heavy.
+
+        :raises UnknownName: with the names that this backend has
+        :raises ValueError: the options don't fit the metric
+        """

@@ -1,0 +1,158 @@
+"""Models as data that crosses steps, and as something that runs.
+
+A `ModelHandle` is plain data; a `Session` is an open model, made from a handle by the loader of its type.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hfopt.api.config import Config, ReportProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Feeds = Mapping[str, NDArray[np.generic]]
+    Arrays = dict[str, NDArray[Any]]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Accelerator(_Data):
+    """Where a model runs: a device and the ONNX Runtime execution provider that drives it."""
+
+    device: str = "cpu"
+    execution_provider: str = "CPUExecutionProvider"
+
+
+class TensorSpec(_Data):
+    """An input or output of a model.
+
+    ``axes`` has one entry per dimension: its size, or the name of a dynamic axis (``batch_size``).
+    ``dtype`` is NumPy's name (``int64``, ``float32``). ``high`` bounds the integers that make sense (exclusive): the
+    vocabulary's size for input_ids, 2 for a mask.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+    high: int | None = None
+
+
+class ModelHandle(_Data):
+    """A model at rest: all that a later step, another process or another machine needs to open it.
+
+    Paths are absolute in memory; the artifact store writes them relative to the artifact and restores them.
+    """
+
+    type: str = Field(description="The model loader that opens it, such as ONNXModel.")
+    path: Path = Field(description="The file or folder that the loader opens.")
+    files: tuple[Path, ...] = Field(description="The files that are the model: their bytes are its size.")
+    companions: tuple[Path, ...] = Field((), description="Files that travel with it: tokenizer, config.json.")
+    config: dict[str, Any] = Field({}, description="The loader's own settings, already validated.")
+    inputs: tuple[TensorSpec, ...] = Field((), description="What the model takes, in order; empty if not known.")
+    outputs: tuple[TensorSpec, ...] = Field((), description="What it returns, in order; empty if not known.")
+    attributes: dict[str, Any] = Field({}, description="The Hugging Face config, as in config.json.")
+    inference_settings: dict[str, Any] = Field({}, description="How a session runs it; OrtPerfTuning's result.")
+    components: dict[str, ModelHandle] = Field({}, description="Named parts of a composite model.")
+
+    def with_(self, **changes: Any) -> ModelHandle:
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the model's files, those of its components included."""
+        return sum(path.stat().st_size for path in self.files) + sum(
+            part.size_bytes for part in self.components.values()
+        )
+
+
+class Session(ABC):
+    """An open model.
+
+    Inputs that the data lacks (token_type_ids, position_ids, empty past_key_values) are filled in by the session; feeds
+    that the model does not take are left out.
+    """
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+
+    @abstractmethod
+    def run(self, feeds: Feeds) -> Arrays:
+        """Compute every output for one batch.
+
+        :param feeds: arrays by input name, the batch first
+        :return: arrays by output name, bfloat16 as float32
+        """
+
+    @abstractmethod
+    def bind(self, feeds: Feeds) -> Callable[[], None]:
+        """Put one batch on the device.
+
+        :return: what is timed: runs the model on it and returns when the device has finished
+        """
+
+    @property
+    @abstractmethod
+    def live(self) -> Any:
+        """The ``torch.nn.Module`` or ``InferenceSession`` itself, for user functions."""
+
+    def close(self) -> None:
+        """Free what the session holds. Using it afterwards is an error."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class FetchContext:
+    """What a loader gets to describe the input model."""
+
+    folder: Path
+    progress: ReportProgress
+
+
+class ModelLoader(ABC):
+    """Knows one type of model. Called in workers only; its module imports frameworks inside methods."""
+
+    Config: ClassVar[type[Config]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def fetch(self, context: FetchContext) -> ModelHandle:
+        """Describe the input model that the config names, without loading its weights.
+
+        :raises PreconditionFailed: the files are not a model of this type, or are damaged
+        """
+
+    @abstractmethod
+    def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+        """Load the model.
+
+        :param settings: overrides of ``handle.inference_settings``; ``threads`` is the number of intra-op CPU threads
+        :raises PreconditionFailed: the runtime refuses the model, with the runtime's reason
+        """
+
+    @classmethod
+    def data_defaults(cls, config: Any) -> dict[str, Any]:
+        """What a data container may take over from the input model: ``model_name``, ``task``..."""
+        return {}
+
+    def snippet(self, handle: ModelHandle) -> str:
+        """Python that loads the model from the folder it is saved in, for best/README.md."""
+        return ""

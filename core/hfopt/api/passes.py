@@ -1,0 +1,82 @@
+"""Passes: what turns one model into another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hfopt.api.config import Config, ReportProgress
+from hfopt.api.data import Dataset
+from hfopt.api.model import Accelerator, ModelHandle, Session
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass gets besides its model.
+
+    :param folder: empty; what the pass writes there becomes the step's artifact
+    :param accelerator: what the model is meant for
+    :param threads: CPU threads that the step may use
+    :param seed: for anything random
+    :param data: prepared rows, by the name under ``data_configs``
+    :param open: opens any model handle: ``open(handle, settings)``
+    :param compare: times two models against each other (`hfopt.measuring.Stopwatch.compare`), for passes that measure
+    :param progress: ``progress(phase, done, total)``
+    """
+
+    folder: Path
+    accelerator: Accelerator
+    threads: int
+    seed: int
+    data: Mapping[str, Dataset]
+    open: Callable[[ModelHandle, Mapping[str, Any]], Session]
+    compare: Callable[..., NDArray[np.float64]]
+    progress: ReportProgress
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass made.
+
+    :param model: the new model; its files lie in the context's folder, or are the input's if only settings changed
+    :param report: JSON for people: fused operators, parity, trials
+    """
+
+    model: ModelHandle
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Pass(ABC):
+    """One way of making a model smaller or faster. It never decides where it runs.
+
+    ``accepts`` names the model types it takes, ``produces`` the one it makes (None: that of its input). A pass that
+    times models sets ``measures``: it runs on the target, and its key includes the machine.
+    """
+
+    Config: ClassVar[type[Config]]
+    accepts: ClassVar[frozenset[str]]
+    produces: ClassVar[str | None] = None
+    measures: ClassVar[bool] = False
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def requires(self, model: ModelHandle) -> None:
+        """Check what `accepts` can't say.
+
+        :raises PreconditionFailed: with the fact and what to change
+        """
+
+    @abstractmethod
+    def run(self, model: ModelHandle, context: PassContext) -> PassResult:
+        """Make the new model.
+
+        :raises HfoptError: for a failure that the user can do something about
+        """

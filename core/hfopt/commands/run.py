@@ -1,0 +1,41 @@
+"""`hfopt run`: from a config to a measured, optimised model."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+SUMMARY = "run a config: load, optimise, measure"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    from hfopt.commands.common import add_config, add_json, add_plugin_files
+
+    add_config(parser)
+    add_plugin_files(parser)
+    parser.add_argument("--output-dir", type=Path, help="instead of the config's engine.output_dir")
+    parser.add_argument("--in-process", action="store_true", help="run steps in this process, for a debugger")
+    add_json(parser, "run.json")
+
+
+def execute(args: Namespace) -> int:
+    from hfopt.engine import exit_code, run
+    from hfopt.terminal import Terminal, show_results
+
+    terminal = Terminal()
+    try:
+        record = run(
+            args.config,
+            output_dir=args.output_dir,
+            plugin_files=args.plugin_files,
+            in_process=args.in_process,
+            reporter=terminal,
+        )
+    finally:
+        terminal.close()
+    if args.json:
+        print(json.dumps(record.data, indent=1, ensure_ascii=False))
+    else:
+        show_results(record)
+    return exit_code(record)

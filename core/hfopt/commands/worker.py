@@ -1,0 +1,22 @@
+"""`hfopt worker`: what systems start; not for people."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+SUMMARY = "execute steps from stdin (started by systems)"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    from hfopt.commands.common import add_plugin_files
+
+    add_plugin_files(parser)
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
+
+
+def execute(args: Namespace) -> int:
+    from hfopt.worker import serve
+
+    serve(args.store, args.plugin_files)
+    return 0

@@ -1,0 +1,34 @@
+"""How a plugin declares what it offers: a name and an import path, nothing imported.
+
+Light on purpose (pluggy only): every plugin's hooks.py imports this, and `hfopt --help` imports every hooks.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pluggy
+
+PROJECT = "hfopt"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One capability of a plugin, imported only when a config names it.
+
+    :param name: what a config calls it; matched without regard to case
+    :param target: ``"module:Class"``; the module must import no ML framework at its top level
+    :param summary: one line for ``hfopt plugins``
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        module, _, attribute = self.target.partition(":")
+        if not (module and attribute.isidentifier()):
+            raise ValueError(f"component {self.name!r}: target {self.target!r} is not of the form 'module:Class'")

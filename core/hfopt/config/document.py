@@ -1,0 +1,193 @@
+"""Config files as values plus places: .json (comments and trailing commas accepted), .yaml, .toml.
+
+Values come from the format's own parser; lines are looked up only when a message needs one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hfopt.errors import ConfigError, Problem, UsageError
+
+_STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
+_YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
+
+
+class DuplicateKey(ValueError):
+    """A key stands twice in one object."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A config file that has been read.
+
+    :param file: None for a config that was given as a dictionary
+    :param text: what YAML's scanner can walk to find places; empty where there is none
+    """
+
+    value: Any
+    file: Path | None = None
+    text: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where relative input paths start."""
+        return Path.cwd() if self.file is None else self.file.absolute().parent
+
+    def line(self, path: Sequence[str | int]) -> int | None:
+        """The line (from 1) of the deepest part of `path` that is in the file."""
+        if self.file is None:
+            return None
+        return _toml_line(self.text, path) if self.file.suffix == ".toml" else _yaml_line(self.text, path)
+
+    def render(self, problem: Problem) -> str:
+        """A problem as a message: place, fact, hint."""
+        line = self.line(problem.path)
+        place = [] if self.file is None else [self.file.name if line is None else f"{self.file.name}:{line}"]
+        if problem.path:
+            place.append(dotted(problem.path))
+        text = ": ".join([*place, problem.message])
+        return text if problem.hint is None else f"{text}\n  hint: {problem.hint}"
+
+    def error(self, problems: Sequence[Problem]) -> ConfigError:
+        """All problems as one error, in the order in which they stand in the file."""
+        ordered = sorted(problems, key=lambda problem: self.line(problem.path) or 0)
+        return ConfigError(ordered, [self.render(problem) for problem in ordered])
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """``('passes', 'q', 'nodes', 0)`` as ``passes.q.nodes[0]``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def read(source: Path | str | dict[str, Any]) -> Document:
+    """Read a config from a file or take it as a dictionary.
+
+    :raises UsageError: the file is missing or its format is unknown
+    :raises ConfigError: the file is not of its format
+    """
+    if isinstance(source, dict):
+        return Document(source)
+    file = Path(source)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(f"{file}: no such file") from error
+    except OSError as error:
+        raise UsageError(f"{file}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 text") from error
+    parsers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}
+    if file.suffix.lower() not in parsers:
+        raise UsageError(f"{file}: a config is a .json, .yaml or .toml file")
+    return parsers[file.suffix.lower()](text, file)
+
+
+def _parse_json(text: str, file: Path) -> Document:
+    plain = _STRING_OR_TRAILING_COMMA.sub(lambda match: match[1] or " ", _STRING_OR_COMMENT.sub(_blank, text))
+    try:
+        value = json.loads(plain, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
+    except (DuplicateKey, RecursionError, ValueError) as error:
+        raise _syntax_error(file, str(error) or "nested too deeply") from error
+    return Document(value, file, plain.replace("\t", " "))
+
+
+def _blank(match: re.Match[str]) -> str:
+    return match[1] or re.sub(r"[^\n]", " ", match[0])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    repeated = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else None
+    if repeated:
+        raise DuplicateKey(f"key {sorted(repeated)[0]!r} stands twice in one object")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse_yaml(text: str, file: Path) -> Document:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML as 1.2 reads it where that matters: 1e-4 is a number, a repeated key an error."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key_node.value!r} stands twice in one object", key_node.start_mark
+                    )
+                seen.add(key_node.value)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_12_FLOAT, list("-+0123456789"))
+    try:
+        value = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise _syntax_error(file, str(error.problem), None if mark is None else mark.line + 1) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _syntax_error(file, "not YAML") from error
+    return Document(value, file, text)
+
+
+def _parse_toml(text: str, file: Path) -> Document:
+    try:
+        return Document(tomllib.loads(text), file, text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _syntax_error(file, str(error) or "nested too deeply") from error
+
+
+def _syntax_error(file: Path, message: str, line: int | None = None) -> ConfigError:
+    place = file.name if line is None else f"{file.name}:{line}"
+    return ConfigError([Problem((), message)], [f"{place}: {message}"])
+
+
+def _yaml_line(text: str, path: Sequence[str | int]) -> int | None:
+    import yaml
+
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    mark = None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not pairs:
+                break
+            mark, node = pairs[0][0].start_mark, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            mark = node.start_mark
+        else:
+            break
+    return None if mark is None else mark.line + 1
+
+
+def _toml_line(text: str, path: Sequence[str | int]) -> int | None:
+    """Where the keys of `path` first follow one another: TOML's parser keeps no positions."""
+    position, line = 0, None
+    for part in path:
+        if isinstance(part, int):
+            continue
+        found = re.compile(rf"""(?m)(?:^|[\s.\["'{{,]){re.escape(part)}["']?\s*[\].=]""").search(text, position)
+        if found is None:
+            break
+        position = found.end() - 1
+        line = text.count("\n", 0, position) + 1
+    return line

@@ -1,0 +1,126 @@
+"""The sections of a run config as they are written; what their names refer to is resolved elsewhere.
+
+Keys that Olive's configs have and this version does not act on are in `REFUSED` and `IGNORED`, each with a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hfopt.api.config import Config
+
+
+class InputModel(Config):
+    """``input_model``."""
+
+    type: str = Field(description="A model loader, such as PyTorchModel.")
+    config: dict[str, Any] = Field({}, description="The loader's options.")
+
+
+class SystemSection(Config):
+    """One entry of ``systems``."""
+
+    type: str = Field(description="A system, such as LocalSystem.")
+    config: dict[str, Any] = Field({}, description="The system's options.")
+
+
+class DataSection(Config):
+    """One entry of ``data_configs``."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="What passes and metrics call it.")
+    type: str = Field(description="A data container, such as HuggingfaceContainer.")
+    params_config: dict[str, Any] = Field({}, description="The container's options.")
+
+
+class SubType(Config):
+    """One figure of a metric."""
+
+    name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
+    priority: int = Field(-1, description="1 is most important; -1: ranked after those with a number, as written.")
+    higher_is_better: bool | None = Field(None, description="None: as the metric has it.")
+    metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
+
+
+class Metric(Config):
+    """One entry of an evaluator's ``metrics``."""
+
+    name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
+    type: Literal["accuracy", "latency", "size"] = Field(description="What kind of metric.")
+    backend: str = Field("huggingface_metrics", description="Who computes accuracy metrics.")
+    sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
+    data_config: str | None = Field(None, description="The data to evaluate or time on.")
+
+
+class Evaluator(Config):
+    """One entry of ``evaluators``."""
+
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="What to measure.")
+
+
+class PassSection(Config):
+    """One entry of ``passes``."""
+
+    type: str = Field(description="A pass, such as OnnxConversion.")
+    config: dict[str, Any] = Field({}, description="The pass's options.")
+    disable_search: bool = Field(True, description="Only fixed options: there is no search without a search_strategy.")
+
+
+class Engine(Config):
+    """``engine``."""
+
+    host: str | None = Field(None, description="The system that runs passes; None: this machine.")
+    target: str | None = Field(None, description="The system that evaluates and measures; None: this machine.")
+    evaluator: str | None = Field(None, description="An entry of evaluators; None: nothing is measured.")
+    evaluate_input_model: bool = Field(True, description="Compare with the input model.")
+    cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
+    output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
+
+
+SECTIONS = ("input_model", "systems", "data_configs", "evaluators", "engine", "passes")
+
+_NO_SEARCH = "there is no search in this version: every option must have one value"
+_NO_SCRIPTS = "user scripts are not run in this version"
+_NO_GOALS = "goals are not checked in this version"
+_ONE_RESULT = "not available in this version: the result is the folder best/"
+_ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed"
+_ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
+
+REFUSED: Mapping[str, Mapping[str, str]] = {
+    "": {
+        "azureml_client": "AzureML is not available in this version",
+        "auto_optimizer_config": _NO_SEARCH,
+        "pass_flows": _NO_SEARCH,
+        "data_root": "not available in this version: write paths relative to the config file",
+    },
+    "engine": {
+        "search_strategy": _NO_SEARCH,
+        "plot_pareto_frontier": _NO_SEARCH,
+        "packaging_config": _ONE_RESULT,
+        "output_name": _ONE_RESULT,
+    },
+    "data_configs": {"components": _NO_SCRIPTS, "user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
+    "passes": {
+        "host": "not available in this version: write engine.host",
+        "evaluator": "not available in this version: write engine.evaluator",
+        "output_name": _ONE_RESULT,
+    },
+    "metrics": {"user_config": _NO_SCRIPTS},
+    "sub_types": {"goal": _NO_GOALS},
+}
+"""Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""
+
+IGNORED: Mapping[str, Mapping[str, str]] = {
+    "engine": {
+        "clean_cache": _ALWAYS_FRESH,
+        "clean_evaluation_cache": _ALWAYS_FRESH,
+        "log_severity_level": _ONE_LOG,
+        "ort_log_severity_level": _ONE_LOG,
+        "ort_py_log_severity_level": _ONE_LOG,
+        "log_to_file": _ONE_LOG,
+    },
+    "passes": {"clean_run_cache": _ALWAYS_FRESH},
+}
+"""Section to key to the notice with which it is left out."""

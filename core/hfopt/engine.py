@@ -1,0 +1,253 @@
+"""Runs a plan: what the cache does not have goes to the systems, whatever is ready at once.
+
+Knows nothing of terminals (`hfopt.terminal`) nor of run.json's shape (`hfopt.record`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hfopt.api.systems import System, SystemContext
+from hfopt.config.document import read
+from hfopt.config.resolve import resolve
+from hfopt.errors import ExitCode, PluginError, UsageError
+from hfopt.keys import Digests
+from hfopt.plan import Plan, Step, build, keys, request
+from hfopt.plugins import Plugins
+from hfopt.protocol import Fault, Progress, StepResult
+from hfopt.record import RunRecord, make_record, write_record
+from hfopt.results import save_best
+from hfopt.store import ArtifactStore, Manifest, now
+
+LOG = "hfopt.log"
+
+
+class Reporter:
+    """Who hears how a run goes; does nothing by itself."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know and need not act on."""
+
+    def begin(self, plan: Plan, cached: int, total: int) -> None:
+        """The plan is made."""
+
+    def progress(self, step: Step, event: Progress) -> None:
+        """A running step has come further."""
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        """A step has its result."""
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        """A step ended without a result."""
+
+
+@dataclass
+class Progressed:
+    """What is known of every step so far."""
+
+    keys: Mapping[Step, str]
+    manifests: dict[Step, Manifest] = field(default_factory=dict)
+    faults: dict[Step, Fault] = field(default_factory=dict)
+    cached: set[Step] = field(default_factory=set)
+    interrupted: bool = False
+
+    def settled(self, step: Step) -> bool:
+        return step in self.manifests or step in self.faults
+
+
+def run(
+    config: Path | str | dict[str, Any],
+    *,
+    output_dir: Path | str | None = None,
+    plugin_files: Sequence[Path] = (),
+    in_process: bool = False,
+    reporter: Reporter | None = None,
+) -> RunRecord:
+    """Run a config: `hfopt run` in Python.
+
+    Finished steps are kept in the cache, so that the same call after a kill, a failure or an edit repeats none of them.
+
+    :param config: a .json, .yaml or .toml file, or the same as a dictionary (paths relative to the current folder)
+    :param output_dir: instead of the config's; gets run.json, best/ and hfopt.log
+    :param plugin_files: Python files with hooks, beside the installed plugins
+    :param in_process: run steps in this process instead of in workers
+    :return: what run.json holds; a failed step is in there and raises nothing
+    :raises ConfigError: every mistake in the config, before anything runs
+    :raises PluginError: no accelerator of the config is available
+    :raises UsageError: output_dir can't be written
+    """
+    reporter = reporter or Reporter()
+    plugins = Plugins.discover(plugin_files)
+    resolved = resolve(read(config), plugins)
+    plan = build(resolved)
+    for notice in plan.notices:
+        reporter.notice(notice)
+    for accelerator, reason in plan.skipped:
+        reporter.notice(f"{accelerator.device}, {accelerator.execution_provider}: skipped: {reason}")
+    if not plan.branches:
+        raise PluginError("no accelerator of the target is available: nothing to run on")
+    folder = _writable(Path(output_dir or resolved.engine.output_dir))
+    store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
+    store.sweep()
+    started = now()
+    with ExitStack() as stack:
+        context = SystemContext(store.root, folder / LOG, tuple(file.absolute() for file in plugin_files))
+        systems = _open_systems(plan, context, in_process, stack)
+        work = _Drive(plan, plugins, store, systems, reporter)
+        work.drive()
+        record = make_record(plan, work.state, store, plugins, folder, started)
+    for winner in record.winners(plan, work.state):
+        save_best(folder / "best", store.read_model(work.state.keys[winner]), plugins)
+    write_record(record)
+    plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
+    return record
+
+
+def _writable(folder: Path) -> Path:
+    folder = folder.absolute()
+    probe = folder / ".hfopt-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be written: {error.strerror}") from error
+    return folder
+
+
+def _open_systems(plan: Plan, context: SystemContext, in_process: bool, stack: ExitStack) -> dict[str, System]:
+    systems: dict[str, System] = {}
+    for name in dict.fromkeys(step.system for step in plan.steps()):
+        chosen = plan.config.systems[name]
+        cls: type[System] = chosen.cls
+        if in_process:
+            from hfopt.systems.in_process import InProcessSystem
+
+            cls = InProcessSystem
+        systems[name] = cls(chosen.config, context)
+        stack.callback(systems[name].close)
+    return systems
+
+
+class _Drive:
+    """Takes every step of a plan to a manifest or a fault."""
+
+    def __init__(
+        self, plan: Plan, plugins: Plugins, store: ArtifactStore, systems: Mapping[str, System], reporter: Reporter
+    ) -> None:
+        self.plan = plan
+        self.plugins = plugins
+        self.store = store
+        self.systems = systems
+        self.reporter = reporter
+        self.steps = plan.steps()
+        self.machines = {name: system.machine() for name, system in systems.items()}
+        self.state = Progressed(self._keys())
+        self.by_key = {key: step for step, key in self.state.keys.items()}
+
+    def _keys(self) -> dict[Step, str]:
+        digests = Digests(self.store.root)
+        leaves = {str(path): digests.of(path) for step in self.steps for path in step.paths}
+        digests.save()
+        versions = {step: self._versions(step) for step in self.steps}
+        return keys(self.steps, leaves, versions, self.machines)
+
+    def _versions(self, step: Step) -> dict[str, Any]:
+        system = self.systems[step.system]
+        found = {offer.full_name: system.fingerprint(offer.distribution) for offer in step.needs}
+        files = {offer.full_name: offer.digest for offer in step.needs if offer.source is not None}
+        return {"components": found, "files": files}
+
+    def drive(self) -> None:
+        """Run until every step is settled, or the user interrupts."""
+        for step in self.steps:
+            manifest = self.store.find(self.state.keys[step])
+            if manifest is not None:
+                self.state.manifests[step] = manifest
+                self.state.cached.add(step)
+        self.reporter.begin(self.plan, len(self.state.cached), len(self.steps))
+        for step in self.steps:
+            if step in self.state.cached:
+                self.reporter.finished(step, self.state.manifests[step], cached=True)
+        self.plugins.call_lifecycle("hfopt_before_run", self.reporter.notice, plan=self.plan)
+        try:
+            self._drive_uncached()
+        except KeyboardInterrupt:
+            self.state.interrupted = True
+            for system in self.systems.values():
+                system.cancel()
+
+    def _drive_uncached(self) -> None:
+        running: dict[Future[StepResult], Step] = {}
+        while True:
+            self._give_up_on_orphans()
+            running |= self._submit_ready(set(running.values()))
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._settle(running.pop(future), future.result())
+
+    def _give_up_on_orphans(self) -> None:
+        """Steps, in order, one of whose parents failed can't run."""
+        for step in self.steps:
+            failed = [parent for parent in step.inputs.values() if parent in self.state.faults]
+            if failed and not self.state.settled(step):
+                fault = Fault(type="Blocked", message=f"not run, because {failed[0].name} failed")
+                self.state.faults[step] = fault
+
+    def _submit_ready(self, running: set[Step]) -> dict[Future[StepResult], Step]:
+        """Hand every system, as one list, the steps whose parents are done or earlier in the same list."""
+        submitted: dict[Future[StepResult], Step] = {}
+        for name, system in self.systems.items():
+            batch: list[Step] = []
+            for step in self.steps:
+                waiting = [parent for parent in step.inputs.values() if parent not in self.state.manifests]
+                free = not self.state.settled(step) and step not in running
+                if free and step.system == name and all(parent in batch for parent in waiting):
+                    batch.append(step)
+            for step in batch:
+                self.plugins.call_lifecycle(
+                    "hfopt_before_step", self.reporter.notice, step=step, key=self.state.keys[step]
+                )
+            requests = [request(step, self.state.keys, self.machines[name]["threads"]) for step in batch]
+            if requests:
+                submitted |= dict(zip(system.submit(requests, self._progress), batch, strict=True))
+        return submitted
+
+    def _progress(self, event: Progress) -> None:
+        self.reporter.progress(self.by_key[event.key], event)
+
+    def _settle(self, step: Step, result: StepResult) -> None:
+        key = self.state.keys[step]
+        fault = result.fault
+        manifest = None if fault is not None else self.store.find(key)
+        if manifest is not None:
+            self.state.manifests[step] = manifest
+            self.reporter.finished(step, manifest, cached=False)
+            self.plugins.call_lifecycle(
+                "hfopt_after_step", self.reporter.notice, step=step, key=key, metrics=manifest.metrics
+            )
+            return
+        fault = fault or Fault(type="ArtifactMissing", message="the system returned no artifact")
+        self.state.faults[step] = fault
+        self._fail(step, key, fault)
+
+    def _fail(self, step: Step, key: str, fault: Fault) -> None:
+        if any(self.state.faults.get(parent) for parent in step.inputs.values()):
+            return
+        self.reporter.failed(step, fault)
+        self.plugins.call_lifecycle(
+            "hfopt_on_step_error", self.reporter.notice, step=step, key=key, message=fault.message
+        )
+
+
+def exit_code(record: RunRecord) -> ExitCode:
+    """What the shell gets for a run."""
+    codes = {"succeeded": ExitCode.DONE, "interrupted": ExitCode.INTERRUPTED}
+    return codes.get(record.status, ExitCode.NO_RESULT)

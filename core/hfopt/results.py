@@ -1,0 +1,77 @@
+"""best/: a copy of the chosen model that stands on its own."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+from hfopt.api.model import ModelHandle, ModelLoader
+from hfopt.plugins import Plugins
+from hfopt.steps.outcome import revive
+from hfopt.store import MODEL, ArtifactStore
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def save_best(target: Path, handle: ModelHandle, plugins: Plugins) -> None:
+    """Copy a model into `target`: its files, model.json, and a README that shows how to load it.
+
+    The folder is made beside and swapped in, so that there is always either the old one or the new one.
+    """
+    temporary = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
+        moved = copy_model(handle, temporary)
+        packed = ArtifactStore(temporary).pack(moved, temporary, set())
+        (temporary / MODEL).write_text(json.dumps(packed, indent=1, sort_keys=True) + "\n", "utf-8")
+        (temporary / "README.md").write_text(_readme(moved, plugins), "utf-8")
+        swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:
+    """Copy a model's files and companions below `folder`.
+
+    :return: the same model at its new place
+    """
+    base = handle.path if handle.path.is_dir() else handle.path.parent
+
+    def copied(path: Path) -> Path:
+        place = folder / (path.relative_to(base) if path.is_relative_to(base) else path.name)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+        return place
+
+    return handle.with_(
+        files=tuple(map(copied, handle.files)),
+        companions=tuple(map(copied, handle.companions)),
+        path=folder / handle.path.relative_to(base),
+        components={name: copy_model(part, folder / name) for name, part in handle.components.items()},
+    )
+
+
+def swap(new: Path, target: Path) -> None:
+    """Put `new` at `target`; what was there is at `new` afterwards. Atomic where the kernel has renameat2."""
+    if not target.exists():
+        os.rename(new, target)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    exchange = getattr(libc, "renameat2", None)
+    arguments = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE)
+    if exchange is None or exchange(*arguments) != 0:
+        shutil.rmtree(target)
+        os.rename(new, target)
+
+
+def _readme(handle: ModelHandle, plugins: Plugins) -> str:
+    cls: type[ModelLoader] = plugins.find("hfopt_model_loaders", handle.type).load()
+    snippet = cls(revive(cls.Config, handle.config)).snippet(handle)
+    shown = f"\n```python\n{snippet.strip()}\n```\n" if snippet else ""
+    return f"# {handle.type}\n\nMade by hfopt. How it was made and measured: `run.json` beside this folder.\n{shown}"

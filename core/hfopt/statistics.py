@@ -1,0 +1,135 @@
+"""Intervals: how sure a number is, and a difference between two models on the same rows.
+
+NumPy only. All intervals are two-sided 95 %.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+Z = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: float, n: int) -> Interval:
+    """A proportion with Wilson's score interval (Wilson 1927).
+
+    :param n: rows, at least 1
+    """
+    p = successes / n
+    denominator = 1 + Z**2 / n
+    middle = (p + Z**2 / (2 * n)) / denominator
+    half = Z / denominator * (p * (1 - p) / n + Z**2 / (4 * n**2)) ** 0.5
+    return Interval(p, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def newcombe_paired(first: Floats, second: Floats) -> Interval:
+    """Difference of two proportions on the same rows, second minus first: Newcombe's (1998) method 10.
+
+    :param first: 0 or 1 per row, [n]
+    :param second: 0 or 1 for the same rows, [n]
+    """
+    n = len(first)
+    one, two = wilson(first.sum(), n), wilson(second.sum(), n)
+    both = float((first * second).sum())
+    neither = float(((1 - first) * (1 - second)).sum())
+    only_one, only_two = float(first.sum()) - both, float(second.sum()) - both
+    margins = (both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
+    if margins == 0:
+        phi = 0.0
+    else:
+        product = both * neither - only_one * only_two
+        corrected = max(product - n / 2, 0.0) if product > 0 else product
+        phi = corrected / margins**0.5
+    below_two, above_two = two.value - two.low, two.high - two.value
+    below_one, above_one = one.value - one.low, one.high - one.value
+    low = (below_two**2 - 2 * phi * below_two * above_one + above_one**2) ** 0.5
+    high = (above_two**2 - 2 * phi * above_two * below_one + below_one**2) ** 0.5
+    difference = two.value - one.value
+    return Interval(difference, difference - low, difference + high)
+
+
+def bootstrap_sums(rows: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """Sums of `rows` over bootstrap resamples.
+
+    Rows that are alike are drawn together: how often each distinct row occurs in a resample is multinomial, so that
+    the cost depends on how many distinct rows there are.
+
+    :param rows: [n, k]
+    :return: [resamples, k]
+    """
+    import numpy as np
+
+    distinct, counts = np.unique(rows, axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    chunk = max(1, 4_000_000 // len(distinct))
+    sums = np.empty((resamples, rows.shape[1]))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        sums[start : start + size] = random.multinomial(len(rows), counts / len(rows), size) @ distinct
+    return sums
+
+
+def bootstrap(rows: Floats, value: Callable[[Floats, int], Floats], seed: int = 0) -> Interval:
+    """A function of sums over rows, with its percentile bootstrap interval (Efron 1979).
+
+    :param rows: [n, k]
+    :param value: vectorised over the first axis of [..., k]
+    """
+    n = len(rows)
+    return percentile_interval(float(value(rows.sum(axis=0), n)), value(bootstrap_sums(rows, seed), n))
+
+
+def paired_bootstrap(first: Floats, second: Floats, value: Callable[[Floats, int], Floats], seed: int = 0) -> Interval:
+    """Difference of a function of sums, second minus first, with the same rows drawn for both.
+
+    :param first: [n, k]
+    :param second: [n, k], the same rows
+    """
+    import numpy as np
+
+    n, k = first.shape
+    sums = bootstrap_sums(np.concatenate([first, second], axis=1), seed)
+    exact = float(value(second.sum(axis=0), n)) - float(value(first.sum(axis=0), n))
+    return percentile_interval(exact, value(sums[:, k:], n) - value(sums[:, :k], n))
+
+
+def block_bootstrap(
+    blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0, resamples: int = 2_000
+) -> Floats:
+    """A figure of timings over resampled blocks: neighbours in time share the machine's mood, blocks much less.
+
+    :param blocks: [models, blocks, runs]; the same blocks are drawn for every model
+    :param figure: reduces the last axis
+    :return: [models, resamples]
+    """
+    import numpy as np
+
+    models, count, runs = blocks.shape
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    return np.stack([figure(blocks[model][drawn].reshape(resamples, count * runs)) for model in range(models)])
+
+
+def percentile_interval(value: float, resampled: Floats) -> Interval:
+    """The middle 95 % of what resamples gave."""
+    import numpy as np
+
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    return Interval(value, float(low), float(high))

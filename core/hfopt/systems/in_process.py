@@ -1,0 +1,39 @@
+"""``--in-process``: steps run in the CLI's own process, for a debugger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, ClassVar
+
+from hfopt import machine, versions
+from hfopt.api.systems import System, SystemConfig
+from hfopt.plugins import Plugins
+from hfopt.protocol import Progress, StepRequest, StepResult
+from hfopt.store import ArtifactStore
+
+
+class InProcessSystem(System):
+    """Runs each step at once, in the calling thread."""
+
+    Config: ClassVar[type[SystemConfig]] = SystemConfig
+
+    def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
+        from hfopt.worker import Work
+
+        work = Work(ArtifactStore(self.context.store), Plugins.discover(self.context.plugin_files))
+        futures: list[Future[StepResult]] = []
+        for step in steps:
+            future: Future[StepResult] = Future()
+            future.set_result(work.run(step, on_progress))
+            futures.append(future)
+        return futures
+
+    def cancel(self) -> None:
+        """Nothing to do: a step that runs in the calling thread is interrupted by the interrupt itself."""
+
+    def fingerprint(self, distribution: str | None) -> dict[str, str]:
+        return versions.fingerprint(distribution)
+
+    def machine(self) -> dict[str, Any]:
+        return machine.describe()

@@ -1,0 +1,154 @@
+"""LocalSystem: a persistent child process on this interpreter.
+
+The host never imports a framework, and a crash or an out-of-memory kill is a failed step, not a dead run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar, cast
+
+from hfopt import machine, versions
+from hfopt.api.systems import System, SystemConfig, SystemContext
+from hfopt.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
+from hfopt.signals import describe_exit
+
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONFAULTHANDLER": "1",
+}
+"""Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
+
+
+class LocalSystem(System):
+    """Runs steps one after another in a child process; a lost child is replaced for the next step."""
+
+    Config: ClassVar[type[SystemConfig]] = SystemConfig
+
+    def __init__(self, config: Any, context: SystemContext) -> None:
+        super().__init__(config, context)
+        self._waiting: deque[_Job] = deque()
+        self._wake = threading.Condition()
+        self._ended = False
+        self._child: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._drive, name="local-system", daemon=True)
+        self._thread.start()
+
+    def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
+        jobs = [_Job(step, on_progress, Future()) for step in steps]
+        with self._wake:
+            self._waiting.extend(jobs)
+            self._wake.notify()
+        return [job.future for job in jobs]
+
+    def cancel(self) -> None:
+        with self._wake:
+            dropped, self._waiting = list(self._waiting), deque()
+            child = self._child
+        for job in dropped:
+            job.future.cancel()
+        if child is not None:
+            child.kill()
+
+    def fingerprint(self, distribution: str | None) -> dict[str, str]:
+        return versions.fingerprint(distribution)
+
+    def machine(self) -> dict[str, Any]:
+        return machine.describe()
+
+    def close(self) -> None:
+        with self._wake:
+            self._ended = True
+            self._wake.notify()
+        self._thread.join(timeout=5)
+
+    # -- the driving thread -----------------------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._ended)
+                if self._ended:
+                    break
+                job = self._waiting.popleft()
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_result(self._execute(job))
+        if self._child is not None:
+            self._stop(self._child)
+
+    def _execute(self, job: _Job) -> StepResult:
+        child = self._child
+        if child is None or child.poll() is not None:
+            child = self._child = self._start()
+        requests, answers = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout)
+        with suppress(OSError):
+            requests.write(Request(steps=(job.step,)).model_dump_json() + "\n")
+            requests.flush()
+            for line in answers:
+                message = Message.validate_json(line)
+                if isinstance(message, StepResult):
+                    return message
+                job.on_progress(message)
+        self._child = None
+        self._stop(child)
+        return StepResult(key=job.step.key, fault=self._lost(child.returncode))
+
+    def _lost(self, code: int) -> Fault:
+        return Fault(
+            type="WorkerDied",
+            message=f"the worker {describe_exit(code)}",
+            hint=f"what it printed is in {self.context.log}",
+        )
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hfopt", "worker", "--store", str(self.context.store)]
+        for file in self.context.plugin_files:
+            command += ["-p", str(file)]
+        with open(self.context.log, "ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                env=environment(),
+                start_new_session=True,
+            )
+
+    def _stop(self, child: subprocess.Popen[str]) -> None:
+        with suppress(OSError):
+            cast("IO[str]", child.stdin).close()
+        try:
+            child.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A step, who hears of its progress, and who waits for its result."""
+
+    step: StepRequest
+    on_progress: Callable[[Progress], None]
+    future: Future[StepResult]
+
+
+def environment() -> dict[str, str]:
+    """What a child process gets: this one's environment without secrets, and quiet."""
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return {**kept, **QUIET}

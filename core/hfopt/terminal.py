@@ -1,0 +1,164 @@
+"""What a person sees of a run: lines while it goes (stderr), a table at the end (stdout)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from hfopt.engine import LOG, Reporter
+from hfopt.plan import Plan, Step
+from hfopt.protocol import Fault, Progress
+from hfopt.record import RunRecord
+from hfopt.store import Manifest
+
+
+class Terminal(Reporter):
+    """Plain lines on stderr; on a terminal also a line that says what is running."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.status: Status | None = None
+        self.width = 0
+
+    def notice(self, text: str) -> None:
+        self.console.print(f"note: {text}", markup=False)
+
+    def begin(self, plan: Plan, cached: int, total: int) -> None:
+        known = f", {cached} of them in the cache" if cached else ""
+        self.console.print(f"{total} steps{known}")
+        self.width = max(len(step.name) for step in plan.steps())
+        if self.console.is_terminal and cached < total:
+            self.status = self.console.status("starting a worker")
+            self.status.start()
+
+    def progress(self, step: Step, event: Progress) -> None:
+        if self.status is not None:
+            count = f" {event.done} of {event.total}" if event.total else ""
+            self.status.update(f"{step.name}: {event.phase}{count}")
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        took = "in the cache" if cached else f"{manifest.seconds:.1f} s"
+        kind = "" if step.component.startswith("hfopt:") else step.component.partition(":")[2]
+        self.console.print(f"  {step.name:{self.width}}  {took:>12}  {kind}", markup=False)
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        self.console.print(f"  {step.name:{self.width}}  {'failed':>12}  {fault.message}", markup=False)
+        if fault.hint:
+            self.console.print(f"  hint: {fault.hint}", markup=False)
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self.status is not None:
+            self.status.stop()
+
+
+def show_results(record: RunRecord) -> None:
+    """The table: the input model beside the result, with intervals; then where the result lies."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    for result in record.results:
+        candidate = result["candidates"][0]
+        if candidate["status"] == "succeeded":
+            console.print(_table(result, candidate))
+            for line in _summary(result, candidate):
+                console.print(line, markup=False, soft_wrap=True)
+            console.print(
+                f"model: {_near(record.folder / 'best')}   record: {_near(record.folder / 'run.json')}",
+                markup=False,
+                soft_wrap=True,
+            )
+        elif record.status == "interrupted":
+            console.print("interrupted: the same command goes on where this one stopped")
+        else:
+            error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
+            console.print(f"no result: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
+            if not error["expected"]:
+                console.print(
+                    f"this looks like a bug; the traceback is in {_near(record.folder / LOG)}",
+                    markup=False,
+                    soft_wrap=True,
+                )
+
+
+def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
+    accelerator = result["accelerator"]
+    table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
+    table.add_column("")
+    for heading in ("input model", "result", "difference"):
+        table.add_column(heading, justify="right")
+    before = result["input_model"]["metrics"]
+    for key, after in candidate["metrics"].items():
+        table.add_row(key, _number(before.get(key)), _number(after), _difference(after))
+    if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
+        table.add_row("size", _bytes(result["input_model"]["size_bytes"]), _bytes(candidate["size_bytes"]), "")
+    return table
+
+
+def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Ratios, the way people quote them. The first line says so if it got slower."""
+    lines = []
+    for key, after in candidate["metrics"].items():
+        before = result["input_model"]["metrics"].get(key)
+        if before is not None and after["unit"] == "ms" and after["value"] > 0:
+            lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
+    lines.sort(key=lambda line: "SLOWER" not in line)
+    old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
+    return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
+
+
+def _speed(ratio: float, difference: Mapping[str, float]) -> str:
+    """How many times as fast, or slow; a difference whose interval holds zero is none."""
+    if difference["low"] <= 0 <= difference["high"]:
+        return "no faster and no slower than the input model"
+    return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"
+
+
+def _number(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    if figure["unit"] == "bytes":
+        return _bytes(figure["value"])
+    text = _scaled(figure["value"], figure["unit"])
+    if figure["low"] is None:
+        return text
+    low, high = (_scaled(figure[end], figure["unit"], bare=True) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _difference(figure: Mapping[str, Any]) -> str:
+    difference, unit = figure["difference"], figure["unit"]
+    if difference is None:
+        return ""
+    if unit == "bytes":
+        sign = "-" if difference["value"] < 0 else "+"
+        return sign + _bytes(abs(difference["value"]))
+    text = _scaled(difference["value"], unit, signed=True)
+    if difference["low"] is None:
+        return text
+    low, high = (_scaled(difference[end], unit, signed=True, bare=True) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False) -> str:
+    """A proportion in per cent, milliseconds with two places, anything else with four."""
+    sign = "+" if signed else ""
+    if unit == "":
+        return f"{value:{sign}.4g}"
+    if unit == "proportion":
+        return f"{100 * value:{sign}.2f}" + ("" if bare else (" points" if signed else " %"))
+    return f"{value:{sign}.2f}" + ("" if bare else f" {unit}")
+
+
+def _bytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def _near(path: Path) -> str:
+    """A path as short as the current folder allows."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

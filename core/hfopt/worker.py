@@ -1,0 +1,151 @@
+"""`hfopt worker`: executes requests from stdin, answers on stdout, until stdin ends.
+
+The one thread that reads stdin is also the guard: when the host is gone, so is the worker. Steps run in the main
+thread.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from hfopt.errors import HfoptError
+from hfopt.plugins import Plugins
+from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
+from hfopt.steps import data, evaluate, fetch, measure, transform
+from hfopt.steps.outcome import Bench
+from hfopt.store import ArtifactStore, Manifest, digest_of, list_files, now
+
+GUARD_EXIT = 75
+_RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
+_PROGRESS_INTERVAL = 0.1
+
+
+def serve(store: Path, plugin_files: Sequence[Path]) -> None:
+    """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
+    answers = _private_stdout()
+    faulthandler.enable()
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    idle = threading.Event()
+    idle.set()
+
+    def read() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        requests.put(None)
+        if not idle.is_set():
+            os._exit(GUARD_EXIT)
+
+    threading.Thread(target=read, name="guard", daemon=True).start()
+    work = Work(ArtifactStore(store), Plugins.discover(plugin_files))
+    while (line := requests.get()) is not None:
+        idle.clear()
+        for step in Request.model_validate_json(line).steps:
+            result = work.run(step, lambda event: print(event.model_dump_json(), file=answers, flush=True))
+            print(result.model_dump_json(), file=answers, flush=True)
+        idle.set()
+
+
+def _private_stdout() -> TextIO:
+    """A stream of our own on stdout; fd 1 itself becomes stderr, so that no library's print breaks the protocol."""
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return private
+
+
+class Work:
+    """Executes steps against one store with one set of plugins."""
+
+    def __init__(self, store: ArtifactStore, plugins: Plugins) -> None:
+        self.store = store
+        self.plugins = plugins
+
+    def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
+        """Execute one step and commit its artifact; a failure is a result too."""
+        started = time.monotonic()
+        peak = _watch_peak_memory()
+        try:
+            if self.store.find(request.key) is None:
+                self._make(request, started, peak, emit)
+        except HfoptError as error:
+            fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
+            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
+            traceback.print_exc()
+            text = str(error).strip().splitlines()
+            fault = Fault(
+                type=type(error).__name__,
+                message=f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": "),
+                expected=False,
+                traceback=traceback.format_exc(),
+            )
+            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
+        return StepResult(key=request.key, seconds=time.monotonic() - started, peak_rss_bytes=peak())
+
+    def _make(
+        self,
+        request: StepRequest,
+        started: float,
+        peak: Callable[[], int | None],
+        emit: Callable[[Progress], None],
+    ) -> None:
+        with self.store.making(request.key) as folder:
+            bench = Bench(request, folder, self.store, self.plugins, _throttled(request.key, emit))
+            outcome = _RUN[request.kind](bench)
+            refers = () if outcome.model is None else self.store.write_model(folder, outcome.model)
+            files = list_files(folder)
+            manifest = Manifest(
+                key=request.key,
+                kind=request.kind,
+                component=request.component,
+                config=request.config,
+                inputs=request.inputs,
+                files=files,
+                digest=digest_of(files),
+                refers=refers,
+                created=now(),
+                seconds=round(time.monotonic() - started, 3),
+                peak_rss_bytes=peak(),
+                metrics=dict(outcome.metrics),
+                report=dict(outcome.report),
+            )
+            self.store.commit(folder, manifest)
+
+
+def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:
+    """Progress at most ten times a second; the first and last of a phase always."""
+    last = [("", 0.0)]
+
+    def report(phase: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if phase != last[0][0] or done == total or now - last[0][1] >= _PROGRESS_INTERVAL:
+            last[0] = (phase, now)
+            emit(Progress(key=key, phase=phase, done=done, total=total))
+
+    return report
+
+
+def _watch_peak_memory() -> Callable[[], int | None]:
+    """Start over the process's high-water mark of resident memory.
+
+    :return: reads it, in bytes; None where the kernel can't start it over, since it would be another step's
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return lambda: None
+
+    def read() -> int | None:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        return int(peak[0]) * 1024 if peak else None
+
+    return read

@@ -1,0 +1,177 @@
+"""Writes the pages of docs/reference that follow from the code: `make docs`. A test compares them.
+
+Needs the plugins of this workspace to be installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import typing
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hfopt import hookspecs
+from hfopt.api.systems import SystemConfig
+from hfopt.cli import COMMANDS, build_parser
+from hfopt.config import schema
+from hfopt.errors import ExitCode
+from hfopt.known import KNOWN
+from hfopt.plugins import KINDS, Plugins
+from hfopt.steps.latency import FIGURES, LatencyConfig
+
+REFERENCE = Path(__file__).parent / "reference"
+MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
+
+EXIT_CODES = {
+    ExitCode.DONE: "done",
+    ExitCode.NO_RESULT: "no usable result",
+    ExitCode.USAGE: "the config or the command line is wrong; nothing has run",
+    ExitCode.MISSING: "a needed plugin or accelerator is missing or broken; nothing has run",
+    ExitCode.INTERRUPTED: "interrupted; the same command goes on",
+}
+
+
+def cli_page() -> str:
+    """Every command with its arguments, and the exit codes."""
+    parts = [f"# Commands\n{MADE}"]
+    parts += [f"## hfopt {name}\n\n```text\n{_help([name])}```\n" for name in COMMANDS]
+    rows = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _help(arguments: list[str]) -> str:
+    os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width; the page must not depend on it
+    shown = io.StringIO()
+    with redirect_stdout(shown), suppress(SystemExit):
+        build_parser().parse_args([*arguments, "--help"])
+    return shown.getvalue()
+
+
+def config_page() -> str:
+    """Every section of a run config, then what is refused or ignored."""
+    sections: list[tuple[str, type[BaseModel]]] = [
+        ("input_model", schema.InputModel),
+        ("systems.NAME", schema.SystemSection),
+        ("systems.NAME.config", SystemConfig),
+        ("data_configs[]", schema.DataSection),
+        ("evaluators.NAME.metrics[]", schema.Metric),
+        ("evaluators.NAME.metrics[].sub_types[]", schema.SubType),
+        ("passes.NAME", schema.PassSection),
+        ("engine", schema.Engine),
+    ]
+    parts = [
+        f"# The run config\n{MADE}",
+        "A .json file (comments and trailing commas are accepted), .yaml or .toml. Unknown keys are errors. Paths of\n"
+        "input files are relative to the config file's folder, then, with a notice, to the current folder;\n"
+        "`output_dir` and `cache_dir` are relative to the current folder. Options of components: [components.md](components.md).\n",
+    ]
+    parts += [f"## {title}\n\n{_options(model)}" for title, model in sections]
+    parts.append(
+        "## metric_config of a latency metric\n\n"
+        + _options(LatencyConfig)
+        + f"\nIts sub types are {', '.join(FIGURES)}, in milliseconds. The one of a size metric is bytes.\n"
+    )
+    for title, table in (("Refused in this version", schema.REFUSED), ("Ignored with a notice", schema.IGNORED)):
+        rows = [
+            f"| {section or '(top level)'} | {key} | {why} |"
+            for section, keys in table.items()
+            for key, why in keys.items()
+        ]
+        parts.append(f"## {title}\n\n| section | key | why |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def components_page() -> str:
+    """Every component of this workspace, with its options."""
+    parts = [f"# Components\n{MADE}"]
+    plugins = Plugins.discover()
+    for hook, kind in KINDS.items():
+        offers = [
+            offer for offer in plugins.of_kind(hook) if offer.component.name in KNOWN[hook] or offer.plugin == "hfopt"
+        ]
+        for offer in sorted(offers, key=lambda offer: offer.component.name):
+            summary = f"{offer.component.summary}. From `{offer.distribution}`.\n"
+            parts.append(f"## {offer.component.name} ({kind})\n\n{summary}\n{_options(offer.load().Config)}")
+    return "\n".join(parts)
+
+
+def hooks_page() -> str:
+    """Every hook, from its specification."""
+    parts = [f"# Hooks\n{MADE}", inspect.cleandoc(hookspecs.__doc__ or "") + "\n"]
+    for name, spec in vars(hookspecs).items():
+        if name.startswith("hfopt_"):
+            signature = str(inspect.signature(spec)).replace("'", "")
+            parts.append(f"## {name}\n\n```text\n{name}{signature}\n\n{inspect.getdoc(spec)}\n```\n")
+    return "\n".join(parts)
+
+
+def _options(model: type[BaseModel]) -> str:
+    rows = [f"| {name} | {type_} | {default} | {text} |" for name, type_, default, text in _fields(model, "")]
+    if not rows:
+        return "No options.\n"
+    return "| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        yield key, _type_name(field.annotation), _default(field), (field.description or "").replace("|", "\\|")
+        for nested in _nested(field.annotation):
+            yield from _fields(nested, f"{key}.")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is PydanticUndefined or isinstance(field.default, BaseModel):
+        return ""
+    shown = {True: "true", False: "false", None: "null", (): "[]"}
+    return f"`{shown.get(field.default, field.default) if field.default.__hash__ else field.default}`"
+
+
+def _type_name(annotation: Any) -> str:
+    names = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", Any: "any"}
+    if annotation in names:
+        return names[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is typing.Annotated:
+        return _type_name(arguments[0])
+    if origin in (tuple, list, set, frozenset):
+        return f"list of {_type_name(arguments[0])}"
+    if origin is dict or annotation is dict:
+        return "object"
+    if arguments:
+        return " or ".join(dict.fromkeys(_type_name(argument) for argument in arguments))
+    return "object"
+
+
+def _nested(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    if typing.get_origin(annotation) not in (tuple, list, dict):
+        for argument in typing.get_args(annotation):
+            yield from _nested(argument)
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "components.md": components_page,
+    "config.md": config_page,
+    "hooks.md": hooks_page,
+}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        (REFERENCE / file).write_text(page(), "utf-8")

@@ -1,0 +1,1 @@
+"""Passes that ONNX Runtime carries out: fusion, quantization, session tuning."""

@@ -1,0 +1,26 @@
+"""What this plugin declares; imports nothing else."""
+
+from __future__ import annotations
+
+from hfopt import Component, hookimpl
+
+
+@hookimpl
+def hfopt_passes() -> list[Component]:
+    return [
+        Component(
+            "OrtTransformersOptimization",
+            "hfopt_ort_passes.fusion:OrtTransformersOptimization",
+            "Fuse transformer blocks into ONNX Runtime's own operators",
+        ),
+        Component(
+            "OnnxQuantization",
+            "hfopt_ort_passes.quantization:OnnxQuantization",
+            "Quantize weights to 8 bits, activations dynamically",
+        ),
+        Component(
+            "OrtPerfTuning",
+            "hfopt_ort_passes.tuning:OrtPerfTuning",
+            "Find the session options that run the model fastest",
+        ),
+    ]

@@ -1,0 +1,237 @@
+"""A plugin without any framework, loaded with ``-p``: a "model" is a JSON file with the slope of a line.
+
+What tests of the core run instead of torch: every kind of step is real, and takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from hfopt import (
+    Batch,
+    Component,
+    Config,
+    DataContainer,
+    DataName,
+    Dataset,
+    InputPath,
+    MetricBackend,
+    ModelHandle,
+    ModelLoader,
+    Pass,
+    PassResult,
+    PreconditionFailed,
+    Session,
+    Statistic,
+    TensorSpec,
+    hookimpl,
+)
+from hfopt.api.config import UnknownName
+
+
+def here(name):
+    return f"{__name__}:{name}"
+
+
+@hookimpl
+def hfopt_model_loaders():
+    return [Component("Line", here("LineLoader"), "y = slope * x")]
+
+
+@hookimpl
+def hfopt_data_containers():
+    return [Component("Points", here("Points"), "x and the class of y")]
+
+
+@hookimpl
+def hfopt_metric_backends():
+    return [Component("toy_metrics", here("ToyMetrics"), "accuracy and the mean")]
+
+
+@hookimpl
+def hfopt_passes():
+    return [
+        Component("Scale", here("Scale"), "multiply the slope"),
+        Component("Retune", here("Retune"), "change settings only"),
+        Component("Misbehave", here("Misbehave"), "fail in every way there is"),
+    ]
+
+
+class LineConfig(Config):
+    model_path: InputPath = Field(description="A JSON file with a slope.")
+
+
+class LineLoader(ModelLoader):
+    Config = LineConfig
+
+    def fetch(self, context):
+        path = Path(self.config.model_path)
+        spec = TensorSpec(name="x", dtype="float64", axes=("batch_size",))
+        return ModelHandle(type="Line", path=path, files=(path,), config=self.config.model_dump(), inputs=(spec,))
+
+    def open(self, handle, accelerator, settings):
+        return LineSession(json.loads(handle.path.read_text())["slope"], handle.inference_settings.get("delay", 0.0))
+
+    def snippet(self, handle):
+        return f"import json\n\nslope = json.load(open({handle.path.name!r}))['slope']"
+
+
+class LineSession(Session):
+    def __init__(self, slope, delay):
+        self.slope, self.delay = slope, delay
+
+    def run(self, feeds):
+        return {"y": self.slope * feeds["x"]}
+
+    def bind(self, feeds):
+        def call():
+            time.sleep(self.delay)
+            self.run(feeds)
+
+        return call
+
+    @property
+    def live(self):
+        return self
+
+
+class PointsConfig(Config):
+    data_file: InputPath = Field(description="A JSON list of [x, class].")
+
+
+class Points(DataContainer):
+    Config = PointsConfig
+
+    def prepare(self, context):
+        points = json.loads(Path(self.config.data_file).read_text())
+        (context.folder / "points.json").write_text(json.dumps(points))
+
+    def open(self, folder):
+        return PointSet(json.loads((folder / "points.json").read_text()))
+
+
+class PointSet(Dataset):
+    def __init__(self, points):
+        self.points = points
+
+    def __len__(self):
+        return len(self.points)
+
+    def batches(self, rows=None):
+        for row in range(len(self)) if rows is None else rows:
+            x, label = self.points[row]
+            yield Batch(np.array([row]), {"x": np.array([x], dtype=np.float64)}, np.array([label]))
+
+    def post_process(self, outputs):
+        return (outputs["y"] > 1).astype(np.int64)
+
+
+class ToyMetricsConfig(Config):
+    """No options."""
+
+
+class ToyMetrics(MetricBackend):
+    Config = ToyMetricsConfig
+
+    def statistic(self, name, config):
+        known = {"accuracy": Accuracy, "mean": Mean}
+        if name not in known:
+            raise UnknownName("metric", name, sorted(known))
+        return known[name]()
+
+
+class Accuracy(Statistic):
+    proportion = True
+    unit = "proportion"
+
+    def rows(self, predictions, references):
+        return (predictions == references).astype(np.float64)[:, None]
+
+    def value(self, sums, n):
+        return sums[..., 0] / n
+
+
+class Mean(Statistic):
+    def rows(self, predictions, references):
+        return predictions.astype(np.float64)[:, None]
+
+    def value(self, sums, n):
+        return sums[..., 0] / n
+
+
+class ScaleConfig(Config):
+    factor: float = Field(1.0, description="Multiplies the slope.")
+    seconds: float = Field(0.0, description="How long to take.")
+
+
+def count_run(name):
+    """One line per execution, for tests that say what must not run again."""
+    if "TOY_LOG" in os.environ:
+        with open(os.environ["TOY_LOG"], "a") as log:
+            log.write(name + "\n")
+
+
+class Scale(Pass):
+    Config = ScaleConfig
+    accepts = frozenset({"Line"})
+
+    def run(self, model, context):
+        time.sleep(self.config.seconds)
+        slope = json.loads(model.path.read_text())["slope"] * self.config.factor
+        target = context.folder / "line.json"
+        target.write_text(json.dumps({"slope": slope}))
+        count_run(f"Scale {self.config.factor}")
+        return PassResult(model.with_(path=target, files=(target,)), {"slope": slope})
+
+
+class RetuneConfig(Config):
+    delay: float = Field(0.0, description="Seconds that each call takes from now on.")
+    data_config: DataName | None = Field(None, description="Not used, only referred to.")
+
+
+class Retune(Pass):
+    Config = RetuneConfig
+    accepts = frozenset({"Line"})
+
+    def run(self, model, context):
+        count_run(f"Retune {sorted(context.data)}")
+        return PassResult(model.with_(inference_settings={"delay": self.config.delay}))
+
+
+class MisbehaveConfig(Config):
+    how: str = Field(description="segfault, exit, raise, refuse, print or hang")
+
+
+class Misbehave(Pass):
+    Config = MisbehaveConfig
+    accepts = frozenset({"Line"})
+
+    def run(self, model, context):
+        getattr(self, self.config.how)()
+        return PassResult(model)
+
+    def segfault(self):
+        ctypes.string_at(0)
+
+    def exit(self):
+        os._exit(7)
+
+    def raise_(self):
+        raise ZeroDivisionError("division by zero")
+
+    def refuse(self):
+        raise PreconditionFailed("this line is crooked", hint="straighten it")
+
+    def print(self):
+        print("noise on stdout")
+        os.system("echo noise from a child")
+
+    def hang(self):
+        time.sleep(3600)

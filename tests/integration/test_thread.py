@@ -1,0 +1,177 @@
+"""The real thread: a PyTorch classifier becomes a fused, quantized, tuned ONNX model, measured against itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PASSES = ["conversion", "fusion", "quantization", "tuning"]
+
+
+def cached(thread):
+    return {name for name, step in thread.steps().items() if step["cached"]}
+
+
+def test_four_passes_yield_a_measured_model_that_loads_with_onnxruntime_alone(thread):
+    done = thread.run()
+
+    assert done.returncode == 0, done.stderr
+    result = thread.record()["results"][0]
+    metrics = result["candidates"][0]["metrics"]
+    assert list(metrics) == ["accuracy-accuracy", "accuracy-f1", "latency-p50", "size-bytes"]
+    assert metrics["accuracy-accuracy"]["n"] == 64
+    assert metrics["accuracy-accuracy"]["difference"]["low"] <= 0 <= metrics["accuracy-accuracy"]["difference"]["high"]
+    assert metrics["size-bytes"]["value"] == result["candidates"][0]["size_bytes"] < result["input_model"]["size_bytes"]
+    assert result["best"] == result["candidates"][0]["id"]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(thread.folder / "hfopt-output" / "best" / "model.onnx"))
+    assert [each.name for each in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+
+
+def test_accuracy_in_the_record_is_what_torch_and_scikit_learn_find(thread, tiny_model):
+    import csv
+
+    import torch
+    from sklearn.metrics import accuracy_score, f1_score
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    assert thread.run().returncode == 0
+    with open(thread.folder / "rows.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
+    with torch.inference_mode():
+        found = [int(model(**tokenizer(row["text"], return_tensors="pt")).logits.argmax()) for row in rows]
+    labels = [int(row["label"]) for row in rows]
+
+    metrics = thread.record()["results"][0]["input_model"]["metrics"]
+    assert metrics["accuracy-accuracy"]["value"] == pytest.approx(accuracy_score(labels, found))
+    assert metrics["accuracy-f1"]["value"] == pytest.approx(f1_score(labels, found))
+
+
+def test_a_second_run_repeats_nothing_and_a_changed_metric_converts_nothing(thread):
+    assert thread.run().returncode == 0
+    first = thread.record()
+
+    assert thread.run().returncode == 0
+    assert cached(thread) == set(thread.steps())
+    assert thread.record()["results"][0]["candidates"][0]["metrics"] == first["results"][0]["candidates"][0]["metrics"]
+
+    thread.config["evaluators"]["e"]["metrics"][0]["sub_types"] = [{"name": "precision"}]
+    assert thread.run().returncode == 0
+    assert cached(thread) >= {*PASSES, "input_model", "data rows"}
+    assert "evaluate tuning" not in cached(thread)
+
+
+def test_a_changed_data_file_is_noticed(thread):
+    assert thread.run().returncode == 0
+    with open(thread.folder / "rows.csv", "a") as stream:
+        stream.write("a bright story,1\n")
+
+    assert thread.run().returncode == 0
+
+    assert thread.steps()["data rows"]["cached"] is False
+    assert thread.steps()["conversion"]["cached"] is True
+    assert thread.record()["results"][0]["candidates"][0]["metrics"]["accuracy-accuracy"]["n"] == 65
+
+
+@pytest.mark.timeout(240)
+def test_a_run_killed_three_times_goes_on_and_ends_with_the_same_models(thread, tmp_path_factory):
+    assert thread.run().returncode == 0
+    undisturbed = {name: thread.digest(name) for name in PASSES[:3]}
+    metrics = thread.record()["results"][0]["candidates"][0]["metrics"]
+    thread.config["engine"] |= {"cache_dir": "again", "output_dir": "hfopt-output"}
+    thread.write()
+    chance = random.Random(7)
+    for _ in range(3):
+        process = subprocess.Popen(
+            thread.command("run", "config.json"),
+            cwd=thread.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(1, 8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = {folder.name for folder in (thread.folder / "again" / "artifacts").glob("*/*")}
+
+    assert thread.run().returncode == 0
+
+    steps = thread.steps()
+    assert {name for name, step in steps.items() if step["key"] in before} == cached(thread)
+    again = thread.folder / "again" / "artifacts"
+    digests = {
+        name: json.loads((again / steps[name]["key"][:2] / steps[name]["key"] / "manifest.json").read_text())["digest"]
+        for name in PASSES[:3]
+    }
+    assert digests == undisturbed
+    accuracy = thread.record()["results"][0]["candidates"][0]["metrics"]["accuracy-accuracy"]
+    assert accuracy == metrics["accuracy-accuracy"]
+
+
+BLOCKER = """
+import socket
+def refuse(*_, **__):
+    raise AssertionError("a socket was opened")
+class Blocked(socket.socket):
+    connect = connect_ex = bind = refuse
+socket.socket = Blocked
+socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def test_it_runs_with_sockets_blocked(thread, tmp_path):
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(BLOCKER)
+    thread.environment["PYTHONPATH"] = str(blocker)
+    check = subprocess.run(
+        [sys.executable, "-c", "import socket; socket.create_connection(('127.0.0.1', 9))"],
+        env=os.environ | thread.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "a socket was opened" in check.stderr
+
+    done = thread.run()
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_model_in_best_predicts_what_the_source_predicts(thread, tiny_model):
+    """Without quantization, so that the two are comparable to the last digits."""
+    import onnxruntime
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    thread.config["passes"] = {"conversion": {"type": "OnnxConversion"}, "fusion": thread.config["passes"]["fusion"]}
+    assert thread.run().returncode == 0
+    session = onnxruntime.InferenceSession(str(thread.folder / "hfopt-output" / "best" / "model.onnx"))
+    ids = np.array([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]])
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+
+    (found,) = session.run(["logits"], {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0})
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
+    with torch.inference_mode():
+        expected = model(torch.tensor(ids), torch.tensor(mask)).logits.numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_terminal_shows_no_third_party_noise(thread):
+    done = thread.run()
+
+    assert done.returncode == 0
+    for noise in ("Warning", "warning", "torch", "[W", "FutureWarning"):
+        assert noise not in done.stderr + done.stdout
+    assert Path(thread.folder, "hfopt-output", "hfopt.log").exists()

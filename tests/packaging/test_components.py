@@ -1,0 +1,85 @@
+"""What every component of every installed plugin of this workspace keeps to."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from hfopt.api.data import DataContainer
+from hfopt.api.metrics import MetricBackend
+from hfopt.api.model import ModelLoader
+from hfopt.api.passes import Pass
+from hfopt.api.systems import System
+from hfopt.plugins import Offer, Plugins
+
+FRAMEWORKS = ("torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow", "sklearn")
+BASES = {
+    "hfopt_model_loaders": ModelLoader,
+    "hfopt_data_containers": DataContainer,
+    "hfopt_metric_backends": MetricBackend,
+    "hfopt_passes": Pass,
+    "hfopt_systems": System,
+}
+PLUGINS = Plugins.discover()
+COMPONENTS = [pytest.param(offer, id=offer.full_name) for offer in PLUGINS.offers]
+
+
+def known_table():
+    spec = importlib.util.spec_from_file_location("known_table", Path(__file__).with_name("known_table.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_distribution_of_the_workspace_is_installed_and_loaded():
+    loaded = {info.distribution for info in PLUGINS.infos if info.problem is None}
+
+    assert set(known_table().workspace()) <= loaded
+
+
+def test_the_table_of_known_components_is_what_the_plugins_declare():
+    written = Path(importlib.util.find_spec("hfopt.known").origin).read_text()
+
+    assert written == known_table().render(), "run `make known`"
+
+
+@pytest.mark.parametrize("offer", COMPONENTS)
+def test_a_component_is_of_its_kind_and_describes_every_option(offer: Offer):
+    component = offer.load()
+
+    assert issubclass(component, BASES[offer.hook])
+    assert undescribed(component.Config) == []
+
+
+@pytest.mark.parametrize("offer", COMPONENTS)
+def test_a_component_refuses_unknown_options_and_is_frozen(offer: Offer):
+    config = offer.load().Config
+
+    assert config.model_config["extra"] == "forbid"
+    assert config.model_config["frozen"] is True
+
+
+def test_importing_every_component_imports_no_framework():
+    targets = [offer.component.target.partition(":")[0] for offer in PLUGINS.offers]
+    program = (
+        f"import sys, importlib\nfor target in {targets}: importlib.import_module(target)\n"
+        f"print([name for name in {FRAMEWORKS} if name in sys.modules])"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+    assert printed.strip() == "[]"
+
+
+def undescribed(model: type[BaseModel]) -> list[str]:
+    fields = model.model_fields.items()
+    missing = [f"{model.__name__}.{name}" for name, field in fields if not field.description]
+    for _, field in fields:
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            missing += undescribed(field.annotation)
+    return missing
