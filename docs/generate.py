@@ -72,7 +72,8 @@ def config_page() -> str:
         f"# The run config\n{MADE}",
         "A .json file (comments and trailing commas are accepted), .yaml or .toml. Unknown keys are errors. Paths of\n"
         "input files are relative to the config file's folder, then, with a notice, to the current folder;\n"
-        "`output_dir` and `cache_dir` are relative to the current folder. Options of components: [components.md](components.md).\n",
+        "`output_dir` and `cache_dir` are relative to the current folder.\n"
+        "Options of components: [components.md](components.md).\n",
     ]
     parts += [f"## {title}\n\n{_options(model)}" for title, model in sections]
     parts.append(

@@ -102,7 +102,8 @@ def run(
         work.drive()
         record = make_record(plan, work.state, store, plugins, folder, started)
     for winner in record.winners(plan, work.state):
-        save_best(folder / "best", store.read_model(work.state.keys[winner]), plugins)
+        key = work.state.keys[winner]
+        save_best(folder / "best", key, store.read_model(key), plugins)
     write_record(record)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
     return record

@@ -24,6 +24,17 @@ def key_of(recipe: Mapping[str, Any]) -> str:
     return sha256(text.encode()).hexdigest()
 
 
+def by_content(value: Any, digests: Mapping[str, str]) -> Any:
+    """JSON with every input path in it replaced by the digest of what lies there."""
+    if isinstance(value, str):
+        return digests.get(value, value)
+    if isinstance(value, dict):
+        return {key: by_content(each, digests) for key, each in value.items()}
+    if isinstance(value, list):
+        return [by_content(each, digests) for each in value]
+    return value
+
+
 class Digests:
     """Content digests of local files, remembered by device, inode, size and time of change in ``digests.json``."""
 

@@ -14,7 +14,7 @@ from hfopt.api.config import Config
 from hfopt.api.model import Accelerator
 from hfopt.config.document import read
 from hfopt.config.resolve import Chosen, Figure, RunConfig, resolve
-from hfopt.keys import key_of
+from hfopt.keys import by_content, key_of
 from hfopt.plugins import Offer, Plugins
 from hfopt.protocol import StepKind, StepRequest
 from hfopt.steps.evaluate import EvaluateConfig, MetricRequest
@@ -272,7 +272,7 @@ def keys(
                 "kind": step.kind,
                 "component": step.component,
                 "versions": versions[step],
-                "config": step.config.model_dump(mode="json", context=digests),
+                "config": by_content(step.config.model_dump(mode="json"), digests),
                 "inputs": {role: known[parent] for role, parent in step.inputs.items()},
                 "accelerator": step.accelerator.model_dump(),
                 "machine": machines[step.system] if step.measures else None,

@@ -12,27 +12,45 @@ from tempfile import mkdtemp
 from hfopt.api.model import ModelHandle, ModelLoader
 from hfopt.plugins import Plugins
 from hfopt.steps.outcome import revive
-from hfopt.store import MODEL, ArtifactStore
+from hfopt.store import MODEL, ArtifactStore, list_files
+from hfopt.version import __version__
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def save_best(target: Path, handle: ModelHandle, plugins: Plugins) -> None:
+def save_best(target: Path, key: str, handle: ModelHandle, plugins: Plugins) -> None:
     """Copy a model into `target`: its files, model.json, and a README that shows how to load it.
 
-    The folder is made beside and swapped in, so that there is always either the old one or the new one.
+    The folder is made beside and swapped in, so that there is always either the old one or the new one. Nothing is done
+    if it holds this model already.
+
+    :param key: of the artifact that the model is
     """
+    if _holds(target, key):
+        return
     temporary = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
         moved = copy_model(handle, temporary)
+        sizes = {file.path: file.size for file in list_files(temporary)}
         packed = ArtifactStore(temporary).pack(moved, temporary, set())
-        (temporary / MODEL).write_text(json.dumps(packed, indent=1, sort_keys=True) + "\n", "utf-8")
+        described = {"hfopt": __version__, "artifact": key, "sizes": sizes, "model": packed}
+        (temporary / MODEL).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
         (temporary / "README.md").write_text(_readme(moved, plugins), "utf-8")
         swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _holds(target: Path, key: str) -> bool:
+    """Whether `target` is a whole copy of the artifact."""
+    try:
+        described = json.loads((target / MODEL).read_text("utf-8"))
+        whole = all((target / file).stat().st_size == size for file, size in described["sizes"].items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return whole and described["artifact"] == key
 
 
 def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:

@@ -5,7 +5,7 @@ Light: pydantic only. Reading the user's file belongs to ``hfopt.config``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainSerializer,
-    SerializationInfo,
     ValidationInfo,
 )
 
@@ -77,11 +75,6 @@ def _known_data(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _path_or_digest(value: str, info: SerializationInfo) -> str:
-    digests: Mapping[str, str] | None = info.context
-    return digests[value] if digests is not None and value in digests else value
-
-
 class UnknownName(ValueError):
     """A name that is not among those that the config defines.
 
@@ -96,7 +89,7 @@ class UnknownName(ValueError):
         self.known = known
 
 
-InputPath = Annotated[str, AfterValidator(_existing_path), PlainSerializer(_path_or_digest)]
+InputPath = Annotated[str, AfterValidator(_existing_path)]
 """A file or folder that must exist, absolute once validated. Its content counts in a step's key, its place does not."""
 
 DataName = Annotated[str, AfterValidator(_known_data)]

@@ -20,7 +20,7 @@ def example_feeds(
     """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones.
 
     :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``)
-    :param padded: rows of the mask end in zeros, each in a different place (the first row is full)
+    :param padded: rows of the mask end or begin in zeros, in turn, each with another number of them (the first: none)
     :return: arrays by input name
     :raises KeyError: a dynamic axis has no size
     """
@@ -40,11 +40,12 @@ def example_feeds(
 
 
 def _mask(shape: tuple[int, ...], padded: bool) -> NDArray[Any]:
-    """Ones [..., length]; if padded, row i of the flattened batch ends in i zeros (at most length - 1)."""
+    """Ones [..., length]; if padded, row i of the flattened batch ends (i odd) or begins (i even) in i zeros."""
     import numpy as np
 
     mask = np.ones(shape, dtype=np.int64)
     if padded:
         for number, row in enumerate(mask.reshape(-1, shape[-1])):
-            row[shape[-1] - min(number, shape[-1] - 1) :] = 0
+            zeros = min(number, shape[-1] - 1)
+            row[slice(shape[-1] - zeros, None) if number % 2 else slice(zeros)] = 0
     return mask

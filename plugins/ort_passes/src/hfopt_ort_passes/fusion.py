@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from hfopt_onnx_model.graph import handle_of, save
 from pydantic import AfterValidator, Field
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import UnknownName, only
+from hfopt_onnx_model.graph import handle_of, save
 from hfopt_ort_passes.quiet import quiet_logging
 
 if TYPE_CHECKING:
@@ -137,7 +137,10 @@ class OrtTransformersOptimization(Pass):
         from onnxruntime.transformers.fusion_options import FusionOptions
 
         options = FusionOptions(optimizer)
+        # Its own defaults turn a mask into a length per row, which is wrong for rows that are padded on the left, and
+        # fuse the embeddings, whose quantized form loses accuracy (docs/decisions/0004).
         options.use_raw_attention_mask(True)
+        options.enable_embed_layer_norm = False
         for name, value in self.config.optimization_options.items():
             setattr(options, name, value)
         return options

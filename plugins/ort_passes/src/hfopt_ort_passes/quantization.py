@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from hfopt_onnx_model.graph import handle_of, load, node_counts
 from pydantic import Field
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import only
+from hfopt_onnx_model.graph import handle_of, load, node_counts
 from hfopt_ort_passes.quiet import quiet_logging
 
 _STATIC = "static quantization is not available in this version: write quant_mode dynamic, which needs no data"

@@ -1,0 +1,1 @@
+"""Hugging Face datasets for hfopt: loaded and tokenised once, read batch by batch."""

@@ -1,0 +1,16 @@
+"""What this plugin declares; imports nothing else."""
+
+from __future__ import annotations
+
+from hfopt import Component, hookimpl
+
+
+@hookimpl
+def hfopt_data_containers() -> list[Component]:
+    return [
+        Component(
+            "HuggingfaceContainer",
+            "hfopt_hf_data.container:HuggingfaceContainer",
+            "A Hugging Face dataset, tokenised once",
+        )
+    ]

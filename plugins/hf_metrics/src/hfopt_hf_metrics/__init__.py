@@ -1,0 +1,1 @@
+"""Hugging Face's metrics for hfopt, with per-row outcomes."""

@@ -1,0 +1,1 @@
+"""Loads Hugging Face models for hfopt."""

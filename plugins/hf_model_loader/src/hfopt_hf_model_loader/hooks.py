@@ -1,0 +1,10 @@
+"""What this plugin declares; imports nothing else."""
+
+from __future__ import annotations
+
+from hfopt import Component, hookimpl
+
+
+@hookimpl
+def hfopt_model_loaders() -> list[Component]:
+    return [Component("PyTorchModel", "hfopt_hf_model_loader.loader:PyTorchModel", "A Hugging Face model in PyTorch")]

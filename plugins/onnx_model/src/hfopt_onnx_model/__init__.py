@@ -1,0 +1,1 @@
+"""ONNX models for hfopt, and the ONNX Runtime session that runs them."""
