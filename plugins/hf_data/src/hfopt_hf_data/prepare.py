@@ -37,8 +37,8 @@ def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
         raise PreconditionFailed("no tokenizer is known", hint="set model_name to a folder that has one")
     with tempfile.TemporaryDirectory(dir=context.folder) as cache:
         data = load(config, cache)
-        columns = _names(config.input_cols) or _only_text(data)
         labels = _names(config.label_cols)[:1]
+        columns = _names(config.input_cols) or _only_text(data, labels)
         _check_columns(data, [*columns, *labels])
         rows = tokenised(data, columns, labels, config)
         write(rows, len(data), context)
@@ -84,9 +84,11 @@ def _names(columns: str | Sequence[str] | None) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns or ())
 
 
-def _only_text(data: datasets.Dataset) -> list[str]:
-    """The one column of strings, where the config names none."""
-    found = [name for name, feature in data.features.items() if getattr(feature, "dtype", None) == "string"]
+def _only_text(data: datasets.Dataset, labels: Sequence[str]) -> list[str]:
+    """The one column of strings besides the labels, where the config names none."""
+    strings = ("string", "large_string")
+    text = [name for name, feature in data.features.items() if getattr(feature, "dtype", None) in strings]
+    found = [name for name in text if name not in labels]
     if len(found) != 1:
         raise PreconditionFailed(
             f"which column is the text? There are {', '.join(data.column_names)}", hint="set input_cols"

@@ -111,10 +111,8 @@ class Score(Statistic):
             self._check_binary(predictions, references)
             classes = np.array([self.params.pos_label])
         else:
-            classes = np.unique(references)
-        predicted = predictions[:, None] == classes
-        actual = references[:, None] == classes
-        return np.concatenate([predicted & actual, predicted, actual], axis=1).astype(float)
+            classes = np.union1d(predictions, references)
+        return _by_class(predictions, references, classes)
 
     def _check_binary(self, predictions: NDArray[Any], references: NDArray[Any]) -> None:
         import numpy as np
@@ -143,18 +141,23 @@ class MatthewsCorrelation(Statistic):
         import numpy as np
 
         _check(predictions, references)
-        classes = np.unique(references)
-        predicted = predictions[:, None] == classes
-        actual = references[:, None] == classes
-        return np.concatenate([predicted & actual, predicted, actual], axis=1).astype(float)
+        return _by_class(predictions, references, np.union1d(predictions, references))
 
     def value(self, sums: Floats, n: int) -> Floats:
         hits, predicted, actual = _thirds(sums)
-        right, elsewhere = hits.sum(axis=-1), n - predicted.sum(axis=-1)
-        covariance = right * n - (predicted * actual).sum(axis=-1)
-        own = n**2 - (predicted**2).sum(axis=-1) - elsewhere**2
+        covariance = hits.sum(axis=-1) * n - (predicted * actual).sum(axis=-1)
+        own = n**2 - (predicted**2).sum(axis=-1)
         theirs = n**2 - (actual**2).sum(axis=-1)
         return _ratio(covariance, (own * theirs) ** 0.5)
+
+
+def _by_class(predictions: NDArray[Any], references: NDArray[Any], classes: NDArray[Any]) -> Floats:
+    """Hits, predictions and references of each class, row by row: [n, 3 * classes]."""
+    import numpy as np
+
+    predicted = predictions[:, None] == classes
+    actual = references[:, None] == classes
+    return np.concatenate([predicted & actual, predicted, actual], axis=1).astype(float)
 
 
 def _thirds(sums: Floats) -> tuple[Floats, Floats, Floats]:
