@@ -1,0 +1,197 @@
+"""OnnxConversion against PyTorch, on small random models of several architectures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+
+from hfopt import Accelerator, HfoptError, ModelHandle, PassContext, Session, TensorSpec
+from hfopt.api.example import example_feeds
+from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
+from hfopt_onnx_conversion.export import export, output_specs
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+
+SIZES = {"vocab_size": 40, "max_position_embeddings": 40}
+BERT_LIKE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+ARCHITECTURES = {
+    "bert": transformers.BertConfig(**SIZES, **BERT_LIKE),
+    "roberta": transformers.RobertaConfig(**SIZES, **BERT_LIKE, pad_token_id=1),
+    "electra": transformers.ElectraConfig(**SIZES, **BERT_LIKE, embedding_size=16),
+    "distilbert": transformers.DistilBertConfig(**SIZES, dim=16, n_layers=2, n_heads=2, hidden_dim=32),
+}
+
+
+class Module(Session):
+    """A PyTorch module, open: what hfopt-hf-model-loader does in earnest."""
+
+    outputs = ()
+
+    def __init__(self, module, inputs):
+        self.module, self.inputs = module.eval(), inputs
+
+    def run(self, feeds):
+        with torch.inference_mode():
+            found = self.module(**{name: torch.from_numpy(array) for name, array in feeds.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def bind(self, feeds):
+        return lambda: self.run(feeds)
+
+    @property
+    def live(self):
+        return self.module
+
+
+def text_inputs(*names):
+    return tuple(
+        TensorSpec(
+            name=name, dtype="int64", axes=("batch_size", "sequence_length"), high=2 if "_ids" not in name else 30
+        )
+        for name in names
+    )
+
+
+def classifier(name) -> Module:
+    torch.manual_seed(0)
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if name in ("bert", "electra") else [])
+    specs = [
+        spec.model_copy(update={"high": 2}) if spec.name == "token_type_ids" else spec for spec in text_inputs(*names)
+    ]
+    config = ARCHITECTURES[name]
+    config._attn_implementation = "eager"
+    return Module(transformers.AutoModelForSequenceClassification.from_config(config), tuple(specs))
+
+
+def convert(source: Session, folder: Path, **options) -> tuple[ModelHandle, dict]:
+    handle = ModelHandle(type="PyTorchModel", path=folder, files=(), inputs=source.inputs)
+
+    def open_any(model, settings):
+        if model.type == "PyTorchModel":
+            return source
+        return ONNXModel(ONNXModelConfig()).open(model, Accelerator(), {"threads": 1, **settings})
+
+    context = PassContext(folder, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
+    result = OnnxConversion(OnnxConversionConfig(**options)).run(handle, context)
+    return result.model, dict(result.report)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_graph_computes_what_torch_computes_at_shapes_it_was_not_traced_with(name, tmp_path):
+    source = classifier(name)
+
+    handle, report = convert(source, tmp_path)
+
+    assert report["parity"]["agree"]
+    with ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {}) as session:
+        for batch, length in ((1, 1), (1, 9), (5, 3)):
+            feeds = example_feeds(
+                source.inputs, {"batch_size": batch, "sequence_length": length}, padded=True, seed=batch
+            )
+            np.testing.assert_allclose(session.run(feeds)["logits"], source.run(feeds)["logits"], atol=1e-5)
+
+
+def test_names_axes_and_opset_are_those_that_people_expect(tmp_path):
+    handle, report = convert(classifier("bert"), tmp_path)
+
+    assert [spec.name for spec in handle.inputs] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert {spec.axes for spec in handle.inputs} == {("batch_size", "sequence_length")}
+    assert [(spec.name, spec.axes) for spec in handle.outputs] == [("logits", ("batch_size", 2))]
+    assert {entry.domain: entry.version for entry in onnx.load(str(handle.path)).opset_import}[""] == 17
+    assert report["operators"]["Softmax"] == 2
+
+
+def test_another_opset_can_be_asked_for(tmp_path):
+    handle, _ = convert(classifier("bert"), tmp_path, target_opset=14)
+
+    assert {entry.domain: entry.version for entry in onnx.load(str(handle.path)).opset_import}[""] == 14
+
+
+def test_inputs_whose_order_differs_from_the_signature_are_not_swapped(tmp_path):
+    source = classifier("bert")
+    source.inputs = tuple(reversed(source.inputs))
+
+    handle, report = convert(source, tmp_path)
+
+    assert report["parity"]["agree"]
+    assert [spec.name for spec in handle.inputs] == ["token_type_ids", "attention_mask", "input_ids"]
+
+
+def test_hidden_states_keep_the_name_of_the_sequence_axis():
+    source = classifier("bert")
+    source.module = source.module.bert
+
+    specs = output_specs(source, source.inputs)
+
+    assert [(spec.name, spec.axes) for spec in specs] == [
+        ("last_hidden_state", ("batch_size", "sequence_length", 16)),
+        ("pooler_output", ("batch_size", 16)),
+    ]
+
+
+def test_two_exports_are_the_same_bytes_and_name_no_file_of_this_machine(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        export(classifier("bert"), classifier("bert").inputs, tmp_path / name / "model.onnx", 17)
+
+    one, two = ((tmp_path / name / "model.onnx").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert b"site-packages" not in one
+    assert str(Path(__file__).parent).encode() not in one
+
+
+def test_nothing_is_printed(tmp_path, capfd):
+    convert(classifier("bert"), tmp_path)
+
+    assert capfd.readouterr() == ("", "")
+
+
+class Doubtful(torch.nn.Module):
+    """Computes something else while it is traced."""
+
+    def forward(self, input_ids):
+        factor = 3.0 if torch.jit.is_tracing() else 1.0
+        return {"logits": input_ids.float() * factor}
+
+
+def test_a_graph_that_computes_something_else_is_refused_unless_allowed(tmp_path):
+    source = Module(Doubtful(), text_inputs("input_ids"))
+
+    with pytest.raises(HfoptError) as failure:
+        convert(source, tmp_path)
+
+    assert failure.value.message.startswith("the converted model computes something else: logits differs by ")
+    assert failure.value.hint.startswith("set parity to warn")
+    (tmp_path / "second").mkdir()
+    assert convert(source, tmp_path / "second", parity="warn")[1]["parity"]["agree"] is False
+
+
+class Untraceable(torch.nn.Module):
+    def forward(self, input_ids):
+        if torch.jit.is_tracing():
+            raise ValueError("this model reads its input in Python")
+        return {"logits": input_ids.float()}
+
+
+def test_a_model_that_can_not_be_traced_says_why(tmp_path):
+    with pytest.raises(HfoptError, match="the model can't be traced: ValueError: this model reads its input in Python"):
+        convert(Module(Untraceable(), text_inputs("input_ids")), tmp_path)
+
+
+def test_the_source_given_by_the_model_loader_is_asked_for_plain_attention(tmp_path):
+    asked = []
+    source = classifier("bert")
+    handle = ModelHandle(type="PyTorchModel", path=tmp_path, files=(), inputs=source.inputs)
+
+    def open_any(model, settings):
+        asked.append(settings)
+        return source
+
+    context = PassContext(tmp_path, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
+    OnnxConversion(OnnxConversionConfig(parity="off")).run(handle, context)
+
+    assert asked == [{"attn_implementation": "eager"}]

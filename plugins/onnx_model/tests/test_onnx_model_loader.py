@@ -1,0 +1,170 @@
+"""ONNXModel: files, sessions and settings, on small graphs made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hfopt import Accelerator, FetchContext, PreconditionFailed
+from hfopt.errors import PluginError
+from hfopt_onnx_model import graph
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+from hfopt_onnx_model.settings import InferenceSettings, session_options
+
+
+def tiny_model() -> onnx.ModelProto:
+    """sum of (input_ids + token_type_ids) * attention_mask, times a weight of ten rows."""
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch_size", "sequence_length"])
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    nodes = [
+        helper.make_node("Add", ["input_ids", "token_type_ids"], ["both"]),
+        helper.make_node("Mul", ["both", "attention_mask"], ["masked"]),
+        helper.make_node("Cast", ["masked"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["floats", "last"], ["sums"], keepdims=1),
+        helper.make_node("MatMul", ["sums", "weight"], ["logits"]),
+    ]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", 10])
+    weights = [
+        numpy_helper.from_array(np.arange(10, dtype=np.float32)[None], "weight"),
+        numpy_helper.from_array(np.array([-1], dtype=np.int64), "last"),
+    ]
+    made = helper.make_graph(nodes, "tiny", ids, [logits], weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    onnx.save(tiny_model(), str(tmp_path / "model.onnx"))
+    return tmp_path / "model.onnx"
+
+
+def fetch(path, **options):
+    config = ONNXModelConfig.model_validate({"model_path": str(path), **options}, strict=False)
+    return ONNXModel(config).fetch(FetchContext(Path(path), lambda *_: None))
+
+
+def open_model(handle, accelerator=None, **settings):
+    return ONNXModel(ONNXModelConfig()).open(handle, accelerator or Accelerator(), settings)
+
+
+def test_a_file_or_its_folder_is_described_with_inputs_and_outputs(file):
+    for place in (file, file.parent):
+        handle = fetch(place)
+
+        assert handle.path == file
+        first = handle.inputs[0]
+        assert (first.name, first.dtype, first.axes) == ("input_ids", "int64", ("batch_size", "sequence_length"))
+        assert handle.outputs[0].axes == ("batch_size", 10)
+        assert handle.size_bytes == file.stat().st_size
+
+
+def test_a_session_fills_in_what_the_data_lack_and_leaves_out_what_the_model_does_not_take(file):
+    ids = np.array([[1, 2, 3]], dtype=np.int32)
+
+    with open_model(fetch(file)) as session:
+        found = session.run({"input_ids": ids, "offset_mapping": ids})
+        session.bind({"input_ids": ids})()
+
+    np.testing.assert_array_equal(found["logits"], 6 * np.arange(10, dtype=np.float32)[None])
+
+
+def test_an_input_that_can_not_be_filled_in_is_named(file):
+    with open_model(fetch(file)) as session, pytest.raises(PreconditionFailed) as failure:
+        session.run({"pixel_values": np.zeros((1, 3))})
+
+    assert failure.value.message == "the data have no 'input_ids', which the model takes; they have pixel_values"
+
+
+def test_settings_reach_the_session_level_zero_included(file):
+    options = {
+        "intra_op_num_threads": 1, "inter_op_num_threads": 2, "execution_mode": 1, "graph_optimization_level": 0,
+        "extra_session_config": {"session.intra_op.allow_spinning": "0"},
+    }  # fmt: skip
+    handle = fetch(file, inference_settings={"session_options": options})
+
+    with open_model(handle, threads=2) as session:
+        reached = session.live.get_session_options()
+
+    assert (reached.intra_op_num_threads, reached.inter_op_num_threads) == (1, 2)
+    assert reached.execution_mode.name == "ORT_PARALLEL"
+    assert reached.graph_optimization_level.name == "ORT_DISABLE_ALL"
+    assert reached.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_threads_of_the_step_count_where_the_model_says_nothing():
+    assert session_options(InferenceSettings(), threads=2).intra_op_num_threads == 2
+
+
+def test_a_provider_that_is_not_installed_is_an_error_not_a_fallback(file):
+    with pytest.raises(PluginError, match="this ONNX Runtime has no CUDAExecutionProvider"):
+        open_model(fetch(file), Accelerator(device="gpu", execution_provider="CUDAExecutionProvider"))
+
+
+def test_a_model_that_onnx_runtime_refuses_says_why(file):
+    model = onnx.load(str(file))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, str(file))
+
+    with pytest.raises(PreconditionFailed, match=r"ONNX Runtime refuses model\.onnx: .*NoSuchOperator"):
+        open_model(fetch(file))
+
+
+def test_what_is_not_an_onnx_model_is_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x00\x01garbage")
+
+    with pytest.raises(PreconditionFailed, match="is not an ONNX model, or is damaged"):
+        fetch(tmp_path)
+
+
+def test_a_folder_with_several_models_asks_which(file):
+    onnx.save(tiny_model(), str(file.with_name("other.onnx")))
+
+    with pytest.raises(PreconditionFailed) as failure:
+        fetch(file.parent)
+
+    assert failure.value.message == f"{file.parent} must hold one .onnx file; it holds model.onnx, other.onnx"
+    assert failure.value.hint == "set onnx_file_name"
+    assert fetch(file.parent, onnx_file_name="other.onnx").path.name == "other.onnx"
+
+
+def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_there(tmp_path):
+    model = tiny_model()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(4096, dtype=np.float32), "unused"))
+    graph.save(model, tmp_path / "model.onnx", threshold=1_000)
+
+    handle = fetch(tmp_path)
+
+    assert [path.name for path in handle.files] == ["model.onnx", "model.onnx.data"]
+    assert open_model(handle).run({"input_ids": np.ones((1, 2), dtype=np.int64)})["logits"].shape == (1, 10)
+    (tmp_path / "model.onnx.data").unlink()
+    with pytest.raises(PreconditionFailed, match=r"its weights are in model\.onnx\.data, which is missing"):
+        fetch(tmp_path)
+
+
+def test_what_a_pass_made_keeps_ranges_companions_and_settings(file):
+    like = fetch(file)
+    ranged = tuple(spec.model_copy(update={"high": 30}) for spec in like.inputs)
+    like = like.with_(inputs=ranged, companions=(file,), attributes={"model_type": "bert"}, inference_settings={"a": 1})
+
+    made = graph.handle_of(file, like=like)
+
+    assert made.inputs == ranged
+    assert (made.companions, made.attributes, made.inference_settings) == ((file,), {"model_type": "bert"}, {"a": 1})
+
+
+def test_the_snippet_loads_the_model_with_its_settings(file, monkeypatch):
+    options = {"intra_op_num_threads": 1, "execution_mode": 0, "graph_optimization_level": 2}
+    handle = fetch(file, inference_settings={"session_options": options})
+    monkeypatch.chdir(file.parent)
+    names = {}
+
+    exec(ONNXModel(ONNXModelConfig()).snippet(handle), names)
+
+    reached = names["session"].get_session_options()
+    assert (reached.intra_op_num_threads, reached.graph_optimization_level.name) == (1, "ORT_ENABLE_EXTENDED")
