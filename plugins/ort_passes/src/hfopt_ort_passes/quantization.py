@@ -14,15 +14,16 @@ from hfopt_ort_passes.quiet import quiet_logging
 
 _STATIC = "static quantization is not available in this version: write quant_mode dynamic, which needs no data"
 
-INTEGER_OPERATORS = (
+QUANTIZED_OPERATORS = (
     "ConvInteger",
+    "DequantizeLinear",
     "DynamicQuantizeLSTM",
     "DynamicQuantizeMatMul",
     "MatMulInteger",
     "QAttention",
     "QEmbedLayerNormalization",
 )
-"""What quantized operators are called in a graph whose activations are quantized dynamically."""
+"""Operators that work on quantized weights; DequantizeLinear follows a quantized embedding."""
 
 
 class OnnxQuantizationConfig(Config):
@@ -86,7 +87,7 @@ class OnnxQuantization(Pass):
         for leftover in context.folder.glob("prepared.onnx*"):
             leftover.unlink()
         counts = node_counts(load(target))
-        quantized = {name: counts[name] for name in INTEGER_OPERATORS if name in counts}
+        quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
         if not quantized:
             raise PreconditionFailed(
                 "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
