@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import os
 import typing
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from hfopt import hookspecs
 from hfopt.api.systems import SystemConfig
@@ -135,8 +136,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default is PydanticUndefined or isinstance(field.default, BaseModel):
         return ""
-    shown = {True: "true", False: "false", None: "null", (): "[]"}
-    return f"`{shown.get(field.default, field.default) if field.default.__hash__ else field.default}`"
+    return f"`{json.dumps(to_jsonable_python(field.default))}`"
 
 
 def _type_name(annotation: Any) -> str:

@@ -34,7 +34,7 @@ def save_best(target: Path, key: str, handle: ModelHandle, plugins: Plugins) -> 
         os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
         moved = copy_model(handle, temporary)
         sizes = {file.path: file.size for file in list_files(temporary)}
-        packed = ArtifactStore(temporary).pack(moved, temporary, set())
+        packed = ArtifactStore(temporary).pack(moved, temporary)
         described = {"hfopt": __version__, "artifact": key, "sizes": sizes, "model": packed}
         (temporary / MODEL).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
         (temporary / "README.md").write_text(_readme(moved, plugins), "utf-8")

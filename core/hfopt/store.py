@@ -36,11 +36,35 @@ class ArtifactFile(BaseModel):
     sha256: str
 
 
+class OutsideFile(BaseModel):
+    """A file outside the store that an artifact's model uses, as it was when the artifact was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> OutsideFile:
+        """The file as it is now."""
+        state = path.stat()
+        return cls(path=path, size=state.st_size, mtime_ns=state.st_mtime_ns)
+
+
+class Uses(BaseModel):
+    """What an artifact's model uses besides the artifact's own files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifacts: tuple[str, ...] = ()
+    outside: tuple[OutsideFile, ...] = ()
+
+
 class Manifest(BaseModel):
     """What an artifact says of itself.
 
-    ``digest`` covers the files' names and bytes: how two systems are compared. ``refers`` are the keys of other
-    artifacts whose files this one's model uses.
+    ``digest`` covers the files' names and bytes: how two systems are compared.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -53,7 +77,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str]
     files: tuple[ArtifactFile, ...]
     digest: str
-    refers: tuple[str, ...] = ()
+    uses: Uses = Uses()
     created: str
     seconds: float
     peak_rss_bytes: int | None
@@ -73,17 +97,18 @@ class ArtifactStore:
 
     def folder(self, key: str) -> Path:
         """Where the artifact of that key lies, or would."""
-        return self.root / "artifacts" / key[:2] / key
+        return self._artifacts / key[:2] / key
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest, if the artifact is there and whole: no file missing or of another size."""
+        """The manifest, if the artifact is whole: no file that it consists of or uses is missing or changed."""
         folder = self.folder(key)
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
             whole = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+            whole = whole and all(OutsideFile.of(file.path) == file for file in manifest.uses.outside)
         except (OSError, ValidationError):
             return None
-        return manifest if whole and all(self.find(other) for other in manifest.refers) else None
+        return manifest if whole and all(self.find(other) for other in manifest.uses.artifacts) else None
 
     def need(self, key: str) -> Manifest:
         """The manifest of an artifact that must be there.
@@ -136,36 +161,41 @@ class ArtifactStore:
         folder = self.folder(key)
         return self.unpack(json.loads((folder / MODEL).read_text("utf-8")), folder)
 
-    def write_model(self, folder: Path, handle: ModelHandle) -> tuple[str, ...]:
+    def write_model(self, folder: Path, handle: ModelHandle) -> Uses:
         """Write a model into a folder in the making.
 
-        :return: keys of the artifacts whose files it uses
+        :return: what it uses besides that folder's files
         """
-        refers: set[str] = set()
-        packed = self.pack(handle, folder, refers)
+        packed = self.pack(handle, folder)
         (folder / MODEL).write_text(json.dumps(packed, indent=1, sort_keys=True) + "\n", "utf-8")
-        return tuple(sorted(refers))
+        others = [path for path in _files_of(handle) if not path.is_relative_to(folder)]
+        inside = {self._owner(path) for path in others if path.is_relative_to(self._artifacts)}
+        outside = dict.fromkeys(path for path in others if not path.is_relative_to(self._artifacts))
+        return Uses(artifacts=tuple(sorted(inside)), outside=tuple(map(OutsideFile.of, outside)))
 
-    def pack(self, handle: ModelHandle, folder: Path, refers: set[str]) -> dict[str, Any]:
+    def pack(self, handle: ModelHandle, folder: Path) -> dict[str, Any]:
         """A handle as JSON: paths in `folder` relative, in other artifacts ``artifact:KEY/...``, others absolute."""
 
         def place(path: Path) -> str:
-            path = path.absolute()
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
-            artifacts = self.root / "artifacts"
-            if path.is_relative_to(artifacts):
-                _, key, *rest = path.relative_to(artifacts).parts
-                refers.add(key)
-                return _REFERENCE + "/".join([key, *rest])
+            if path.is_relative_to(self._artifacts):
+                return _REFERENCE + "/".join(path.relative_to(self._artifacts).parts[1:])
             return str(path)
 
         packed = handle.model_dump(mode="json", exclude={"components", "path", "files", "companions"})
         packed["path"] = place(handle.path)
         packed["files"] = [place(path) for path in handle.files]
         packed["companions"] = [place(path) for path in handle.companions]
-        packed["components"] = {name: self.pack(part, folder, refers) for name, part in handle.components.items()}
+        packed["components"] = {name: self.pack(part, folder) for name, part in handle.components.items()}
         return packed
+
+    @property
+    def _artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    def _owner(self, path: Path) -> str:
+        return path.relative_to(self._artifacts).parts[1]
 
     def unpack(self, packed: dict[str, Any], folder: Path) -> ModelHandle:
         """The handle that `pack` wrote."""
@@ -183,6 +213,12 @@ class ArtifactStore:
             "components": {name: self.unpack(part, folder) for name, part in packed["components"].items()},
         }
         return ModelHandle.model_validate(packed | located)
+
+
+def _files_of(handle: ModelHandle) -> list[Path]:
+    """Every file that a model consists of or travels with, those of its components included."""
+    own = [*handle.files, *handle.companions]
+    return own + [path for part in handle.components.values() for path in _files_of(part)]
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:

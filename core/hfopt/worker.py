@@ -22,7 +22,7 @@ from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
 from hfopt.steps import data, evaluate, fetch, measure, transform
 from hfopt.steps.outcome import Bench
-from hfopt.store import ArtifactStore, Manifest, digest_of, list_files, now
+from hfopt.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
 
 GUARD_EXIT = 75
 _RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
@@ -100,7 +100,7 @@ class Work:
         with self.store.making(request.key) as folder:
             bench = Bench(request, folder, self.store, self.plugins, _throttled(request.key, emit))
             outcome = _RUN[request.kind](bench)
-            refers = () if outcome.model is None else self.store.write_model(folder, outcome.model)
+            uses = Uses() if outcome.model is None else self.store.write_model(folder, outcome.model)
             files = list_files(folder)
             manifest = Manifest(
                 key=request.key,
@@ -110,7 +110,7 @@ class Work:
                 inputs=request.inputs,
                 files=files,
                 digest=digest_of(files),
-                refers=refers,
+                uses=uses,
                 created=now(),
                 seconds=round(time.monotonic() - started, 3),
                 peak_rss_bytes=peak(),

@@ -65,7 +65,7 @@ def hfopt_passes():
 
 
 class LineConfig(Config):
-    model_path: InputPath = Field(description="A JSON file with a slope.")
+    model_path: InputPath | None = Field(None, description="A JSON file with a slope.")
 
 
 class LineLoader(ModelLoader):
@@ -74,7 +74,7 @@ class LineLoader(ModelLoader):
     def fetch(self, context):
         path = Path(self.config.model_path)
         spec = TensorSpec(name="x", dtype="float64", axes=("batch_size",))
-        return ModelHandle(type="Line", path=path, files=(path,), config=self.config.model_dump(), inputs=(spec,))
+        return ModelHandle(type="Line", path=path, files=(path,), inputs=(spec,))
 
     def open(self, handle, accelerator, settings):
         return LineSession(json.loads(handle.path.read_text())["slope"], handle.inference_settings.get("delay", 0.0))
@@ -235,3 +235,6 @@ class Misbehave(Pass):
 
     def hang(self):
         time.sleep(3600)
+
+    def show_environment(self):
+        print(dict(os.environ))

@@ -29,14 +29,14 @@ class Surroundings:
     """What a config's values refer to: passed to pydantic as validation context, and filled while it validates.
 
     :param folder: the folder of the config file; relative input paths start there
-    :param data_names: the names under ``data_configs``
+    :param data_names: the names under ``data_configs``; None if that section can't be read
     :param used_paths: absolute input paths met
     :param used_data: data names met
     :param notices: sentences for the user
     """
 
     folder: Path
-    data_names: frozenset[str] = frozenset()
+    data_names: frozenset[str] | None = frozenset()
     used_paths: list[Path] = field(default_factory=list)
     used_data: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def _existing_path(value: str, info: ValidationInfo) -> str:
 
 def _known_data(value: str, info: ValidationInfo) -> str:
     if isinstance(info.context, Surroundings):
-        if value not in info.context.data_names:
+        if info.context.data_names is not None and value not in info.context.data_names:
             raise UnknownName("data config", value, sorted(info.context.data_names))
         info.context.used_data.append(value)
     return value

@@ -99,12 +99,12 @@ class _Resolver:
         self.plugins = plugins
         self.problems: list[Problem] = []
         self.notices: list[str] = []
-        self.data_names: frozenset[str] = frozenset()
+        self.data_names: frozenset[str] | None = None
 
     def resolve(self) -> RunConfig:
         raw = self._known_keys(self.document.value, (), "", [*schema.SECTIONS])
         data_sections = self._data_sections(raw.get("data_configs"))
-        self.data_names = frozenset(section.name for section, _ in data_sections.values())
+        self.data_names = _names(raw.get("data_configs"))
         engine = self._engine(raw.get("engine", {}))
         systems = self._systems(raw.get("systems"))
         input_model = self._input_model(raw)
@@ -235,10 +235,10 @@ class _Resolver:
             if metric.name in seen:
                 self._problem((*at, "name"), f"there are two metrics named {metric.name!r}")
             seen.add(metric.name)
-            if metric.data_config is not None and metric.data_config not in self.data_names:
-                self._unknown_name(
-                    (*at, "data_config"), UnknownName("data config", metric.data_config, sorted(self.data_names))
-                )
+            known = self.data_names
+            if metric.data_config is not None and known is not None and metric.data_config not in known:
+                unknown = UnknownName("data config", metric.data_config, sorted(known))
+                self._unknown_name((*at, "data_config"), unknown)
             if metric.type != "size" and metric.data_config is None:
                 self._problem((*at, "data_config"), f"is required: {metric.type} needs rows to work on")
             figures += self._metric_figures(metric, at)
@@ -299,7 +299,7 @@ class _Resolver:
 
     def _named_system(self, name: str | None, key: str, systems: Mapping[str, Chosen | None]) -> str:
         if name is not None and name not in systems:
-            written = sorted(set(systems) - {DEFAULT_SYSTEM} | set(self.document.value.get("systems", {})))
+            written = sorted(set(systems) - {DEFAULT_SYSTEM})
             self._unknown_name(("engine", key), UnknownName("system", name, written))
         return name or DEFAULT_SYSTEM
 
@@ -407,6 +407,16 @@ class _Resolver:
         problem = Problem(place, error.message, error.hint, code)
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _names(data_configs: Any) -> frozenset[str] | None:
+    """The names under data_configs, as far as they can be read; None if it is no list: then no name is unknown."""
+    if data_configs is None:
+        return frozenset()
+    if not isinstance(data_configs, list):
+        return None
+    named = (entry.get("name") for entry in data_configs if isinstance(entry, dict))
+    return frozenset(name for name in named if isinstance(name, str))
 
 
 def _loaded(offer: Offer) -> Any:

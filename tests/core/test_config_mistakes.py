@@ -1,0 +1,256 @@
+"""Every mistake in a config: its place, the fact, the near miss; all at once; before anything runs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfopt import validate
+from hfopt.errors import ConfigError
+
+TOY = Path(__file__).with_name("toy.py")
+
+MISTAKES = {
+    "top-level key": (("pases",), {}, ": pases: unknown key", "did you mean 'passes'?"),
+    "pass": (("passes", "first", "type"), "Scael", "no pass named 'Scael'", "did you mean 'Scale'?"),
+    "option": (("passes", "first", "config", "factr"), 1.0, "unknown key", "did you mean 'factor'?"),
+    "type of an option": (("passes", "first", "config", "factor"), "2", "expected a number, got a string", None),
+    "boolean for a number": (("passes", "first", "config", "factor"), True, "expected a number, got a boolean", None),
+    "pass key": (("passes", "first", "tpye"), "Scale", "unknown key", "did you mean 'type'?"),
+    "data name": (
+        ("passes", "third", "config", "data_config"),
+        "pionts",
+        "no data config named 'pionts'; there is points",
+        "did you mean 'points'?",
+    ),
+    "metric data": (
+        ("evaluators", "e", "metrics", 0, "data_config"),
+        "point",
+        "no data config named 'point'; there is points",
+        "did you mean 'points'?",
+    ),
+    "container": (("data_configs", 0, "type"), "Point", "no data container named 'Point'", "did you mean 'Points'?"),
+    "figure": (
+        ("evaluators", "e", "metrics", 0, "sub_types", 0, "name"),
+        "acuracy",
+        "no metric named 'acuracy'; there is accuracy, mean",
+        "did you mean 'accuracy'?",
+    ),
+    "metric type": (("evaluators", "e", "metrics", 0, "type"), "latncy", "must be", "did you mean 'latency'?"),
+    "backend": (
+        ("evaluators", "e", "metrics", 0, "backend"),
+        "toy_metric",
+        "no metric backend named 'toy_metric'",
+        "did you mean 'toy_metrics'?",
+    ),
+    "evaluator": (("engine", "evaluator"), "f", "no evaluator named 'f'; there is e", None),
+    "system": (("engine", "target"), "cluster", "no system named 'cluster'; there is none", None),
+    "model type": (("input_model", "type"), "Lin", "no model type named 'Lin'", "did you mean 'Line'?"),
+    "missing file": (("input_model", "config", "model_path"), "x.json", "no such file or folder: x.json", None),
+    "wrong kind of section": (("passes",), [1], "expected an object", None),
+    "wrong kind of list": (("data_configs",), {}, "expected a list", None),
+    "search": (("engine", "search_strategy"), True, "there is no search in this version", None),
+    "script": (("data_configs", 0, "user_script"), "s.py", "user scripts are not run in this version", None),
+    "goal": (
+        ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
+        {"type": "threshold", "value": 1},
+        "goals are not checked in this version",
+        None,
+    ),
+}
+
+
+def put(config, path, value):
+    changed = copy.deepcopy(config)
+    place = changed
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_message_with_its_place_and_a_near_miss(project, mistake):
+    path, value, message, hint = MISTAKES[mistake]
+    project.config = put(project.config, path, value)
+
+    done = project.run()
+
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert message in done.stderr
+    assert len([line for line in lines if not line.startswith("  ")]) == 1
+    if hint:
+        assert lines[-1] == f"  hint: {hint}"
+
+
+def test_a_message_reads_in_full(project):
+    project.config = put(project.config, ("passes", "first", "type"), "Scael")
+
+    assert project.run().stderr == (
+        "hfopt: config.json:43: passes.first.type: no pass named 'Scael'; installed: Misbehave, OnnxConversion, "
+        "OnnxQuantization, OrtPerfTuning, OrtTransformersOptimization, Retune, Scale\n"
+        "  hint: did you mean 'Scale'?\n"
+    )
+
+
+def test_all_mistakes_come_at_once_and_nothing_has_run_or_been_made(project):
+    for path, value, *_ in (MISTAKES[name] for name in ("top-level key", "pass", "option", "data name", "evaluator")):
+        if path[-1] != "factr":
+            project.config = put(project.config, path, value)
+    project.config = put(project.config, ("passes", "second", "config", "factr"), 1.0)
+
+    done = project.run()
+
+    assert done.returncode == 2
+    messages = [line for line in done.stderr.removeprefix("hfopt: ").splitlines() if not line.startswith("  ")]
+    assert [message.split(": ")[1] for message in messages] == [
+        "passes.first.type",
+        "passes.second.config.factr",
+        "passes.third.config.data_config",
+        "engine.evaluator",
+        "pases",
+    ]
+    assert sorted(path.name for path in project.folder.iterdir()) == ["config.json", "line.json", "points.json"]
+
+
+def test_what_is_required_is_named(project):
+    project.config = {"engine": {}}
+
+    done = project.run()
+
+    assert done.stderr == (
+        "hfopt: config.json: input_model: is required\n"
+        "config.json: passes: is required: there must be at least one pass\n"
+    )
+
+
+def test_names_that_must_be_unique_are(project):
+    project.config["data_configs"].append(project.config["data_configs"][0])
+    project.config["evaluators"]["e"]["metrics"].append(project.config["evaluators"]["e"]["metrics"][0])
+
+    stderr = project.run().stderr
+
+    assert "data_configs[1].name: there are two data configs named 'points'" in stderr
+    assert "evaluators.e.metrics[2].name: there are two metrics named 'accuracy'" in stderr
+
+
+def test_a_metric_without_data_or_figures_says_what_it_needs(project):
+    project.config["evaluators"]["e"]["metrics"] = [
+        {"name": "a", "type": "accuracy", "backend": "toy_metrics", "data_config": "points"},
+        {"name": "l", "type": "latency"},
+    ]
+
+    stderr = project.run().stderr
+
+    assert "metrics[0].sub_types: is required: name at least one figure, such as accuracy" in stderr
+    assert "metrics[1].data_config: is required: latency needs rows to work on" in stderr
+
+
+def test_a_pass_that_can_not_take_what_comes_before_it_is_found_before_anything_runs(project):
+    project.config["passes"]["fourth"] = {"type": "OrtPerfTuning"}
+
+    done = project.run()
+
+    assert done.returncode == 2
+    assert (
+        "passes.fourth.type: OrtPerfTuning takes ONNXModel, and here it would get Line\n"
+        "  hint: put OnnxConversion before it"
+    ) in done.stderr
+
+
+def test_keys_of_olive_that_are_not_needed_are_ignored_with_a_notice(project):
+    project.config["engine"]["clean_cache"] = True
+    project.config["engine"]["search_strategy"] = None
+
+    done = project.run(command="validate")
+
+    assert done.returncode == 0
+    assert "note: engine.clean_cache is ignored: a step runs again whenever anything" in done.stdout
+
+
+def test_an_input_is_looked_for_beside_the_config_then_in_the_current_folder_with_a_notice(project):
+    (project.folder / "configs").mkdir()
+    project.write()
+    (project.folder / "config.json").rename(project.folder / "configs" / "config.json")
+
+    import subprocess
+
+    done = subprocess.run(
+        project.command("validate", "configs/config.json"), cwd=project.folder, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0
+    assert "note: line.json: taken from the current folder (not found in the config file's)" in done.stdout
+
+
+def paths_in(value, path=()):
+    yield path, value
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from paths_in(each, (*path, key))
+    if isinstance(value, list):
+        for position, each in enumerate(value):
+            yield from paths_in(each, (*path, position))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_one_mutation_is_valid_or_a_config_error_and_an_unknown_key_is_always_named(base_config, data):
+    path, value = data.draw(st.sampled_from(list(paths_in(base_config))))
+    other = st.sampled_from([None, True, 3, 0.5, "zzz", [], {}, [1], {"zzz": 1}])
+    if isinstance(value, dict) and data.draw(st.booleans()):
+        config = put(base_config, (*path, "zzz"), 1) if path else {**base_config, "zzz": 1}
+        with pytest.raises(ConfigError) as failure:
+            validate(config, plugin_files=[TOY])
+        assert any("zzz" in problem.path or "zzz" in problem.message for problem in failure.value.problems)
+        assert failure.value.exit_code == 2
+        return
+    config = put(base_config, path, data.draw(other)) if path else base_config
+    error = config_error(config)
+    assert error is None or (error.exit_code in (2, 3) and error.problems)
+
+
+def config_error(config):
+    try:
+        validate(config, plugin_files=[TOY])
+    except ConfigError as error:
+        return error
+    return None
+
+
+@pytest.fixture(scope="module")
+def base_config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "line.json").write_text('{"slope": 1}')
+    (folder / "points.json").write_text("[[1, 1]]")
+    return {
+        "input_model": {"type": "Line", "config": {"model_path": str(folder / "line.json")}},
+        "data_configs": [
+            {"name": "points", "type": "Points", "params_config": {"data_file": str(folder / "points.json")}}
+        ],
+        "evaluators": {
+            "e": {
+                "metrics": [
+                    {
+                        "name": "a",
+                        "type": "accuracy",
+                        "backend": "toy_metrics",
+                        "data_config": "points",
+                        "sub_types": [{"name": "accuracy", "metric_config": {}}],
+                    },
+                    {"name": "l", "type": "latency", "data_config": "points", "sub_types": [{"name": "p50"}]},
+                ]
+            }
+        },
+        "systems": {"here": {"type": "LocalSystem", "config": {"accelerators": [{"device": "cpu"}]}}},
+        "passes": {
+            "first": {"type": "Scale", "config": {"factor": 2.0}},
+            "second": {"type": "Retune", "config": {"data_config": "points"}},
+        },
+        "engine": {"evaluator": "e", "host": "here", "target": "here"},
+    }
