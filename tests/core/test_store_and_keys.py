@@ -1,0 +1,207 @@
+"""Artifacts, keys, digests and versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfopt.api.model import ModelHandle, TensorSpec
+from hfopt.keys import Digests, by_content, key_of
+from hfopt.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
+
+KEY, OTHER = "a" * 64, "b" * 64
+
+
+def commit(store: ArtifactStore, key: str, text: str = "weights", uses: Uses | None = None) -> Manifest:
+    with store.making(key) as folder:
+        (folder / "model.bin").write_text(text)
+        files = list_files(folder)
+        manifest = Manifest(
+            key=key, kind="pass", component="x:Y", config={}, inputs={}, files=files, digest=digest_of(files),
+            uses=uses or Uses(), created="now", seconds=0, peak_rss_bytes=None,
+        )  # fmt: skip
+        store.commit(folder, manifest)
+    return manifest
+
+
+@pytest.fixture
+def store(tmp_path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "cache")
+
+
+def test_what_is_committed_is_found_and_nothing_half_made_is_left(store):
+    manifest = commit(store, KEY)
+
+    assert store.find(KEY) == manifest
+    assert store.find(OTHER) is None
+    assert list((store.root / "making").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_text("short"), Path.unlink])
+def test_a_truncated_or_missing_file_is_noticed_and_the_artifact_can_be_made_again(store, damage):
+    commit(store, KEY)
+    damage(store.folder(KEY) / "model.bin")
+
+    assert store.find(KEY) is None
+    with pytest.raises(ArtifactMissing, match=f"artifact {KEY[:12]} is missing or damaged"):
+        store.need(KEY)
+    commit(store, KEY)
+    assert store.find(KEY) is not None
+
+
+def test_whoever_commits_first_wins(store):
+    commit(store, KEY, "first")
+    commit(store, KEY, "other")
+
+    assert (store.folder(KEY) / "model.bin").read_text() == "first"
+
+
+def test_an_artifact_that_uses_another_is_whole_only_with_it(store):
+    commit(store, KEY)
+    commit(store, OTHER, "settings", Uses(artifacts=(KEY,)))
+    assert store.find(OTHER) is not None
+
+    (store.folder(KEY) / "model.bin").unlink()
+
+    assert store.find(OTHER) is None
+
+
+def test_a_model_is_written_with_relative_paths_and_read_back_with_absolute_ones(store, tmp_path):
+    outside = tmp_path / "outside.bin"
+    outside.write_text("x")
+    commit(store, KEY)
+    parent = store.folder(KEY) / "model.bin"
+    with store.making(OTHER) as folder:
+        (folder / "own.bin").write_text("own")
+        handle = ModelHandle(
+            type="Line", path=folder / "own.bin", files=(folder / "own.bin", parent), companions=(outside,),
+            inputs=(TensorSpec(name="x", dtype="int64", axes=("batch_size", 3), high=7),),
+            components={"part": ModelHandle(type="Line", path=parent, files=(parent,))},
+        )  # fmt: skip
+        uses = store.write_model(folder, handle)
+        text = (folder / "model.json").read_text()
+        read = store.unpack(json.loads(text), folder)
+
+    assert read == handle
+    assert uses.artifacts == (KEY,)
+    assert [file.path for file in uses.outside] == [outside]
+    assert str(store.root) not in text
+
+
+def test_a_digest_depends_on_names_and_bytes_alone(store):
+    first, second = commit(store, KEY), commit(store, OTHER)
+
+    assert first.digest == second.digest
+    assert commit(store, "c" * 64, "other").digest != first.digest
+
+
+def test_only_folders_of_processes_that_have_died_are_swept(store):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        (store.root / "making" / f"{pid}-x").mkdir(parents=True)
+
+    store.sweep()
+
+    assert [path.name for path in (store.root / "making").iterdir()] == [f"{os.getpid()}-x"]
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))
+def test_a_key_does_not_depend_on_the_order_in_which_a_recipe_is_written(recipe):
+    recipe.pop("schema", None)
+
+    assert key_of(recipe) == key_of(dict(reversed(recipe.items())))
+
+
+def test_paths_count_by_the_content_that_they_name_wherever_they_stand():
+    config = {"a": "/x/y", "b": ["/x/y", {"c": "/x/y"}], "d": "/x/z", "e": 1}
+
+    assert by_content(config, {"/x/y": "D"}) == {"a": "D", "b": ["D", {"c": "D"}], "d": "/x/z", "e": 1}
+
+
+def test_a_folder_counts_by_the_names_and_bytes_in_it_hidden_ones_aside(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / "file").write_text("x")
+    (two / ".git").write_text("hidden")
+    digests = Digests(tmp_path)
+
+    assert digests.of(one) == digests.of(two)
+    (two / "sub" / "file").rename(two / "sub" / "other")
+    assert digests.of(one) != digests.of(two)
+
+
+def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("one")
+    first = Digests(tmp_path)
+    digest = first.of(file)
+    first.save()
+    identity = next(iter(json.loads((tmp_path / "digests.json").read_text())))
+
+    second = Digests(tmp_path)
+    second.known[identity] = "remembered"
+    assert second.of(file) == "remembered"
+    file.write_text("two!")
+    assert second.of(file) not in (digest, "remembered")
+
+
+FINGERPRINT = "from hfopt.versions import fingerprint; import json; print(json.dumps(fingerprint('acme')))"
+
+
+def install(
+    folder: Path, name: str, requires: tuple[str, ...] = (), extras: tuple[str, ...] = (), version="1.0"
+) -> Path:
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    lines = [f"Requires-Dist: {line}" for line in requires] + [f"Provides-Extra: {extra}" for extra in extras]
+    (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines]))
+    return info
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT], env=environment, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_versions_follow_requirements_and_own_extras_and_nothing_else(tmp_path):
+    install(tmp_path, "acme", ("libone", 'runtime; extra == "cpu"', 'ghost; extra == "gpu"'), ("cpu", "gpu"))
+    install(tmp_path, "libone", ('libtwo; python_version > "3"', 'never; python_version < "3"', 'dev; extra == "test"'))
+    for name in ("libtwo", "runtime", "never", "dev", "unrelated"):
+        install(tmp_path, name)
+
+    found = fingerprint(tmp_path)
+
+    assert found.keys() == {"acme", "libone", "libtwo", "runtime", "python"}
+    install(tmp_path, "another")
+    assert fingerprint(tmp_path) == found
+
+
+def test_an_editable_distribution_counts_by_its_source(tmp_path):
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "acme.py").write_text("x = 1")
+    info = install(tmp_path, "acme")
+    (tmp_path / "acme.pth").write_text(f"{source}\n")
+    (info / "RECORD").write_text("acme.pth,,\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}}))
+    before = fingerprint(tmp_path)["acme"]
+    assert before.startswith("source:")
+
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "acme.pyc").write_text("compiled")
+    assert fingerprint(tmp_path)["acme"] == before
+    (source / "acme.py").write_text("x = 2")
+
+    assert fingerprint(tmp_path)["acme"] != before
