@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart
 
-.PHONY: help quickstart test test-systems lint type known bench clean
+.PHONY: help quickstart test test-systems lint type docs known bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -34,6 +34,9 @@ lint: .venv/.dev  ## ruff and the rules of who imports whom
 
 type: .venv/.dev  ## mypy, strict on the core
 	$(BIN)/mypy
+
+docs: .venv/.workspace  ## write the reference pages anew from the code
+	$(BIN)/python docs/generate.py
 
 known: .venv/.workspace  ## write core/hfopt/known.py anew from the plugins' hooks
 	$(BIN)/python tests/packaging/known_table.py > build/known.py

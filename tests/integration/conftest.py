@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -112,7 +114,27 @@ def write_rows(file: Path, count: int, seed: int) -> None:
 
 @pytest.fixture
 def thread(tmp_path, tiny_model) -> Thread:
-    write_rows(tmp_path / "rows.csv", 64, seed=1)
+    """A project that has not run yet."""
+    return make_thread(tmp_path, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory, tiny_model) -> Thread:
+    thread = make_thread(tmp_path_factory.mktemp("finished"), tiny_model)
+    done = thread.run()
+    assert done.returncode == 0, done.stderr
+    return thread
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path) -> Thread:
+    """A project that has run, for a test to change: a copy, with its cache and its results."""
+    shutil.copytree(finished_once.folder, tmp_path / "project")
+    return Thread(tmp_path / "project", copy.deepcopy(finished_once.config))
+
+
+def make_thread(folder: Path, tiny_model: Path) -> Thread:
+    write_rows(folder / "rows.csv", 64, seed=1)
     latency = {"warmup_num": 2, "repeat_test_num": 16}
     metrics = [
         {
@@ -146,4 +168,4 @@ def thread(tmp_path, tiny_model) -> Thread:
         },
         "engine": {"evaluator": "e"},
     }
-    return Thread(tmp_path, config)
+    return Thread(folder, config)

@@ -21,11 +21,8 @@ def cached(thread):
     return {name for name, step in thread.steps().items() if step["cached"]}
 
 
-def test_four_passes_yield_a_measured_model_that_loads_with_onnxruntime_alone(thread):
-    done = thread.run()
-
-    assert done.returncode == 0, done.stderr
-    result = thread.record()["results"][0]
+def test_four_passes_yield_a_measured_model_that_loads_with_onnxruntime_alone(finished):
+    result = finished.record()["results"][0]
     metrics = result["candidates"][0]["metrics"]
     assert list(metrics) == ["accuracy-accuracy", "accuracy-f1", "latency-p50", "size-bytes"]
     assert metrics["accuracy-accuracy"]["n"] == 64
@@ -34,19 +31,18 @@ def test_four_passes_yield_a_measured_model_that_loads_with_onnxruntime_alone(th
     assert result["best"] == result["candidates"][0]["id"]
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(thread.folder / "hfopt-output" / "best" / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(finished.folder / "hfopt-output" / "best" / "model.onnx"))
     assert [each.name for each in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
 
 
-def test_accuracy_in_the_record_is_what_torch_and_scikit_learn_find(thread, tiny_model):
+def test_accuracy_in_the_record_is_what_torch_and_scikit_learn_find(finished, tiny_model):
     import csv
 
     import torch
     from sklearn.metrics import accuracy_score, f1_score
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    assert thread.run().returncode == 0
-    with open(thread.folder / "rows.csv") as stream:
+    with open(finished.folder / "rows.csv") as stream:
         rows = list(csv.DictReader(stream))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
@@ -54,40 +50,40 @@ def test_accuracy_in_the_record_is_what_torch_and_scikit_learn_find(thread, tiny
         found = [int(model(**tokenizer(row["text"], return_tensors="pt")).logits.argmax()) for row in rows]
     labels = [int(row["label"]) for row in rows]
 
-    metrics = thread.record()["results"][0]["input_model"]["metrics"]
+    metrics = finished.record()["results"][0]["input_model"]["metrics"]
     assert metrics["accuracy-accuracy"]["value"] == pytest.approx(accuracy_score(labels, found))
     assert metrics["accuracy-f1"]["value"] == pytest.approx(f1_score(labels, found))
 
 
-def test_a_second_run_repeats_nothing_and_a_changed_metric_converts_nothing(thread):
-    assert thread.run().returncode == 0
-    first = thread.record()
+def test_a_second_run_repeats_nothing_and_a_changed_metric_converts_nothing(finished):
+    first = finished.record()
 
-    assert thread.run().returncode == 0
-    assert cached(thread) == set(thread.steps())
-    assert thread.record()["results"][0]["candidates"][0]["metrics"] == first["results"][0]["candidates"][0]["metrics"]
+    assert finished.run().returncode == 0
+    assert cached(finished) == set(finished.steps())
+    assert (
+        finished.record()["results"][0]["candidates"][0]["metrics"] == first["results"][0]["candidates"][0]["metrics"]
+    )
 
-    thread.config["evaluators"]["e"]["metrics"][0]["sub_types"] = [{"name": "precision"}]
-    assert thread.run().returncode == 0
-    assert cached(thread) >= {*PASSES, "input_model", "data rows"}
-    assert "evaluate tuning" not in cached(thread)
+    finished.config["evaluators"]["e"]["metrics"][0]["sub_types"] = [{"name": "precision"}]
+    assert finished.run().returncode == 0
+    assert cached(finished) >= {*PASSES, "input_model", "data rows"}
+    assert "evaluate tuning" not in cached(finished)
 
 
-def test_a_changed_data_file_is_noticed(thread):
-    assert thread.run().returncode == 0
-    with open(thread.folder / "rows.csv", "a") as stream:
+def test_a_changed_data_file_is_noticed(finished):
+    with open(finished.folder / "rows.csv", "a") as stream:
         stream.write("a bright story,1\n")
 
-    assert thread.run().returncode == 0
+    assert finished.run().returncode == 0
 
-    assert thread.steps()["data rows"]["cached"] is False
-    assert thread.steps()["conversion"]["cached"] is True
-    assert thread.record()["results"][0]["candidates"][0]["metrics"]["accuracy-accuracy"]["n"] == 65
+    assert finished.steps()["data rows"]["cached"] is False
+    assert finished.steps()["conversion"]["cached"] is True
+    assert finished.record()["results"][0]["candidates"][0]["metrics"]["accuracy-accuracy"]["n"] == 65
 
 
 @pytest.mark.timeout(240)
-def test_a_run_killed_three_times_goes_on_and_ends_with_the_same_models(thread, tmp_path_factory):
-    assert thread.run().returncode == 0
+def test_a_run_killed_three_times_goes_on_and_ends_with_the_same_models(finished):
+    thread = finished
     undisturbed = {name: thread.digest(name) for name in PASSES[:3]}
     metrics = thread.record()["results"][0]["candidates"][0]["metrics"]
     thread.config["engine"] |= {"cache_dir": "again", "output_dir": "hfopt-output"}
@@ -148,15 +144,18 @@ def test_it_runs_with_sockets_blocked(thread, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_model_in_best_predicts_what_the_source_predicts(thread, tiny_model):
+def test_the_model_in_best_predicts_what_the_source_predicts(finished, tiny_model):
     """Without quantization, so that the two are comparable to the last digits."""
     import onnxruntime
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    thread.config["passes"] = {"conversion": {"type": "OnnxConversion"}, "fusion": thread.config["passes"]["fusion"]}
-    assert thread.run().returncode == 0
-    session = onnxruntime.InferenceSession(str(thread.folder / "hfopt-output" / "best" / "model.onnx"))
+    finished.config["passes"] = {
+        "conversion": {"type": "OnnxConversion"},
+        "fusion": finished.config["passes"]["fusion"],
+    }
+    assert finished.run().returncode == 0
+    session = onnxruntime.InferenceSession(str(finished.folder / "hfopt-output" / "best" / "model.onnx"))
     ids = np.array([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]])
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
 
@@ -175,3 +174,26 @@ def test_the_terminal_shows_no_third_party_noise(thread):
     for noise in ("Warning", "warning", "torch", "[W", "FutureWarning"):
         assert noise not in done.stderr + done.stdout
     assert Path(thread.folder, "hfopt-output", "hfopt.log").exists()
+
+
+def test_the_plugin_of_the_how_to_runs_as_it_stands_there(finished):
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-plugin.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0]
+    (finished.folder / "round_weights.py").write_text(code)
+    finished.config["passes"] = {
+        "conversion": {"type": "OnnxConversion"},
+        "rounding": {"type": "RoundWeights", "config": {"digits": 2}},
+    }
+
+    done = finished.run("-p", "round_weights.py")
+
+    assert done.returncode == 0, done.stderr
+    assert finished.steps()["conversion"]["cached"] is True
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(finished.folder / "hfopt-output" / "best" / "model.onnx"))
+    weights = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    floats = [weight for weight in weights if weight.dtype == np.float32]
+    assert floats
+    assert all((weight == weight.round(2)).all() for weight in floats)
