@@ -292,4 +292,5 @@ def request(step: Step, keys: Mapping[Step, str], threads: int) -> StepRequest:
         inputs={role: keys[parent] for role, parent in step.inputs.items()},
         accelerator=step.accelerator,
         threads=threads,
+        measures=step.measures,
     )

@@ -35,6 +35,7 @@ class StepRequest(_Message):
     inputs: dict[str, str]
     accelerator: Accelerator
     threads: int
+    measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")
     seed: int = 0
 
 

@@ -99,6 +99,10 @@ class ArtifactStore:
         """Where the artifact of that key lies, or would."""
         return self._artifacts / key[:2] / key
 
+    def lock(self, key: str) -> Path:
+        """The file that whoever makes the artifact of that key locks."""
+        return self.root / "locks" / key
+
     def find(self, key: str) -> Manifest | None:
         """The manifest, if the artifact is whole: no file that it consists of or uses is missing or changed."""
         folder = self.folder(key)

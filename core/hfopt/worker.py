@@ -23,6 +23,7 @@ from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
 from hfopt.steps import data, evaluate, fetch, measure, transform
 from hfopt.steps.outcome import Bench
 from hfopt.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
+from hfopt.turns import sole_maker, turn
 
 GUARD_EXIT = 75
 _RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
@@ -74,7 +75,7 @@ class Work:
         peak = _watch_peak_memory()
         try:
             if self.store.find(request.key) is None:
-                self._make(request, started, peak, emit)
+                self._make_in_turn(request, peak, emit)
         except HfoptError as error:
             fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
             return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
@@ -89,6 +90,22 @@ class Work:
             )
             return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
         return StepResult(key=request.key, seconds=time.monotonic() - started, peak_rss_bytes=peak())
+
+    def _make_in_turn(
+        self, request: StepRequest, peak: Callable[[], int | None], emit: Callable[[Progress], None]
+    ) -> None:
+        """Make the artifact, unless another run made it while this one waited for its turn."""
+
+        def waiting(phase: str) -> Callable[[], None]:
+            return lambda: emit(Progress(key=request.key, phase=phase))
+
+        others = "waiting for other steps to end" if request.measures else "waiting for a measurement to end"
+        with (
+            sole_maker(self.store.lock(request.key), waiting("waiting for another run that does the same")),
+            turn(alone=request.measures, waiting=waiting(others)),
+        ):
+            if self.store.find(request.key) is None:
+                self._make(request, time.monotonic(), peak, emit)
 
     def _make(
         self,
