@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hfopt.errors import ExitCode, HfoptError
 from hfopt.version import __version__
 
-COMMANDS = ("run", "validate", "plugins", "worker")
+COMMANDS = ("run", "validate", "plugins", "runs", "cache", "worker")
 
 
 def build_parser() -> argparse.ArgumentParser:

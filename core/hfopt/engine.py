@@ -16,13 +16,15 @@ from hfopt.api.systems import System, SystemContext
 from hfopt.config.document import read
 from hfopt.config.resolve import resolve
 from hfopt.errors import ExitCode, PluginError, UsageError
+from hfopt.journal import Journal, SettledStep
 from hfopt.keys import Digests
-from hfopt.plan import Plan, Step, build, keys, request
+from hfopt.plan import Identity, Plan, Step, build, identities, request
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
 from hfopt.record import RunRecord, make_record, write_record
 from hfopt.results import save_best
 from hfopt.store import ArtifactStore, Manifest, now
+from hfopt.turns import in_use
 
 LOG = "hfopt.log"
 
@@ -58,6 +60,17 @@ class Progressed:
 
     def settled(self, step: Step) -> bool:
         return step in self.manifests or step in self.faults
+
+    def settled_steps(self) -> list[SettledStep]:
+        """What the journal notes."""
+        made = [
+            SettledStep(
+                step.name, self.keys[step], step.component, "cached" if step in self.cached else "made", m.seconds
+            )
+            for step, m in self.manifests.items()
+        ]
+        failed = [SettledStep(step.name, self.keys[step], step.component, "failed", None) for step in self.faults]
+        return made + failed
 
 
 def run(
@@ -95,16 +108,21 @@ def run(
     store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
     store.sweep()
     started = now()
+    journal = Journal(store.root)
     with ExitStack() as stack:
+        stack.enter_context(in_use(store.root))
+        number = journal.begin(resolved.document.file, folder)
         context = SystemContext(store.root, folder / LOG, tuple(file.absolute() for file in plugin_files))
         systems = _open_systems(plan, context, in_process, stack)
         work = _Drive(plan, plugins, store, systems, reporter)
         work.drive()
         record = make_record(plan, work.state, store, plugins, folder, started)
-    for winner in record.winners(plan, work.state):
-        key = work.state.keys[winner]
-        save_best(folder / "best", key, store.read_model(key), plugins)
-    write_record(record)
+        for winner in record.winners(plan, work.state):
+            key = work.state.keys[winner]
+            save_best(folder / "best", key, store.read_model(key), plugins)
+        write_record(record)
+        journal.note(number, work.state.settled_steps())
+        journal.end(number, record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
     return record
 
@@ -148,15 +166,16 @@ class _Drive:
         self.reporter = reporter
         self.steps = plan.steps()
         self.machines = {name: system.machine() for name, system in systems.items()}
-        self.state = Progressed(self._keys())
+        self.identities = self._identities()
+        self.state = Progressed({step: identity.key for step, identity in self.identities.items()})
         self.by_key = {key: step for step, key in self.state.keys.items()}
 
-    def _keys(self) -> dict[Step, str]:
+    def _identities(self) -> dict[Step, Identity]:
         digests = Digests(self.store.root)
         leaves = {str(path): digests.of(path) for step in self.steps for path in step.paths}
         digests.save()
         versions = {step: self._versions(step) for step in self.steps}
-        return keys(self.steps, leaves, versions, self.machines)
+        return identities(self.steps, leaves, versions, self.machines)
 
     def _versions(self, step: Step) -> dict[str, Any]:
         system = self.systems[step.system]
@@ -216,7 +235,7 @@ class _Drive:
                 self.plugins.call_lifecycle(
                     "hfopt_before_step", self.reporter.notice, step=step, key=self.state.keys[step]
                 )
-            requests = [request(step, self.state.keys, self.machines[name]["threads"]) for step in batch]
+            requests = [request(step, self.identities, self.machines[name]["threads"]) for step in batch]
             if requests:
                 submitted |= dict(zip(system.submit(requests, self._progress), batch, strict=True))
         return submitted

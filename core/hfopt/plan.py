@@ -252,44 +252,52 @@ def _by_data(figures: Sequence[Figure], kind: str) -> dict[str, list[Figure]]:
     return grouped
 
 
-def keys(
+@dataclass(frozen=True)
+class Identity:
+    """A step's key, and what it was made of."""
+
+    key: str
+    recipe: Mapping[str, Any]
+
+
+def identities(
     steps: Sequence[Step],
     digests: Mapping[str, str],
     versions: Mapping[Step, Mapping[str, Any]],
     machines: Mapping[str, Mapping[str, Any]],
-) -> dict[Step, str]:
-    """Every step's key.
+) -> dict[Step, Identity]:
+    """Every step's key and recipe.
 
     :param steps: each after its parents
     :param digests: of the input paths, by absolute path
     :param versions: what matters to each step's components where it runs
     :param machines: what timings depend on, by system
     """
-    known: dict[Step, str] = {}
+    known: dict[Step, Identity] = {}
     for step in steps:
-        known[step] = key_of(
-            {
-                "kind": step.kind,
-                "component": step.component,
-                "versions": versions[step],
-                "config": by_content(step.config.model_dump(mode="json"), digests),
-                "inputs": {role: known[parent] for role, parent in step.inputs.items()},
-                "accelerator": step.accelerator.model_dump(),
-                "machine": machines[step.system] if step.measures else None,
-            }
-        )
+        recipe = {
+            "kind": step.kind,
+            "component": step.component,
+            "versions": versions[step],
+            "config": by_content(step.config.model_dump(mode="json"), digests),
+            "inputs": {role: known[parent].key for role, parent in step.inputs.items()},
+            "accelerator": step.accelerator.model_dump(),
+            "machine": machines[step.system] if step.measures else None,
+        }
+        known[step] = Identity(key_of(recipe), recipe)
     return known
 
 
-def request(step: Step, keys: Mapping[Step, str], threads: int) -> StepRequest:
+def request(step: Step, identities: Mapping[Step, Identity], threads: int) -> StepRequest:
     """The step as a worker gets it."""
     return StepRequest(
-        key=keys[step],
+        key=identities[step].key,
         name=step.name,
         kind=step.kind,
         component=step.component,
         config=step.config.model_dump(mode="json"),
-        inputs={role: keys[parent] for role, parent in step.inputs.items()},
+        inputs={role: identities[parent].key for role, parent in step.inputs.items()},
+        recipe=dict(identities[step].recipe),
         accelerator=step.accelerator,
         threads=threads,
         measures=step.measures,

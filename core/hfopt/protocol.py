@@ -33,6 +33,7 @@ class StepRequest(_Message):
     component: str = Field(description="plugin:Name of the loader, container or pass; core's name for other kinds.")
     config: dict[str, Any]
     inputs: dict[str, str]
+    recipe: dict[str, Any] = Field({}, description="What the key was made of, for the artifact to tell.")
     accelerator: Accelerator
     threads: int
     measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")

@@ -64,7 +64,7 @@ class Uses(BaseModel):
 class Manifest(BaseModel):
     """What an artifact says of itself.
 
-    ``digest`` covers the files' names and bytes: how two systems are compared.
+    ``recipe`` is what its key was made of; ``digest`` covers the files' names and bytes: how two systems are compared.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -75,6 +75,7 @@ class Manifest(BaseModel):
     component: str
     config: dict[str, Any]
     inputs: dict[str, str]
+    recipe: dict[str, Any] = {}
     files: tuple[ArtifactFile, ...]
     digest: str
     uses: Uses = Uses()

@@ -47,6 +47,24 @@ def sole_maker(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+class NotNow(Exception):
+    """Somebody holds what can't be shared."""
+
+
+@contextmanager
+def in_use(cache_dir: Path, *, alone: bool = False) -> Iterator[None]:
+    """Use a cache together with other runs, or keep runs out to remove something.
+
+    :raises NotNow: alone, and a run is using it
+    """
+    with _opened(cache_dir / "locks" / "in-use") as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError as error:
+            raise NotNow from error
+        yield
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[int]:
     """A descriptor to lock. Reading is enough, so that one user's file serves all."""

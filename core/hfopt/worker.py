@@ -125,6 +125,7 @@ class Work:
                 component=request.component,
                 config=request.config,
                 inputs=request.inputs,
+                recipe=request.recipe,
                 files=files,
                 digest=digest_of(files),
                 uses=uses,

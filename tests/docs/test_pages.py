@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hfopt.cli import COMMANDS
 from hfopt.config.document import read
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,6 @@ def test_a_shell_snippet_names_only_targets_and_commands_that_exist(text):
 
     named = " ".join(re.findall(r"^make ([a-z -]+)", text, re.MULTILINE)).split()
     assert set(named) <= targets
-    assert commands <= {"run", "validate", "plugins", "worker"}
+    assert commands <= set(COMMANDS)
     configs = [file for file in re.findall(r"\S+/\S+\.json", text) if not file.startswith("build/")]
     assert [file for file in configs if not (ROOT / file).exists()] == []

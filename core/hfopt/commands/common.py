@@ -23,5 +23,15 @@ def add_plugin_files(parser: ArgumentParser) -> None:
     )
 
 
+def add_cache_dir(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=Path(".hfopt-cache"),
+        metavar="DIR",
+        help="the folder of engine.cache_dir (.hfopt-cache)",
+    )
+
+
 def add_json(parser: ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else, on stdout")

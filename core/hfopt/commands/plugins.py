@@ -6,12 +6,12 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from hfopt.commands.common import add_json, add_plugin_files
+
 SUMMARY = "list the installed plugins and what they offer"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from hfopt.commands.common import add_json, add_plugin_files
-
     add_plugin_files(parser)
     add_json(parser, "the list")
 

@@ -6,12 +6,12 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from hfopt.commands.common import add_config, add_json, add_plugin_files
+
 SUMMARY = "run a config: load, optimise, measure"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from hfopt.commands.common import add_config, add_json, add_plugin_files
-
     add_config(parser)
     add_plugin_files(parser)
     parser.add_argument("--output-dir", type=Path, help="instead of the config's engine.output_dir")

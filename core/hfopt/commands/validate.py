@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
+from hfopt.commands.common import add_config, add_json, add_plugin_files
+
 SUMMARY = "check a config without running it"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from hfopt.commands.common import add_config, add_json, add_plugin_files
-
     add_config(parser)
     add_plugin_files(parser)
     add_json(parser, "what is valid, or the problems")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from hfopt.commands.common import add_plugin_files
+
 SUMMARY = "execute steps from stdin (started by systems)"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from hfopt.commands.common import add_plugin_files
-
     add_plugin_files(parser)
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
 
