@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ class Journal:
 
     def note(self, run: int, steps: list[SettledStep]) -> None:
         """Note steps that are settled."""
-        at = now()
+        at = datetime.now(UTC).isoformat()
         with self._open() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO steps (run, name, key, component, outcome, seconds, at)"
