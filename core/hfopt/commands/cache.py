@@ -63,7 +63,8 @@ def _ls(args: Namespace) -> int:
         return 0
     for entry in found:
         manifest = entry.manifest
-        print(f"{manifest.key[:12]}  {entry.size / 1e6:10.1f} MB  {entry.used[:19]}  {manifest.kind:9} {manifest.component}")
+        size = f"{entry.size / 1e6:10.1f} MB"
+        print(f"{manifest.key[:12]}  {size}  {entry.used[:19]}  {manifest.kind:9} {manifest.component}")
     print(f"{len(found)} artifacts, {sum(entry.size for entry in found) / 1e6:.1f} MB")
     return 0
 

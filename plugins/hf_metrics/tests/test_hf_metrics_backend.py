@@ -1,104 +1,186 @@
-"""huggingface_metrics against scikit-learn."""
+"""huggingface_metrics against scikit-learn: the figures and their intervals."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as sklearn
+from sklearn import metrics as sklearn_metrics
 
-from hfopt import PreconditionFailed
-from hfopt.api.config import UnknownName
-from hfopt.statistics import paired_bootstrap
-from hfopt_hf_metrics.backend import HuggingfaceMetrics, HuggingfaceMetricsConfig
+from hfopt import PreconditionFailed, statistics
+from hfopt_hf_metrics.backend import HuggingfaceMetrics
+from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
 
-LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
-BINARY = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
-SCORES = {"f1": sklearn.f1_score, "precision": sklearn.precision_score, "recall": sklearn.recall_score}
+SKLEARN = {
+    "f1": sklearn_metrics.f1_score,
+    "precision": sklearn_metrics.precision_score,
+    "recall": sklearn_metrics.recall_score,
+}
 
 
-def value(name, pairs, **params):
-    config = HuggingfaceMetricsConfig.model_validate({"compute_params": params})
-    statistic = HuggingfaceMetrics().statistic(name, config)
-    predictions, references = np.array(pairs).T
-    rows = statistic.rows(predictions, references)
+def statistic(name, **compute_params):
+    config = HuggingfaceMetricsConfig.model_validate({"compute_params": compute_params or None}, strict=False)
+    return HuggingfaceMetrics().statistic(name, config)
+
+
+def value(statistic, predictions, references):
+    rows = statistic.rows(np.array(predictions), np.array(references))
     return float(statistic.value(rows.sum(axis=0), len(rows)))
 
 
-@given(LABELS)
-def test_accuracy_is_scikit_learns(pairs):
-    predictions, references = np.array(pairs).T
-
-    assert value("accuracy", pairs) == pytest.approx(sklearn.accuracy_score(references, predictions))
-
-
-@pytest.mark.parametrize("name", SCORES)
-@given(pairs=BINARY)
-def test_a_binary_score_is_scikit_learns(name, pairs):
-    predictions, references = np.array(pairs).T
-
-    expected = SCORES[name](references, predictions, labels=[0, 1], average="binary", zero_division=0)
-    assert value(name, pairs) == pytest.approx(expected)
+def pairs(classes):
+    """Lists of (prediction, reference)."""
+    label = st.sampled_from(classes)
+    return st.lists(st.tuples(label, label), min_size=1, max_size=40)
 
 
-@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
-@pytest.mark.parametrize("name", SCORES)
-@given(pairs=LABELS)
-def test_an_averaged_score_is_scikit_learns(name, average, pairs):
-    predictions, references = np.array(pairs).T
+@given(pairs([0, 1, 2, 7]))
+def test_accuracy_is_that_of_scikit_learn(rows):
+    predictions, references = zip(*rows, strict=True)
 
-    expected = SCORES[name](references, predictions, average=average, zero_division=0)
-    assert value(name, pairs, average=average) == pytest.approx(expected)
+    found = value(statistic("accuracy"), predictions, references)
+
+    assert found == pytest.approx(sklearn_metrics.accuracy_score(references, predictions))
+
+
+@pytest.mark.parametrize("name", SKLEARN)
+@given(pairs([0, 1]), st.sampled_from([0, 1]))
+def test_a_binary_score_is_that_of_scikit_learn(name, rows, pos_label):
+    predictions, references = zip(*rows, strict=True)
+    if len({*predictions, *references}) == 1:
+        pos_label = predictions[0]
+
+    found = value(statistic(name, pos_label=pos_label), predictions, references)
+
+    expected = SKLEARN[name](references, predictions, pos_label=pos_label, zero_division=0)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize("name", SKLEARN)
+@given(pairs([0, 1, 2, 5]), st.none() | st.lists(st.sampled_from([0, 1, 2, 5, 9]), min_size=1, unique=True))
+def test_an_averaged_score_is_that_of_scikit_learn_also_where_a_class_is_only_predicted(name, average, rows, labels):
+    predictions, references = zip(*rows, strict=True)
+    if labels is not None and not set(labels) & set(references):
+        labels = [*labels, references[0]]  # scikit-learn wants one of them to occur
+
+    found = value(statistic(name, average=average, labels=labels), predictions, references)
+
+    expected = SKLEARN[name](references, predictions, average=average, labels=labels, zero_division=0)
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
-@given(LABELS)
-def test_matthews_correlation_is_scikit_learns(pairs):
-    predictions, references = np.array(pairs).T
+@given(pairs([0, 1, 2, 5, 6]))
+def test_matthews_correlation_is_that_of_scikit_learn_also_where_a_class_is_only_predicted(rows):
+    predictions, references = zip(*rows, strict=True)
 
-    assert value("matthews_correlation", pairs) == pytest.approx(sklearn.matthews_corrcoef(references, predictions))
+    found = value(statistic("matthews_correlation"), predictions, references)
+
+    assert found == pytest.approx(sklearn_metrics.matthews_corrcoef(references, predictions), abs=1e-12)
 
 
-def test_resamples_are_computed_at_once_and_each_as_on_its_own():
-    statistic = HuggingfaceMetrics().statistic("f1", HuggingfaceMetricsConfig())
-    sums = np.random.default_rng(0).integers(1, 50, size=(100, 3)).astype(float)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        statistic("f1"),
+        statistic("f1", average="macro"),
+        statistic("precision", average="weighted"),
+        statistic("recall", average="micro"),
+        statistic("matthews_correlation"),
+    ],
+    ids=lambda each: f"{type(each).__name__}-{getattr(each, 'average', '')}",
+)
+def test_many_sums_at_once_give_what_each_gives_alone(chosen):
+    random = np.random.default_rng(0)
+    sums = [chosen.rows(random.integers(0, 2, 30), np.array([0, 1] * 15)).sum(axis=0).astype(float) for _ in range(5)]
 
-    together = statistic.value(sums, 60)
+    together = chosen.value(np.stack(sums), 30)
 
-    assert together == pytest.approx([float(statistic.value(row, 60)) for row in sums])
+    assert together.tolist() == [float(chosen.value(each, 30)) for each in sums]
 
 
 def test_two_models_are_compared_even_if_one_predicts_a_class_that_the_other_does_not():
-    config = HuggingfaceMetricsConfig.model_validate({"compute_params": {"average": "macro"}})
-    statistic = HuggingfaceMetrics().statistic("f1", config)
+    chosen = statistic("f1", average="macro")
     references = np.array([0, 1, 2, 2] * 20)
-    first = statistic.rows(np.array([0, 0, 0, 0] * 20), references)
-    second = statistic.rows(np.array([5, 1, 2, 2] * 20), references)
+    first = chosen.rows(np.array([0, 0, 0, 0] * 20), references)
+    second = chosen.rows(np.array([5, 1, 2, 2] * 20), references)
 
-    difference = paired_bootstrap(first, second, statistic.value)
+    difference = statistics.paired_bootstrap(first, second, chosen.value)
 
     assert difference.value == pytest.approx(0.5 - 0.4 / 3)
     assert difference.low < difference.value < difference.high
 
 
-def test_a_metric_of_the_hub_is_refused_with_the_names_that_there_are():
-    with pytest.raises(UnknownName, match=r"no metric .*named 'bleu'; there is f1, precision, recall, accuracy"):
-        HuggingfaceMetrics().statistic("bleu", HuggingfaceMetricsConfig())
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["f1", "precision", "recall", "matthews_correlation"]))
+def test_an_interval_holds_the_value_and_narrows_with_more_rows(seed, name):
+    random = np.random.default_rng(seed)
+    chosen = statistic(name)
+
+    def interval(n):
+        references = random.integers(0, 2, n)
+        predictions = np.where(random.random(n) < 0.9, references, 1 - references)
+        return statistics.bootstrap(chosen.rows(predictions, references), chosen.value)
+
+    few, many = interval(100), interval(2_500)
+
+    for each in (few, many):
+        assert each.low <= each.value <= each.high
+    assert many.high - many.low < few.high - few.low
 
 
-def test_binary_f1_over_three_classes_says_what_to_set():
-    statistic = HuggingfaceMetrics().statistic("f1", HuggingfaceMetricsConfig())
+@pytest.mark.parametrize("name, compute_params", [("f1", {"average": "macro"}), ("matthews_correlation", {})])
+def test_an_interval_is_that_of_a_bootstrap_with_scikit_learn_also_where_a_class_is_rare(name, compute_params):
+    random = np.random.default_rng(4)
+    references = random.choice([0, 1, 2], 300, p=[0.6, 0.39, 0.01])
+    predictions = np.where(random.random(300) < 0.8, references, random.integers(0, 2, 300))
+    chosen = statistic(name, **compute_params)
 
-    with pytest.raises(PreconditionFailed) as failure:
-        statistic.rows(np.array([0, 1, 2]), np.array([0, 1, 2]))
+    found = statistics.bootstrap(chosen.rows(predictions, references), chosen.value)
 
-    assert failure.value.message == "there are 3 classes, and average is binary"
-    assert failure.value.hint == 'set compute_params to {"average": "macro"}, "micro" or "weighted"'
+    score = {"f1": sklearn_metrics.f1_score, "matthews_correlation": sklearn_metrics.matthews_corrcoef}[name]
+    draws = [random.integers(0, 300, 300) for _ in range(1_000)]
+    expected = [score(references[drawn], predictions[drawn], **compute_params) for drawn in draws]
+    assert [found.low, found.high] == pytest.approx(np.quantile(expected, [0.025, 0.975]).tolist(), abs=0.015)
 
 
-def test_predictions_that_are_not_one_class_per_row_are_refused():
-    statistic = HuggingfaceMetrics().statistic("accuracy", HuggingfaceMetricsConfig())
+def test_a_model_compared_with_itself_does_not_differ():
+    references = np.array([0, 1, 1, 2, 0, 1] * 20)
+    predictions = np.array([0, 1, 2, 2, 1, 1] * 20)
+    chosen = statistic("f1", average="macro")
+    rows = chosen.rows(predictions, references)
 
-    with pytest.raises(PreconditionFailed, match=r"predictions are \[2, 3\], labels \[2\]"):
-        statistic.rows(np.zeros((2, 3)), np.zeros(2))
+    difference = statistics.paired_bootstrap(rows, rows, chosen.value)
+
+    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_more_than_two_classes_need_an_average():
+    with pytest.raises(PreconditionFailed) as failed:
+        statistic("f1").rows(np.array([0, 1, 2]), np.array([0, 1, 1]))
+
+    assert str(failed.value) == (
+        "there are 3 classes, and average is binary\n"
+        '  hint: set compute_params to {"average": "macro"}, "micro" or "weighted"'
+    )
+
+
+def test_two_classes_without_the_positive_one_are_named():
+    with pytest.raises(PreconditionFailed) as failed:
+        statistic("precision").rows(np.array([0, 2]), np.array([2, 2]))
+
+    assert str(failed.value) == (
+        "no row has the positive class 1: the classes are 0 and 2\n  hint: set pos_label in compute_params"
+    )
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews_correlation"])
+def test_predictions_of_another_shape_than_the_labels_are_refused(name):
+    sentence = "needs one class per row; predictions are [2, 3], labels [2]"
+
+    with pytest.raises(PreconditionFailed, match=re.escape(sentence)):
+        statistic(name).rows(np.zeros((2, 3)), np.zeros(2))

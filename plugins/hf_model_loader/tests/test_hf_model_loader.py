@@ -1,57 +1,43 @@
-"""PyTorchModel: what it finds in a folder without loading it, how it runs, what it refuses."""
+"""PyTorchModel: what it finds in a folder without loading it, and what it refuses."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from hfopt import Accelerator, FetchContext, PreconditionFailed
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
+from hfopt import FetchContext, PreconditionFailed
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 
-IDS = np.array([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]])
-MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+TASK = "text-classification"
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory) -> Path:
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    place = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertForSequenceClassification(BertConfig(vocab_size=30, **sizes)).eval().save_pretrained(place)
-    return place
-
-
-@pytest.fixture
-def broken(folder, tmp_path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "model"))
-
-
-def loader(place, **hf_config) -> PyTorchModel:
-    config = {"model_path": str(place), "hf_config": {"task": "text-classification", **hf_config}}
+def loader(place, task=TASK, **options) -> PyTorchModel:
+    config = {"model_path": str(place), "hf_config": {"task": task, **options}}
     return PyTorchModel(PyTorchModelConfig.model_validate(config, strict=False))
 
 
-def fetch(place, **hf_config):
-    return loader(place, **hf_config).fetch(FetchContext(place, lambda *_: None))
+def fetch(place, task=TASK, **options):
+    return loader(place, task, **options).fetch(FetchContext(Path(), lambda *_: None))
 
 
-def problems_of(around, config):
-    problems = []
-    validate(PyTorchModelConfig, config, (), problems, Surroundings(around))
-    return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
+def refusal(place, task=TASK, **options):
+    with pytest.raises(PreconditionFailed) as failure:
+        fetch(place, task, **options)
+    return failure.value.message, failure.value.hint
 
 
-def test_a_folder_is_described_without_loading_its_weights(folder):
+def change_config(place, **changes):
+    file = place / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_folder_is_described(folder):
     handle = fetch(folder)
 
     assert [(spec.name, spec.dtype, spec.axes, spec.high) for spec in handle.inputs] == [
@@ -59,134 +45,41 @@ def test_a_folder_is_described_without_loading_its_weights(folder):
         ("attention_mask", "int64", ("batch_size", "sequence_length"), 2),
         ("token_type_ids", "int64", ("batch_size", "sequence_length"), 2),
     ]
+    assert handle.path == folder
+    assert handle.files == (folder / "model.safetensors",)
     assert handle.size_bytes == (folder / "model.safetensors").stat().st_size
+    assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= {path.name for path in handle.companions}
     assert handle.attributes["hidden_size"] == 16
-    assert [path.name for path in handle.companions] == ["config.json"]
     assert str(folder) not in json.dumps(handle.config)
 
 
-def test_a_session_computes_what_transformers_computes(folder):
-    import torch
-    from transformers import AutoModelForSequenceClassification
+def test_segments_are_an_input_only_if_the_tokenizer_makes_them(broken):
+    (broken / "tokenizer_config.json").write_text('{"model_input_names": ["input_ids", "attention_mask"]}')
 
-    with loader(folder).open(fetch(folder), Accelerator(), {"threads": 1}) as session:
-        found = session.run({"input_ids": IDS, "attention_mask": MASK, "unknown": IDS})
-        session.bind({"input_ids": IDS})()
-        threads = torch.get_num_threads()
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    with torch.inference_mode():
-        expected = model(torch.tensor(IDS), torch.tensor(MASK)).logits.numpy()
-    np.testing.assert_allclose(found["logits"], expected, atol=1e-6)
-    assert list(found) == ["logits"]
-    assert threads == 1
+    assert [spec.name for spec in fetch(broken).inputs] == ["input_ids", "attention_mask"]
 
 
-def test_the_exporter_may_ask_for_another_attention_than_the_config(folder):
-    with loader(folder).open(fetch(folder), Accelerator(), {}) as session:
-        assert session.live.config._attn_implementation == "sdpa"
-    with loader(folder).open(fetch(folder), Accelerator(), {"attn_implementation": "eager"}) as session:
-        assert session.live.config._attn_implementation == "eager"
+def test_sizes_that_config_json_leaves_out_are_those_of_transformers(broken):
+    file = broken / "config.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in written.items() if key != "vocab_size"}))
+
+    assert fetch(broken).inputs[0].high == 30522
 
 
-def test_other_arguments_of_from_pretrained_are_taken_as_extra(folder):
-    written = {"attn_implementation": "eager", "output_hidden_states": True}
+def test_attributes_of_the_user_win_over_those_of_the_model(folder):
+    config = {"model_path": str(folder), "hf_config": {"task": TASK}, "model_attributes": {"model_type": "own"}}
+    chosen = PyTorchModel(PyTorchModelConfig.model_validate(config, strict=False))
 
-    config = PyTorchModelConfig.model_validate(
-        {"hf_config": {"model_name": "x", "task": "fill-mask", "from_pretrained_args": written}}, strict=False
-    )
+    attributes = chosen.fetch(FetchContext(Path(), lambda *_: None)).attributes
 
-    assert config.hf_config.from_pretrained_args.attn_implementation == "eager"
-    assert config.hf_config.from_pretrained_args.extra_args == {"output_hidden_states": True}
-
-
-def test_a_model_name_that_is_a_folder_is_found_beside_the_config(folder):
-    problems = []
-    around = Surroundings(folder.parent)
-
-    config = validate(
-        PyTorchModelConfig,
-        {"hf_config": {"model_name": folder.name, "task": "text-classification"}},
-        (),
-        problems,
-        around,
-    )
-
-    assert problems == []
-    assert config.folder == folder
-    assert around.used_paths == [folder]
-    assert PyTorchModel.data_defaults(config) == {"model_name": str(folder), "task": "text-classification"}
-
-
-NOT_LOCAL = "hf_config.model_name: 'org/none' is not a local folder; models are not fetched from a hub in this version"
-SCRIPTS = "user scripts are not run in this version"
-ARGS = "hf_config.from_pretrained_args"
-MISTAKES = [
-    ({"hf_config": {"model_name": "org/none", "task": "ner"}}, "", NOT_LOCAL),
-    ({"hf_config": {"model_name": "x"}}, "hf_config", "needs task or model_class"),
-    ({"hf_config": {"task": "ner"}}, "", "needs model_path or hf_config.model_name"),
-    ({"model_script": "s.py", "hf_config": {"task": "ner"}}, "model_script", SCRIPTS),
-    (
-        {"hf_config": {"task": "ner", "from_pretrained_args": {"trust_remote_code": True}}},
-        f"{ARGS}.trust_remote_code",
-        "code from model folders is not run in this version",
-    ),
-    (
-        {"hf_config": {"task": "ner", "from_pretrained_args": {"quantization_method": "gptq"}}},
-        f"{ARGS}.quantization_method",
-        "not available in this version",
-    ),
-]
-
-
-@pytest.mark.parametrize(("config", "path", "message"), MISTAKES)
-def test_mistakes_in_options_are_placed_and_explained(tmp_path, config, path, message):
-    assert problems_of(tmp_path, config) == [(path, message, None)]
-
-
-def test_misspelt_tasks_and_keys_have_a_near_miss(tmp_path):
-    task = problems_of(tmp_path, {"hf_config": {"task": "text-clasification", "model_name": "x"}})
-    key = problems_of(tmp_path, {"hf_config": {"task": "ner", "taks": "x"}})
-
-    assert task[0][0] == "hf_config.task"
-    assert task[0][2] == "did you mean 'text-classification'?"
-    assert key == [("hf_config.taks", "unknown key", "did you mean 'task'?")]
-
-
-def test_a_folder_without_config_is_not_a_model(tmp_path):
-    with pytest.raises(PreconditionFailed, match=r"is not a Hugging Face model: it has no config\.json"):
-        fetch(tmp_path)
-
-
-def test_a_truncated_safetensors_file_is_noticed_without_loading_it(broken):
-    weights = broken / "model.safetensors"
-    whole = weights.stat().st_size
-    with open(weights, "r+b") as stream:
-        stream.truncate(whole - 100)
-
-    with pytest.raises(PreconditionFailed) as failure:
-        fetch(broken)
-
-    assert failure.value.message == f"{weights} is damaged: it has {whole - 100} bytes, and its header promises {whole}"
-    weights.write_bytes(b"\xff" * 9)
-    with pytest.raises(PreconditionFailed, match="is truncated, or not a safetensors file"):
-        fetch(broken)
-
-
-def test_pickled_weights_are_refused(broken):
-    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
-
-    with pytest.raises(PreconditionFailed, match="has its weights as pickles, which can run any code") as failure:
-        fetch(broken)
-
-    assert failure.value.hint == "save the model again with safetensors: model.save_pretrained(folder)"
+    assert (attributes["model_type"], attributes["hidden_size"]) == ("own", 16)
 
 
 def test_a_sharded_model_is_its_index_and_shards_and_a_missing_one_is_named(tmp_path):
     from transformers import BertConfig, BertForSequenceClassification
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    model = BertForSequenceClassification(BertConfig(vocab_size=3000, **sizes))
+    model = BertForSequenceClassification(BertConfig(vocab_size=3000, **SIZES))
     model.save_pretrained(tmp_path, max_shard_size="100KB")
 
     files = fetch(tmp_path).files
@@ -194,32 +87,117 @@ def test_a_sharded_model_is_its_index_and_shards_and_a_missing_one_is_named(tmp_
     assert files[0].name == "model.safetensors.index.json"
     assert len(files) > 2
     files[1].unlink()
-    with pytest.raises(PreconditionFailed, match=f"{files[1].name} is missing, though the index names it"):
-        fetch(tmp_path)
+    assert refusal(tmp_path) == (f"{files[1]} is missing, though the index names it", None)
 
 
-def test_a_model_saved_with_another_head_is_refused(folder):
-    with pytest.raises(PreconditionFailed) as failure:
-        fetch(folder, task="question-answering")
+def test_an_index_that_is_none_or_leads_elsewhere_is_refused(broken):
+    (broken / "model.safetensors").rename(broken / "elsewhere.safetensors")
+    index = broken / "model.safetensors.index.json"
+    index.write_text('{"metadata": {}}')
+    assert refusal(broken) == (f"{index} is not an index of weights", None)
 
-    assert failure.value.message == (
-        "the model was saved as BertForSequenceClassification, which has no head for question-answering"
+    index.write_text('{"weight_map": {"a": "../../etc/passwd"}}')
+    assert refusal(broken) == (f"{index} names '../../etc/passwd', which is not a file of its folder", None)
+
+
+def test_a_folder_without_config_is_not_a_model(tmp_path):
+    assert refusal(tmp_path) == (f"{tmp_path} is not a Hugging Face model: it has no config.json", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "is not JSON: Expecting property name"), ("[]", "is not a JSON object")]
+)
+def test_a_config_that_is_none_is_refused(broken, text, reason):
+    (broken / "config.json").write_text(text)
+
+    assert reason in refusal(broken)[0]
+
+
+def test_a_truncated_safetensors_file_is_noticed_by_its_length(broken):
+    weights = broken / "model.safetensors"
+    whole = weights.stat().st_size
+    with open(weights, "r+b") as stream:
+        stream.truncate(whole - 100)
+
+    assert refusal(broken) == (
+        f"{weights} is damaged: it has {whole - 100} bytes, and its header promises {whole}",
+        "fetch it again",
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is truncated, or not a safetensors file"),
+        (b"\xff" * 9, "is truncated, or not a safetensors file"),
+        (b"\x02" + b"\0" * 7 + b"[]", "is not a safetensors file"),
+        (b"\x09" + b"\0" * 7 + b'{"a": {}}', "is not a safetensors file"),
+        (b"\x04" + b"\0" * 7 + b"text and more", "is not a safetensors file"),
+    ],
+)
+def test_something_else_is_not_taken_for_weights(broken, content, reason):
+    (broken / "model.safetensors").write_bytes(content)
+
+    assert refusal(broken) == (f"{broken / 'model.safetensors'} {reason}", None)
+
+
+def test_pickled_weights_are_refused(broken):
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+
+    assert refusal(broken) == (
+        f"{broken} has its weights as pickles, which can run any code when they are loaded",
+        "save the model again with safetensors: model.save_pretrained(folder)",
+    )
+
+
+def test_a_folder_without_weights_is_refused(broken):
+    (broken / "model.safetensors").unlink()
+
+    assert refusal(broken) == (f"{broken} has no weights: no model.safetensors", None)
+
+
+def test_a_model_saved_with_another_head_is_refused(folder):
+    assert refusal(folder, "question-answering") == (
+        "the model was saved as BertForSequenceClassification, which has no head for question-answering",
+        "choose the task that it was trained for",
+    )
+
+
+def test_any_model_can_be_taken_without_its_head(folder):
+    assert fetch(folder, "feature-extraction").inputs[0].name == "input_ids"
+
+
 def test_a_class_that_transformers_has_not_is_named(folder):
-    with pytest.raises(PreconditionFailed, match="has no class 'BertForNothing'"):
-        fetch(folder, task=None, model_class="BertForNothing")
+    message, _ = refusal(folder, None, model_class="BertForNothing")
+
+    assert message.startswith("transformers ")
+    assert message.endswith(" has no class 'BertForNothing'")
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(broken):
-    from safetensors.numpy import load_file, save_file
+def test_a_model_of_something_else_than_text_is_refused(tmp_path):
+    from transformers import ViTConfig, ViTModel
 
-    weights = load_file(broken / "model.safetensors")
-    del weights["classifier.weight"]
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    ViTModel(ViTConfig(image_size=16, patch_size=8, **SIZES)).save_pretrained(tmp_path)
 
-    with pytest.raises(
-        PreconditionFailed, match=r"the checkpoint lacks 1 weights of the model, such as classifier.weight"
-    ):
-        loader(broken).open(fetch(broken), Accelerator(), {})
+    assert refusal(tmp_path, "feature-extraction") == (
+        "ViTModel does not take token ids; this version does models of text",
+        None,
+    )
+    assert refusal(tmp_path) == ("transformers has no 'vit' model for text-classification", None)
+
+
+def test_a_model_that_needs_code_from_its_folder_is_refused_without_running_it_or_asking(broken):
+    (broken / "own.py").write_text("raise SystemExit('ran')")
+    change_config(broken, model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+
+    message, _ = refusal(broken, from_pretrained_args={"trust_remote_code": True})
+
+    assert message.startswith(f"transformers can't read {broken / 'config.json'}: ")
+
+
+def test_the_snippet_loads_what_was_saved_and_runs_it(folder):
+    snippet = loader(folder).snippet(fetch(folder)) + "\nprint(list(outputs.logits.shape))"
+
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True)
+
+    assert done.stdout == "[1, 2]\n", done.stderr

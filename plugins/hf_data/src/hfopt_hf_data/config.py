@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from hfopt import Config, InputPath
-from hfopt.api.config import UnknownName, only
+from hfopt.api.config import Surroundings, UnknownName, find_input, only
 
 BUILDERS = ("csv", "json", "parquet", "text")
 _HUB = "datasets are not fetched from a hub in this version"
-_SCRIPTS = "code from datasets is not run in this version"
+_PERMISSION = "Accepted; code from datasets and models is not run in this version."
+_SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
 TASKS = ("text-classification", "sentiment-analysis")
 
 
@@ -28,52 +30,78 @@ def _known_task(task: str | None) -> str | None:
     return task
 
 
+def _split_expression(split: str | None) -> str | None:
+    if split is not None and not all(map(_SPLIT.fullmatch, split.split("+"))):
+        raise ValueError(f"{split!r} is not a split: write it as validation, train[:100] or train[:10%]+test")
+    return split
+
+
+def _one_or_two(columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(columns, tuple) and not 1 <= len(columns) <= 2:
+        raise ValueError(f"names one column of text, or two for pairs of texts; here are {len(columns)}")
+    return columns
+
+
+def _tokenizer_folder(name: str, info: ValidationInfo) -> str:
+    if not isinstance(info.context, Surroundings):
+        return name
+    found = find_input(name, info.context)
+    if found is None:
+        raise ValueError(f"{name!r} is not a local folder; tokenizers are not fetched from a hub in this version")
+    info.context.used_paths.append(found)
+    return str(found)
+
+
 class LoadDataset(Config):
     """``component_kwargs.load_dataset``."""
 
     data_name: Annotated[str, AfterValidator(_local_builder)] | None = Field(
-        None, description="csv, json, parquet or text."
+        None, description="csv, json, parquet or text; required."
     )
     data_files: InputPath | tuple[InputPath, ...] | dict[str, InputPath | tuple[InputPath, ...]] | None = Field(
-        None, description="A file, several, or files by split."
+        None, description="A file, several, or files by split; required."
     )
-    split: str | None = Field(
+    split: Annotated[str | None, AfterValidator(_split_expression)] = Field(
         None, description="Which split, where data_files has several; [:100] cuts. null: all rows, or validation."
     )
     subset: Annotated[str | None, only(None, because=_HUB)] = Field(None, description="Not available.")
     data_dir: Annotated[str | None, only(None, because="not available in this version: write data_files")] = Field(
         None, description="Not available."
     )
-    trust_remote_code: Annotated[bool | None, only(None, False, because=_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
+    trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
 class PreProcess(Config):
     """``component_kwargs.pre_process_data``."""
 
-    model_name: InputPath | None = Field(None, description="Whose tokenizer; null: the input model's.")
+    model_name: Annotated[str, AfterValidator(_tokenizer_folder)] | None = Field(
+        None, description="A local folder with a tokenizer; null: the input model's."
+    )
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="null: the input model's.")
-    input_cols: str | tuple[str, ...] | None = Field(None, description="One or two columns of text.")
+    input_cols: Annotated[str | tuple[str, ...] | None, AfterValidator(_one_or_two)] = Field(
+        None, description="One column of text, or two; null: the only one there is."
+    )
     label_cols: str | tuple[str, ...] | None = Field(
-        None, description="The column of labels: integers, or label names."
+        None, description="The column of labels: integers, or names of the model's; of several the first."
     )
     max_samples: int | None = Field(None, ge=1, description="Only the first so many rows.")
-    truncation: bool = Field(True, description="Cut rows that are too long for the model.")
+    padding: bool | Literal["longest", "max_length", "do_not_pad"] = Field(
+        True, description="To the longest row of a batch, or to max_length; false needs batch_size 1."
+    )
+    truncation: bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] = Field(
+        True, description="Cut rows that are too long for the model."
+    )
     max_length: int | None = Field(None, ge=1, description="At most so many tokens; null: what the model takes.")
-    padding: bool | str = Field(True, description="Of no effect: a batch is padded to its longest row.")
     add_special_tokens: bool = Field(True, description="[CLS], [SEP] and the like.")
     is_split_into_words: bool = Field(False, description="The columns hold lists of words.")
     batched: bool = Field(True, description="Of no effect: rows are tokenised in batches.")
     align_labels: Annotated[bool, only(False, because="label names are always mapped by the model's config")] = Field(
         False, description="Not available."
     )
-    model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's config")] = (
+    model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's own config")] = (
         Field(None, description="Not available.")
     )
-    trust_remote_code: Annotated[bool | None, only(None, False, because=_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
+    trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
 class Dataloader(Config):
@@ -89,10 +117,10 @@ class PostProcess(Config):
 class ComponentKwargs(Config):
     """``component_kwargs``: options by component; they win over the same ones written flat."""
 
-    load_dataset: LoadDataset = Field(LoadDataset(), description="How to load.")
-    pre_process_data: PreProcess = Field(PreProcess(), description="How to tokenise.")
-    post_process_data: PostProcess = Field(PostProcess(), description="Nothing.")
-    dataloader: Dataloader = Field(Dataloader(), description="How to batch.")
+    load_dataset: LoadDataset | None = Field(None, description="How to load.")
+    pre_process_data: PreProcess | None = Field(None, description="How to tokenise.")
+    post_process_data: PostProcess | None = Field(None, description="Nothing.")
+    dataloader: Dataloader | None = Field(None, description="How to batch.")
 
 
 class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
@@ -102,15 +130,24 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
 
     @model_validator(mode="after")
     def _flatten(self) -> HuggingfaceContainerConfig:
-        if self.component_kwargs is None:
-            return self
-        nested = self.component_kwargs
+        nested = self.component_kwargs or ComponentKwargs()
         written = {
             name: getattr(component, name)
             for component in (nested.load_dataset, nested.pre_process_data, nested.dataloader)
-            for name in component.model_fields_set
+            for name in (component.model_fields_set if component else ())
+            if getattr(component, name) is not None
         }
-        return self.model_copy(update={**written, "component_kwargs": None})
+        flat = self.model_copy(update={**written, "component_kwargs": None})
+        flat._complete()
+        return flat
+
+    def _complete(self) -> None:
+        """What is required, wherever it is written."""
+        for name in ("data_name", "data_files"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is required")
+        if self.padding in (False, "do_not_pad") and self.batch_size > 1:
+            raise ValueError("padding is off, so batch_size must be 1: the rows of a batch have one length")
 
 
 def with_defaults(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROWS, SETTINGS, LABEL = "rows.arrow", "settings.json", "label"
+ROWS, PADDING, LABEL = "rows.arrow", "padding.json", "label"
 
 
 class Rows(Dataset):
@@ -23,12 +23,15 @@ class Rows(Dataset):
         import pyarrow
 
         with pyarrow.memory_map(str(folder / ROWS)) as source:
-            self._table = pyarrow.ipc.open_file(source).read_all()
-        self._settings = json.loads((folder / SETTINGS).read_text("utf-8"))
+            table = pyarrow.ipc.open_file(source).read_all()
+        self._rows = table.num_rows
+        self._columns = dict(zip(table.column_names, table.columns, strict=True))
+        self._labels = self._columns.pop(LABEL, None)
+        self._padding = json.loads((folder / PADDING).read_text("utf-8"))
         self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self._rows)
 
     def batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         import numpy as np
@@ -36,22 +39,33 @@ class Rows(Dataset):
         wanted = range(len(self)) if rows is None else rows
         for start in range(0, len(wanted), self._batch_size):
             positions = np.asarray(wanted[start : start + self._batch_size], dtype=np.int64)
-            taken = self._table.take(positions).to_pydict()
-            labels = taken.pop(LABEL, None)
-            feeds = {name: self._padded(name, values) for name, values in taken.items()}
-            yield Batch(positions, feeds, None if labels is None else np.asarray(labels, dtype=np.int64))
+            feeds = {name: self._padded(name, positions) for name in self._columns}
+            yield Batch(positions, feeds, self._labels_of(positions))
 
-    def _padded(self, name: str, values: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Rows as one array, as wide as the longest of them."""
+    def _padded(self, name: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of one input as one array, as wide as the longest of them or as the config says."""
         import numpy as np
 
-        width = max(map(len, values))
-        padded = np.full((len(values), width), self._settings["padding"].get(name, 0), dtype=np.int64)
+        # scalar by scalar: Arrow's take would copy whole columns, as they are in chunks
+        values = [self._columns[name][int(position)].values.to_numpy() for position in positions]
+        width = max(self._padding["width"] or 0, *map(len, values))
+        padded = np.full((len(values), width), self._padding["fillers"].get(name, 0), dtype=np.int64)
+        left = self._padding["side"] == "left"
         for row, ids in zip(padded, values, strict=True):
-            row[slice(width - len(ids), None) if self._settings["side"] == "left" else slice(len(ids))] = ids
+            row[slice(width - len(ids), None) if left else slice(len(ids))] = ids
         return padded
 
-    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    def _labels_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        import numpy as np
+
+        if self._labels is None:
+            return None
+        return np.array([self._labels[int(position)].as_py() for position in positions], dtype=np.int64)
+
+    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
         """The class with the largest logit, [batch]."""
+        import numpy as np
+
         logits = outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
-        return logits.argmax(axis=-1)
+        classes: NDArray[np.int64] = np.argmax(logits, axis=-1)
+        return classes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config
-from hfopt.api.config import InputPath, Surroundings, UnknownName, find_input, only
+from hfopt.api.config import Surroundings, UnknownName, find_input, only
 
 _LATER = "not available in this version"
 _SCRIPTS = "user scripts are not run in this version"
@@ -32,15 +32,33 @@ def _known_task(task: str | None) -> str | None:
     return task
 
 
+def _model_folder(name: str, info: ValidationInfo) -> str:
+    """Where a model lies, absolute; noted as an input of the run."""
+    around = info.context
+    if not isinstance(around, Surroundings):
+        return name
+    found = find_input(name, around)
+    if found is None:
+        raise ValueError(f"{name!r} is not a local folder; models are not fetched from a hub in this version")
+    if not found.is_dir():
+        raise ValueError(f"{found} is a file; a Hugging Face model is a folder with config.json and its weights")
+    around.used_paths.append(found)
+    return str(found)
+
+
+ModelFolder = Annotated[str, AfterValidator(_model_folder)]
+"""As `hfopt.InputPath`, for a folder."""
+
+
 class FromPretrainedArgs(Config):
     """``from_pretrained_args``; any other key is taken as one of extra_args."""
 
-    torch_dtype: Annotated[
-        str | None, only(None, "auto", "float32", because="this version loads models in float32")
-    ] = Field(None, description="float32.")
+    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = Field(
+        None, description="How weights are held; auto: as they were saved; null: float32."
+    )
     attn_implementation: str | None = Field(None, description="eager, sdpa...; null: the model's own.")
-    trust_remote_code: Annotated[bool, only(False, because="code from model folders is not run in this version")] = (
-        Field(False, description="Not available.")
+    trust_remote_code: bool | None = Field(
+        None, description="Accepted; code from model folders is not run in this version."
     )
     device_map: Annotated[Any, only(None, "cpu", because="this version loads models on the CPU")] = Field(
         None, description="cpu."
@@ -52,16 +70,18 @@ class FromPretrainedArgs(Config):
     quantization_config: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
         None, description="Not available."
     )
-    extra_args: dict[str, Any] = Field({}, description="More arguments of from_pretrained.")
+    extra_args: dict[str, Any] | None = Field(None, description="More arguments of from_pretrained.")
 
     @model_validator(mode="before")
     @classmethod
     def _sweep(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("extra_args", {}), dict):
+        """Olive's rule for keys that it does not know; ``dtype`` is the later name of ``torch_dtype``."""
+        if not isinstance(value, dict) or not isinstance(value.get("extra_args") or {}, dict):
             return value
+        value = {"torch_dtype" if name == "dtype" else name: each for name, each in value.items()}
         known = {name: each for name, each in value.items() if name in cls.model_fields}
         others = {name: each for name, each in value.items() if name not in cls.model_fields}
-        return known | {"extra_args": {**known.get("extra_args", {}), **others}} if others else known
+        return known | {"extra_args": {**(known.get("extra_args") or {}), **others}} if others else known
 
 
 class HfConfig(Config):
@@ -70,7 +90,7 @@ class HfConfig(Config):
     model_name: str | None = Field(None, description="A local folder; with model_path, any name.")
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="What the model is for.")
     model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
-    from_pretrained_args: FromPretrainedArgs = Field(FromPretrainedArgs(), description="How to load it.")
+    from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
     feature: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
     components: Annotated[tuple[Any, ...] | None, only(None, (), because=_LATER)] = Field(
         None, description="Not available."
@@ -86,10 +106,10 @@ class HfConfig(Config):
 class PyTorchModelConfig(Config):
     """Options of ``PyTorchModel``."""
 
-    model_path: InputPath | None = Field(None, description="A local folder in Hugging Face format.")
+    model_path: ModelFolder | None = Field(None, description="A local folder in Hugging Face format.")
     hf_config: HfConfig = Field(description="What model it is.")
-    model_file_format: Annotated[str, only("PyTorch.EntireModel", because=_LATER)] = Field(
-        "PyTorch.EntireModel", description="Of no effect with hf_config."
+    model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_LATER)] = Field(
+        None, description="Of no effect with hf_config."
     )
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
@@ -97,35 +117,19 @@ class PyTorchModelConfig(Config):
     dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     io_config: Annotated[Any, only(None, because=_LATER)] = Field(None, description="Not available: found by hfopt.")
     adapter_path: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
-    model_attributes: dict[str, Any] = Field({}, description="Merged over the model's own config.")
+    model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
 
-    @model_validator(mode="after")
-    def _has_a_folder(self, info: ValidationInfo) -> PyTorchModelConfig:
-        """With model_path alone or with a name that is a folder, `folder` is known; a hub name alone is refused."""
-        around = info.context
-        if not isinstance(around, Surroundings):
-            return self
-        if self.model_path is not None:
-            return _checked_folder(self, Path(self.model_path))
-        if self.hf_config.model_name is None:
-            raise ValueError("needs model_path or hf_config.model_name")
-        found = find_input(self.hf_config.model_name, around)
-        if found is None:
-            raise ValueError(
-                f"hf_config.model_name: {self.hf_config.model_name!r} is not a local folder; "
-                "models are not fetched from a hub in this version"
-            )
-        around.used_paths.append(found)
-        named = self.hf_config.model_copy(update={"model_name": str(found)})
-        return _checked_folder(self.model_copy(update={"hf_config": named}), found)
+    @field_validator("hf_config")
+    @classmethod
+    def _find_named(cls, hf_config: HfConfig, info: ValidationInfo) -> HfConfig:
+        """Where there is no model_path, the name is a folder too."""
+        if info.data.get("model_path", "refused") is not None or not isinstance(info.context, Surroundings):
+            return hf_config
+        if hf_config.model_name is None:
+            raise ValueError("needs model_name, or a model_path beside it")
+        return hf_config.model_copy(update={"model_name": _model_folder(hf_config.model_name, info)})
 
     @property
     def folder(self) -> Path:
         """Where the model lies."""
         return Path(self.model_path or self.hf_config.model_name or "")
-
-
-def _checked_folder(config: PyTorchModelConfig, folder: Path) -> PyTorchModelConfig:
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a Hugging Face model is a folder with config.json and its weights")
-    return config

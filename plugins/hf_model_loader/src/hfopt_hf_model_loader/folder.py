@@ -10,6 +10,7 @@ from hfopt import PreconditionFailed
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+HEADER_LIMIT = 100_000_000
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 COMPANIONS = (
     "config.json",
@@ -56,8 +57,7 @@ def weights(folder: Path) -> tuple[Path, ...]:
         files = [folder / SINGLE]
         shards = files
     elif (folder / INDEX).is_file():
-        names = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
-        shards = [folder / name for name in sorted(names)]
+        shards = _shards(folder / INDEX)
         files = [folder / INDEX, *shards]
     elif any((folder / name).is_file() for name in PICKLES):
         raise PreconditionFailed(
@@ -71,27 +71,39 @@ def weights(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        outside = [name for name in names if Path(name).name != name]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PreconditionFailed(f"{index} is not an index of weights") from error
+    if outside:
+        raise PreconditionFailed(f"{index} names {outside[0]!r}, which is not a file of its folder")
+    return [index.parent / name for name in names]
+
+
 def check_safetensors(file: Path) -> None:
     """Compare a file's length with what its header promises.
 
     Source: the format's description, https://huggingface.co/docs/safetensors: 8 bytes of header length (little-endian),
-    a JSON header with every tensor's data_offsets, then the data.
+    a JSON header of at most 100 MB with every tensor's data_offsets, then the data.
 
     :raises PreconditionFailed: it is missing, truncated, or something else
     """
     try:
         with open(file, "rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
             size = file.stat().st_size
-            header = json.loads(stream.read(length)) if 8 + length <= size else None
+            length = int.from_bytes(stream.read(8), "little")
+            if 8 + length > size or length > HEADER_LIMIT:
+                raise PreconditionFailed(f"{file} is truncated, or not a safetensors file")
+            header = json.loads(stream.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
     except FileNotFoundError as error:
         raise PreconditionFailed(f"{file} is missing, though the index names it") from error
-    except ValueError as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PreconditionFailed(f"{file} is not a safetensors file") from error
-    if header is None:
-        raise PreconditionFailed(f"{file} is truncated, or not a safetensors file")
-    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise PreconditionFailed(
             f"{file} is damaged: it has {size} bytes, and its header promises {expected}", hint="fetch it again"

@@ -16,21 +16,22 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import folder, inputs
+        from hfopt_hf_model_loader import architecture, folder
 
-        place = self.config.folder
+        place, hf_config = self.config.folder, self.config.hf_config
         attributes = folder.read_config(place)
         weights = folder.weights(place)
-        model_class = inputs.model_class(self.config.hf_config, place)
-        inputs.check_head(model_class, attributes, self.config.hf_config.task)
+        own = architecture.read(place)
+        model_class = architecture.model_class(hf_config, own)
+        architecture.check_head(model_class, attributes, hf_config.task)
         return ModelHandle(
             type="PyTorchModel",
             path=place,
             files=weights,
             companions=folder.companions(place),
-            config={"hf_config": self.config.hf_config.model_dump(mode="json", exclude={"model_name"})},
-            inputs=inputs.describe(model_class, attributes, place),
-            attributes={**attributes, **self.config.model_attributes},
+            config={"hf_config": hf_config.model_dump(mode="json", exclude={"model_name"})},
+            inputs=architecture.inputs(model_class, own, place),
+            attributes={**attributes, **(self.config.model_attributes or {})},
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
@@ -43,7 +44,14 @@ class PyTorchModel(ModelLoader):
         return {"model_name": str(config.folder), "task": config.hf_config.task}
 
     def snippet(self, handle: ModelHandle) -> str:
-        from hfopt_hf_model_loader.inputs import class_name
+        from hfopt_hf_model_loader.architecture import class_name
 
         name = class_name(self.config.hf_config)
-        return f'from transformers import {name}\n\nmodel = {name}.from_pretrained(".")'
+        load = f'model = {name}.from_pretrained(".")'
+        if not any(path.name == "tokenizer.json" for path in handle.companions):
+            return f"from transformers import {name}\n\n{load}"
+        return (
+            f"from transformers import {name}, AutoTokenizer\n\n"
+            f'{load}\ntokenizer = AutoTokenizer.from_pretrained(".")\n'
+            'outputs = model(**tokenizer("What a lovely film", return_tensors="pt"))'
+        )

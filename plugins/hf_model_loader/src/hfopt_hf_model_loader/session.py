@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfopt import ModelHandle, PreconditionFailed, Session, TensorSpec
-from hfopt_hf_model_loader.config import HfConfig
-from hfopt_hf_model_loader.inputs import model_class
+from hfopt_hf_model_loader.architecture import first_line, model_class, read
+from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
 
 if TYPE_CHECKING:
     import torch
@@ -20,31 +21,56 @@ def load(handle: ModelHandle, config: HfConfig, settings: Mapping[str, Any]) -> 
     """Load a model's weights.
 
     :param settings: ``threads`` for PyTorch; ``attn_implementation`` instead of the config's
-    :raises PreconditionFailed: the checkpoint lacks weights that the model needs
+    :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
     import torch
-    from transformers import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
-    written = config.from_pretrained_args
-    arguments = dict(written.extra_args)
-    attention = settings.get("attn_implementation") or written.attn_implementation
-    if attention is not None:
-        arguments["attn_implementation"] = attention
-    model, loading = model_class(config, handle.path).from_pretrained(
-        handle.path, local_files_only=True, output_loading_info=True, dtype=torch.float32, **arguments
-    )
+    chosen = model_class(config, read(handle.path))
+    arguments = _arguments(config.from_pretrained_args or FromPretrainedArgs(), settings.get("attn_implementation"))
+    try:
+        with _quiet():
+            model, loading = chosen.from_pretrained(handle.path, **arguments)
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise PreconditionFailed(f"transformers can't load {handle.path}: {first_line(error)}") from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
     return TorchSession(model.eval(), handle.inputs)
 
 
+def _arguments(written: FromPretrainedArgs, attention: str | None) -> dict[str, Any]:
+    """What from_pretrained is given. transformers 4 and 5 differ in their default dtype; here it is float32."""
+    own = {"dtype": written.torch_dtype, "attn_implementation": attention or written.attn_implementation}
+    return {
+        "dtype": "float32",
+        **(written.extra_args or {}),
+        **{name: value for name, value in own.items() if value is not None},
+        "local_files_only": True,
+        "output_loading_info": True,
+        "trust_remote_code": False,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and reports; what they report is checked here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 class TorchSession(Session):
-    """Runs feeds as tensors, without gradients."""
+    """Runs feeds as tensors, without gradients; what the model takes and the data lack is filled in."""
 
     outputs: Sequence[TensorSpec] = ()
 
@@ -57,8 +83,7 @@ class TorchSession(Session):
 
         with torch.inference_mode():
             found = self._model(**self._tensors(feeds))
-        tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
-        return {name: _array(tensor) for name, tensor in tensors.items()}
+        return {name: _array(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
         import torch
@@ -79,14 +104,25 @@ class TorchSession(Session):
         del self._model
 
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
-        """What the model takes of the feeds; it fills in masks and segments itself."""
         import torch
 
-        names = [spec.name for spec in self.inputs if spec.name in feeds]
-        return {name: torch.from_numpy(feeds[name]) for name in names}
+        return {spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype)) for spec in self.inputs}
+
+
+def _feed(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
+    """One input of a text model. Where the data lack it: all tokens count, and there is one segment."""
+    import numpy as np
+
+    if spec.name in feeds:
+        return feeds[spec.name]
+    if "input_ids" not in feeds:
+        raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
+    return np.full_like(feeds["input_ids"], 1 if spec.name == "attention_mask" else 0)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    """NumPy has no bfloat16: it becomes float32."""
     import torch
 
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array

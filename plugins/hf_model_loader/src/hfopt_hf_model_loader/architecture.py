@@ -14,9 +14,22 @@ from hfopt.api.example import BATCH_AXIS
 from hfopt_hf_model_loader.config import TASKS, HfConfig
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 TEXT_AXES = (BATCH_AXIS, "sequence_length")
+
+
+def read(folder: Path) -> PretrainedConfig:
+    """The model's own config, as transformers understands it.
+
+    :raises PreconditionFailed: transformers does not, with its reason
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (KeyError, OSError, ValueError) as error:
+        raise PreconditionFailed(f"transformers can't read {folder / 'config.json'}: {first_line(error)}") from error
 
 
 def class_name(config: HfConfig) -> str:
@@ -24,7 +37,7 @@ def class_name(config: HfConfig) -> str:
     return TASKS[config.task] if config.task is not None else str(config.model_class)
 
 
-def model_class(config: HfConfig, folder: Path) -> type[PreTrainedModel]:
+def model_class(config: HfConfig, own: PretrainedConfig) -> type[PreTrainedModel]:
     """The architecture that will be built: an auto class resolved by the model's own config.
 
     :raises PreconditionFailed: transformers has no such class, or it can't build this type of model
@@ -32,16 +45,17 @@ def model_class(config: HfConfig, folder: Path) -> type[PreTrainedModel]:
     import transformers
 
     name = class_name(config)
-    found = getattr(transformers, name, None)
+    found: type[PreTrainedModel] | None = getattr(transformers, name, None)
     if found is None:
         raise PreconditionFailed(f"transformers {transformers.__version__} has no class {name!r}")
     mapping = getattr(found, "_model_mapping", None)
     if mapping is None:
         return found
-    own = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     if type(own) not in mapping:
-        raise PreconditionFailed(f"{config.task}: transformers has no such head for model type {own.model_type!r}")
-    return mapping[type(own)]
+        raise PreconditionFailed(f"transformers has no {own.model_type!r} model for {config.task or name}")
+    built = mapping[type(own)]
+    choices: tuple[type[PreTrainedModel], ...] = built if isinstance(built, tuple) else (built,)
+    return next((each for each in choices if each.__name__ in (own.architectures or [])), choices[0])
 
 
 def check_head(model_class: type[PreTrainedModel], attributes: Mapping[str, Any], task: str | None) -> None:
@@ -58,13 +72,17 @@ def check_head(model_class: type[PreTrainedModel], attributes: Mapping[str, Any]
         )
 
 
-def describe(model_class: type[PreTrainedModel], attributes: Mapping[str, Any], folder: Path) -> tuple[TensorSpec, ...]:
-    """The inputs of a text encoder, in the order of its signature; empty for any other kind of model."""
+def inputs(model_class: type[PreTrainedModel], own: PretrainedConfig, folder: Path) -> tuple[TensorSpec, ...]:
+    """The inputs of a text model, in the order of its signature.
+
+    :raises PreconditionFailed: it is a model of something else
+    """
     taken = inspect.signature(model_class.forward).parameters
-    if "input_ids" not in taken or "vocab_size" not in attributes:
-        return ()
-    ranges = {"input_ids": attributes["vocab_size"], "attention_mask": 2}
-    segments = attributes.get("type_vocab_size", 0)
+    vocabulary = getattr(own, "vocab_size", None)
+    if "input_ids" not in taken or vocabulary is None:
+        raise PreconditionFailed(f"{model_class.__name__} does not take token ids; this version does models of text")
+    ranges = {"input_ids": vocabulary, "attention_mask": 2}
+    segments = getattr(own, "type_vocab_size", None) or 0
     if segments > 1 and "token_type_ids" in _tokenizer_inputs(folder):
         ranges["token_type_ids"] = segments
     names = [name for name in taken if name in ranges]
@@ -72,9 +90,14 @@ def describe(model_class: type[PreTrainedModel], attributes: Mapping[str, Any], 
 
 
 def _tokenizer_inputs(folder: Path) -> list[str]:
-    """What the tokenizer yields; without its word for it, all three."""
+    """What the tokenizer yields; where it does not say, whatever the model takes."""
     with suppress(OSError, ValueError):
         written = json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("model_input_names")
         if written:
             return list(written)
     return ["input_ids", "token_type_ids", "attention_mask"]
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a failure, without its advice."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

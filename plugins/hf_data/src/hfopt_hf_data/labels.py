@@ -1,0 +1,39 @@
+"""Labels as the model counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hfopt import PreconditionFailed
+from hfopt.plugins import nearest
+
+
+def class_of(label: Any, row: int, attributes: Mapping[str, Any]) -> int:
+    """A label's class: an integer stays if the model has such a class, a name is looked up.
+
+    :param row: for messages
+    :param attributes: the model's config.json, whose ``label2id`` and ``id2label`` count; without them any integer does
+    :raises PreconditionFailed: the model has no such class
+    """
+    numbers: Mapping[str, Any] = attributes.get("label2id") or {}
+    if isinstance(label, str):
+        return _class_named(label, row, numbers)
+    if label is None:
+        raise PreconditionFailed(f"row {row} has no label")
+    if not isinstance(label, int | float) or label != int(label):
+        raise PreconditionFailed(f"row {row}: label {label!r} is neither an integer nor a name")
+    classes = max(len(numbers), len(attributes.get("id2label") or {}))
+    if classes and not 0 <= label < classes:
+        raise PreconditionFailed(f"row {row}: label {label} is not one of the model's, which are 0 to {classes - 1}")
+    return int(label)
+
+
+def _class_named(name: str, row: int, numbers: Mapping[str, Any]) -> int:
+    if name in numbers:
+        return int(numbers[name])
+    near = nearest(name, list(numbers))
+    raise PreconditionFailed(
+        f"row {row}: label {name!r} is not one of the model's; they are {', '.join(numbers) or 'not named'}",
+        hint=f"did you mean {near!r}?" if near else None,
+    )

@@ -1,0 +1,246 @@
+"""HuggingfaceContainer: what a mistake in options or data is told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hfopt import PreconditionFailed
+from hfopt.api.config import Surroundings
+from hfopt.config.problems import validate
+from hfopt_hf_data.config import HuggingfaceContainerConfig
+from hfopt_hf_data.container import HuggingfaceContainer
+
+
+def mistakes(folder, defaults=None, **params):
+    problems = []
+    written = {"data_name": "csv", "data_files": "rows.csv", "model_name": ".", **params}
+    filled = HuggingfaceContainer.with_defaults(written, defaults or {})
+    validate(HuggingfaceContainerConfig, filled, (), problems, Surroundings(folder))
+    return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
+
+
+HUB = "datasets are not fetched from a hub in this version"
+
+
+@pytest.mark.parametrize(
+    ("params", "place", "message", "hint"),
+    [
+        (
+            {"data_name": "glue"},
+            "data_name",
+            f"no local format ({HUB}) named 'glue'; there is csv, json, parquet, text",
+            None,
+        ),
+        (
+            {"data_name": "jsonl"},
+            "data_name",
+            f"no local format ({HUB}) named 'jsonl'; there is csv, json, parquet, text",
+            "did you mean 'json'?",
+        ),
+        ({"subset": "mrpc"}, "subset", HUB, None),
+        ({"data_dir": "data"}, "data_dir", "not available in this version: write data_files", None),
+        ({"data_name": None}, "", "data_name is required", None),
+        ({"data_files": None}, "", "data_files is required", None),
+        ({"data_files": "none.csv"}, "data_files", "no such file or folder: none.csv", None),
+        ({"data_files": {"test": ["none.csv"]}}, "data_files.test.0", "no such file or folder: none.csv", None),
+        (
+            {"model_name": "org/none"},
+            "model_name",
+            "'org/none' is not a local folder; tokenizers are not fetched from a hub in this version",
+            None,
+        ),
+        (
+            {"split": "train[:abc]"},
+            "split",
+            "'train[:abc]' is not a split: write it as validation, train[:100] or train[:10%]+test",
+            None,
+        ),
+        (
+            {"input_cols": ["a", "b", "c"]},
+            "input_cols",
+            "names one column of text, or two for pairs of texts; here are 3",
+            None,
+        ),
+        (
+            {"padding": False, "batch_size": 2},
+            "",
+            "padding is off, so batch_size must be 1: the rows of a batch have one length",
+            None,
+        ),
+        ({"max_samples": 0}, "max_samples", "input should be greater than or equal to 1", None),
+        ({"padding_side": "left"}, "padding_side", "unknown key", "did you mean 'padding'?"),
+        (
+            {"component_kwargs": {"pre_process_data": {"max_lenght": 3}}},
+            "component_kwargs.pre_process_data.max_lenght",
+            "unknown key",
+            "did you mean 'max_length'?",
+        ),
+        (
+            {"component_kwargs": {"pre_process": {}}},
+            "component_kwargs.pre_process",
+            "unknown key",
+            "did you mean 'pre_process_data'?",
+        ),
+        (
+            {"task": "translation"},
+            "task",
+            "data for translation are not prepared in this version; text-classification are",
+            None,
+        ),
+    ],
+)
+def test_a_mistake_in_options_is_found_at_its_place_without_reading_data(tmp_path, params, place, message, hint):
+    (tmp_path / "rows.csv").touch()
+
+    assert mistakes(tmp_path, **params) == [(place, message, hint)]
+
+
+def test_what_olive_s_configs_hold_besides_is_accepted(tmp_path):
+    (tmp_path / "rows.csv").touch()
+    unwritten = dict.fromkeys(("subset", "data_dir", "split", "max_length", "component_kwargs", "task"))
+    nested = {"pre_process_data": {"padding": "max_length", "max_length": 128, "batched": True}, "load_dataset": None}
+
+    assert mistakes(tmp_path, **unwritten, trust_remote_code=True) == []
+    assert mistakes(tmp_path, component_kwargs=nested) == []
+
+
+def test_a_model_of_another_task_says_so_of_its_data(tmp_path):
+    (tmp_path / "rows.csv").touch()
+
+    assert mistakes(tmp_path, {"task": "ner", "model_name": "."}) == [
+        ("task", "data for ner are not prepared in this version; text-classification are", None)
+    ]
+
+
+def refusal(prepare, **params):
+    with pytest.raises(PreconditionFailed) as failure:
+        prepare(**params)
+    return failure.value.message, failure.value.hint
+
+
+@pytest.mark.parametrize(
+    ("params", "message", "hint"),
+    [
+        ({"input_cols": "txet"}, "the data have no column 'txet'; they have text, label", "did you mean 'text'?"),
+        ({"label_cols": "stars"}, "the data have no column 'stars'; they have text, label", None),
+        (
+            {"data_files": {"train": "rows.csv", "test": "rows.csv"}, "split": "tset"},
+            "data_files has no split 'tset'; it has train, test",
+            "did you mean 'test'?",
+        ),
+        (
+            {"data_files": {"train": "rows.csv", "test": "rows.csv"}},
+            "data_files has no split 'validation'; it has train, test",
+            None,
+        ),
+        ({"split": "train[:0]"}, "no rows could be read from the csv files: Instruction", None),
+        ({"data_name": "parquet"}, "no rows could be read from the parquet files: Parquet magic bytes not found", None),
+        ({"data_name": "json"}, "no rows could be read from the json files: JSON parse error", None),
+    ],
+)
+def test_what_the_data_have_not_is_named(prepare, write_csv, params, message, hint):
+    write_csv(("good", 1))
+
+    found = refusal(prepare, **params)
+
+    assert (found[0].startswith(message), found[1]) == (True, hint), found
+
+
+@pytest.mark.parametrize("content", ["", "text,label\n"])
+def test_an_empty_file_is_refused(prepare, tmp_path, content):
+    (tmp_path / "rows.csv").write_text(content)
+
+    message, _ = refusal(prepare)
+
+    assert message.startswith("no rows could be read from the csv files: ")
+
+
+def test_two_columns_of_text_are_not_chosen_between(prepare, write_csv):
+    write_csv(("good", "bad", 1), header="one,two,label")
+
+    assert refusal(prepare) == ("which column is the text? There are one, two, label", "set input_cols")
+
+
+@pytest.mark.parametrize(
+    ("label", "message", "hint"),
+    [
+        ("rottn", "row 1: label 'rottn' is not one of the model's; they are rotten, fresh", "did you mean 'rotten'?"),
+        ("", "row 1 has no label", None),
+    ],
+)
+def test_a_name_that_is_no_label_of_the_model_is_refused(prepare, write_csv, label, message, hint):
+    write_csv(("good", "fresh"), ("bad", label))
+
+    assert refusal(prepare, input_cols="text") == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (2, "row 1: label 2 is not one of the model's, which are 0 to 1"),
+        (-1, "row 1: label -1 is not one of the model's, which are 0 to 1"),
+        (0.5, "row 1: label 0.5 is neither an integer nor a name"),
+    ],
+)
+def test_a_number_that_is_no_class_of_the_model_is_refused(prepare, write_csv, label, message):
+    write_csv(("good", 1), ("bad", label))
+
+    assert refusal(prepare) == (message, None)
+
+
+def test_without_a_models_config_any_integer_is_a_label(prepare, write_csv, model_folder, tmp_path):
+    write_csv(("good", 5))
+    tokenizer_only = Path(shutil.copytree(model_folder, tmp_path / "tokenizer"))
+    (tokenizer_only / "config.json").unlink()
+
+    assert next(prepare(model=tokenizer_only).batches()).labels.tolist() == [5]
+
+
+def test_a_row_without_text_is_named(prepare, write_csv):
+    write_csv(("good", 1), ("NA", 0))
+
+    assert refusal(prepare, input_cols="text") == (
+        "row 1 has nothing in column 'text'",
+        "leave such rows out; of csv files, words such as NA and null are read as nothing too",
+    )
+
+
+def test_a_column_of_numbers_is_not_text(prepare, write_csv):
+    write_csv(("good", 1))
+
+    assert refusal(prepare, input_cols="label") == ("row 0 has 1 in column 'label', which is not text", None)
+
+
+def test_where_neither_model_nor_config_names_a_tokenizer_that_is_said(prepare, write_csv):
+    write_csv(("good", 1))
+
+    assert refusal(prepare, model=None) == (
+        "the input model has no tokenizer",
+        "set model_name to a folder that has one",
+    )
+
+
+def test_a_folder_without_tokenizer_is_refused(prepare, write_csv, tmp_path):
+    write_csv(("good", 1))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text('{"model_type": "bert"}')
+
+    message, _ = refusal(prepare, model=empty)
+
+    assert message.startswith(f"{empty} has no tokenizer that transformers can read: ")
+
+
+def test_padding_to_a_length_that_nothing_states_is_refused(prepare, write_csv, model_folder, tmp_path):
+    write_csv(("good", 1))
+    unlimited = Path(shutil.copytree(model_folder, tmp_path / "unlimited"))
+    text = (unlimited / "tokenizer_config.json").read_text()
+    (unlimited / "tokenizer_config.json").write_text(text.replace('"model_max_length": 8', '"model_max_length": 1e30'))
+
+    assert refusal(prepare, model=unlimited, padding="max_length") == (
+        "how long is max_length? Neither config nor tokenizer says",
+        "set max_length",
+    )

@@ -1,0 +1,41 @@
+"""Options of a ``huggingface_metrics`` figure: what evaluate's metrics take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hfopt import Config
+from hfopt.api.config import only
+
+_SCRIPTS = "scripts from the hub are not run in this version"
+
+
+class ComputeParams(Config):
+    """``compute_params`` of f1, precision and recall."""
+
+    average: Literal["binary", "macro", "micro", "weighted"] = Field("binary", description="Over classes.")
+    pos_label: int = Field(1, description="The class that counts as positive, for binary.")
+    labels: tuple[int, ...] | None = Field(
+        None, min_length=1, description="The classes that count, for macro, micro and weighted; null: all."
+    )
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> ComputeParams:
+        """scikit-learn ignores these with a warning; what the user writes is obeyed or refused."""
+        if self.average == "binary" and self.labels is not None:
+            raise ValueError("labels has no effect with average binary: set average to macro, micro or weighted")
+        if self.average != "binary" and self.pos_label != ComputeParams.model_fields["pos_label"].default:
+            raise ValueError(f"pos_label has no effect with average {self.average}: use labels, or average binary")
+        return self
+
+
+class HuggingfaceMetricsConfig(Config):
+    """``metric_config`` of a ``huggingface_metrics`` figure."""
+
+    compute_params: ComputeParams | None = Field(None, description="For f1, precision and recall: average...")
+    load_params: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
+        None, description="Not available."
+    )
+    result_key: str | None = Field(None, description="The figure's own name, or null.")

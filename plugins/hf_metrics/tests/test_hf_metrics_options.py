@@ -1,0 +1,130 @@
+"""What a config may say of a figure, and what it is told if it says something else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hfopt.api.config import UnknownName
+from hfopt.config.problems import validate
+from hfopt_hf_metrics.backend import PLAIN, SCORES, HuggingfaceMetrics
+from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
+
+
+def options(value):
+    problems = []
+    config = validate(HuggingfaceMetricsConfig, value, ("metric_config",), problems)
+    assert problems == []
+    return config
+
+
+def complaint(value):
+    problems = []
+    assert validate(HuggingfaceMetricsConfig, value, ("metric_config",), problems) is None
+    (problem,) = problems
+    return ".".join(map(str, problem.path)), problem.message, problem.hint
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {},
+        {"load_params": None, "compute_params": {"average": "macro"}, "result_key": "f1"},
+        {"load_params": {}, "compute_params": {"average": "weighted", "labels": [0, 2]}},
+        {"compute_params": {"pos_label": 0}},
+    ],
+)
+def test_options_survive_the_way_to_the_worker(written):
+    config = options(written)
+
+    revived = HuggingfaceMetricsConfig.model_validate_json(json.dumps(config.model_dump(mode="json")))
+
+    assert HuggingfaceMetrics().statistic("f1", revived) == HuggingfaceMetrics().statistic("f1", config)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *SCORES])
+def test_every_metric_needs_no_options_and_is_better_when_higher(name):
+    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is True
+
+
+def test_an_unknown_metric_is_answered_with_those_there_are():
+    with pytest.raises(UnknownName) as unknown:
+        HuggingfaceMetrics().statistic("bleu", options({}))
+
+    assert str(unknown.value) == (
+        "no metric (those that are scripts of the hub are not run) named 'bleu'; "
+        "there is accuracy, f1, matthews_correlation, precision, recall"
+    )
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_parameters_of_a_metric_that_has_none_are_refused(name):
+    with pytest.raises(ValueError, match=f"^compute_params: {name} has none$"):
+        HuggingfaceMetrics().statistic(name, options({"compute_params": {"average": "macro"}}))
+
+
+def test_another_result_than_the_metrics_own_is_refused():
+    with pytest.raises(ValueError, match=r"^result_key: f1 yields 'f1' and nothing else, got 'overall_f1'$"):
+        HuggingfaceMetrics().statistic("f1", options({"result_key": "overall_f1"}))
+
+
+@pytest.mark.parametrize(
+    "written, place, message, hint",
+    [
+        (
+            {"load_params": {"config_name": "mrpc"}},
+            "metric_config.load_params",
+            "scripts from the hub are not run in this version",
+            None,
+        ),
+        (
+            {"compute_params": {"average": "samples"}},
+            "metric_config.compute_params.average",
+            "must be 'binary', 'macro', 'micro' or 'weighted'",
+            None,
+        ),
+        (
+            {"compute_params": {"average": "marco"}},
+            "metric_config.compute_params.average",
+            "must be 'binary', 'macro', 'micro' or 'weighted'",
+            "did you mean 'macro'?",
+        ),
+        (
+            {"compute_params": {"averages": "macro"}},
+            "metric_config.compute_params.averages",
+            "unknown key",
+            "did you mean 'average'?",
+        ),
+        (
+            {"compute_params": {"labels": [0, 1]}},
+            "metric_config.compute_params",
+            "labels has no effect with average binary: set average to macro, micro or weighted",
+            None,
+        ),
+        (
+            {"compute_params": {"average": "macro", "pos_label": 0}},
+            "metric_config.compute_params",
+            "pos_label has no effect with average macro: use labels, or average binary",
+            None,
+        ),
+    ],
+)
+def test_a_mistake_is_reported_at_its_place(written, place, message, hint):
+    assert complaint(written) == (place, message, hint)
+
+
+def test_the_backend_works_without_evaluate_scikit_learn_and_torch():
+    program = """
+import sys
+import numpy as np
+from hfopt_hf_metrics.backend import HuggingfaceMetrics
+rows = HuggingfaceMetrics().statistic("f1", HuggingfaceMetrics.Config()).rows(np.array([0, 1]), np.array([1, 1]))
+print({"evaluate", "sklearn", "torch", "transformers", "datasets"} & set(sys.modules))
+"""
+
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert printed == "set()\n"

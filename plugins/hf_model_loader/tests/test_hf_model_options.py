@@ -1,0 +1,161 @@
+"""Options of PyTorchModel: what is accepted, and what a mistake is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hfopt.api.config import Surroundings
+from hfopt.config.problems import validate
+from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.loader import PyTorchModel
+
+CLASSIFIER = {"task": "text-classification"}
+
+
+def read(config, around):
+    problems = []
+    found = validate(PyTorchModelConfig, config, (), problems, around)
+    return found, [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
+
+
+def accepted(config, around):
+    found, problems = read(config, around)
+    assert problems == []
+    return found
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"model_path": "NAME", "hf_config": CLASSIFIER},
+        {"model_path": "NAME", "hf_config": {"model_name": "Intel/bert-base-uncased-mrpc", **CLASSIFIER}},
+        {"hf_config": {"model_name": "NAME", **CLASSIFIER}},
+        {"model_path": None, "hf_config": {"model_name": "NAME", **CLASSIFIER}},
+    ],
+)
+def test_a_model_is_a_folder_beside_the_config_whose_content_counts(folder, written):
+    around = Surroundings(folder.parent)
+    text = json.dumps(written).replace("NAME", folder.name)
+
+    config = accepted(json.loads(text), around)
+
+    assert config.folder == folder
+    assert around.used_paths == [folder]
+    assert around.notices == []
+
+
+def test_a_model_in_the_current_folder_is_found_with_a_notice(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    around = Surroundings(tmp_path)
+
+    config = accepted({"hf_config": {"model_name": folder.name, **CLASSIFIER}}, around)
+
+    assert config.folder == folder
+    assert around.notices == [f"{folder.name}: taken from the current folder (not found in the config file's)"]
+
+
+def test_data_take_over_the_folder_and_the_task(folder):
+    config = accepted({"hf_config": {"model_name": folder.name, "task": "ner"}}, Surroundings(folder.parent))
+
+    assert PyTorchModel.data_defaults(config) == {"model_name": str(folder), "task": "ner"}
+
+
+def test_null_is_as_good_as_nothing_for_what_this_version_has_not(folder):
+    fields = PyTorchModelConfig.model_fields.keys() - {"hf_config", "model_path"}
+    written = {"hf_config": {"model_name": folder.name, "from_pretrained_args": None, "feature": None, **CLASSIFIER}}
+
+    config = accepted({**dict.fromkeys(fields), **written}, Surroundings(folder.parent))
+
+    assert config.folder == folder
+
+
+def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(folder):
+    written = {
+        "attn_implementation": "eager",
+        "dtype": "float16",
+        "output_hidden_states": True,
+        "extra_args": {"ignore_mismatched_sizes": True},
+        "trust_remote_code": True,
+    }
+
+    config = accepted(
+        {"hf_config": {"model_name": folder.name, "from_pretrained_args": written, **CLASSIFIER}},
+        Surroundings(folder.parent),
+    )
+
+    found = config.hf_config.from_pretrained_args
+    assert (found.attn_implementation, found.torch_dtype) == ("eager", "float16")
+    assert found.extra_args == {"ignore_mismatched_sizes": True, "output_hidden_states": True}
+
+
+NOT_LOCAL = "'org/none' is not a local folder; models are not fetched from a hub in this version"
+SCRIPTS = "user scripts are not run in this version"
+LATER = "not available in this version"
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "message"),
+    [
+        ({"model_path": "org/none"}, "model_path", NOT_LOCAL),
+        ({"model_path": "model.onnx"}, "model_path", "is a file; a Hugging Face model is a folder with config.json"),
+        ({"hf_config": {"model_name": "org/none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
+        ({}, "hf_config", "needs model_name, or a model_path beside it"),
+        ({"hf_config": {"model_name": "here"}}, "hf_config", "needs task or model_class"),
+        ({"model_path": "here", "model_script": "s.py"}, "model_script", SCRIPTS),
+        ({"model_path": "here", "model_loader": "load"}, "model_loader", SCRIPTS),
+        ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", SCRIPTS),
+        ({"model_path": "here", "adapter_path": "lora"}, "adapter_path", LATER),
+        ({"model_path": "here", "model_file_format": "PyTorch.MLflow"}, "model_file_format", LATER),
+        ({"model_path": "here", "io_config": {"input_names": ["a"]}}, "io_config", LATER),
+    ],
+)
+def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, place, message):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "model.onnx").touch()
+
+    _, problems = read({"hf_config": CLASSIFIER, **written}, Surroundings(tmp_path))
+
+    assert [(problem[0], message in problem[1]) for problem in problems] == [(place, True)]
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "message"),
+    [
+        ({"device_map": "auto"}, "device_map", "this version loads models on the CPU"),
+        ({"quantization_method": "gptq"}, "quantization_method", LATER),
+        ({"torch_dtype": "int8"}, "torch_dtype", "must be 'auto', 'float32', 'float16' or 'bfloat16'"),
+    ],
+)
+def test_arguments_that_this_version_can_not_give_are_refused(tmp_path, written, place, message):
+    (tmp_path / "here").mkdir()
+
+    _, problems = read(
+        {"model_path": "here", "hf_config": {"from_pretrained_args": written, **CLASSIFIER}}, Surroundings(tmp_path)
+    )
+
+    assert [problem[:2] for problem in problems] == [(f"hf_config.from_pretrained_args.{place}", message)]
+
+
+def test_all_mistakes_are_found_at_once_with_near_misses(tmp_path):
+    written = {"model_path": "none", "model_scirpt": "s.py", "hf_config": {"task": "text-clasification", "taks": "x"}}
+
+    _, problems = read(written, Surroundings(tmp_path))
+
+    assert {place: hint for place, _, hint in problems} == {
+        "model_path": None,
+        "model_scirpt": "did you mean 'model_script'?",
+        "hf_config.task": "did you mean 'text-classification'?",
+        "hf_config.taks": "did you mean 'task'?",
+    }
+
+
+def test_options_are_read_without_a_framework():
+    program = "import sys, hfopt_hf_model_loader.loader; print({'torch', 'transformers'} & set(sys.modules))"
+
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert printed == "set()\n"
