@@ -71,6 +71,7 @@ class Work:
 
     def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
         """Execute one step and commit its artifact; a failure is a result too."""
+        emit(Progress(key=request.key, phase="running"))
         started = time.monotonic()
         peak = _watch_peak_memory()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hfopt.api.model import Accelerator
-from hfopt.protocol import Message, Request, StepRequest
+from hfopt.protocol import Message, Request, StepRequest, StepResult
 
 TOY = Path(__file__).with_name("toy.py")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews" / "config.json"
@@ -97,7 +98,9 @@ def request(folder, key, **changes):
 def ask(worker, *steps):
     worker.stdin.write(Request(steps=steps).model_dump_json() + "\n")
     worker.stdin.flush()
-    return [Message.validate_json(worker.stdout.readline()) for _ in steps]
+    messages = (Message.validate_json(line) for line in iter(worker.stdout.readline, ""))
+    results = (message for message in messages if isinstance(message, StepResult))
+    return list(itertools.islice(results, len(steps)))
 
 
 def test_a_request_is_a_list_of_steps_each_perhaps_on_results_of_earlier_ones(worker, tmp_path):
