@@ -35,13 +35,13 @@ class OrtSession(Session):
         self._names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._names, self._session.run(self._names, self._suit(feeds)), strict=True))
+        return dict(zip(self._names, self._session.run(self._names, suited(feeds, self.inputs)), strict=True))
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
         from onnxruntime import OrtValue
 
         binding = self._session.io_binding()
-        for name, array in self._suit(feeds).items():
+        for name, array in suited(feeds, self.inputs).items():
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
         for name in self._names:
             binding.bind_output(name)
@@ -55,16 +55,16 @@ class OrtSession(Session):
     def close(self) -> None:
         del self._session
 
-    def _suit(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        import numpy as np
 
-        suited = {}
-        for spec in self.inputs:
-            array = feeds.get(spec.name)
-            if array is None:
-                array = _missing(spec, feeds)
-            suited[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype)
-        return suited
+def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
+    """Feeds as a model takes them: its inputs and no others, of its dtypes, what the data lack filled in.
+
+    :raises PreconditionFailed: an input is lacking that can't be filled in
+    """
+    import numpy as np
+
+    arrays = {spec.name: feeds[spec.name] if spec.name in feeds else _missing(spec, feeds) for spec in specs}
+    return {spec.name: np.ascontiguousarray(arrays[spec.name], dtype=spec.dtype) for spec in specs}
 
 
 def _missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import UnknownName, only
 from hfopt_onnx_model.graph import handle_of, save
-from hfopt_ort_passes.quiet import quiet_logging
+from hfopt_ort_passes.quiet import quiet
 
 if TYPE_CHECKING:
     from onnxruntime.transformers.fusion_options import FusionOptions
@@ -107,7 +107,7 @@ class OrtTransformersOptimization(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
-        with quiet_logging():
+        with quiet():
             optimized = self._optimize(model)
             fused = {name: count for name, count in optimized.get_fused_operator_statistics().items() if count}
             if self.config.input_int32:

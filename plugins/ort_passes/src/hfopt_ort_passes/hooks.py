@@ -16,7 +16,7 @@ def hfopt_passes() -> list[Component]:
         Component(
             "OnnxQuantization",
             "hfopt_ort_passes.quantization:OnnxQuantization",
-            "Quantize weights to 8 bits, activations dynamically",
+            "Quantize to 8 bits, activations dynamically or to calibrated ranges",
         ),
         Component(
             "OrtPerfTuning",

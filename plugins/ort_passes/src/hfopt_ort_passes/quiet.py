@@ -1,20 +1,22 @@
-"""Keeping ONNX Runtime's tools from the root logger."""
+"""Keeping what ONNX Runtime's tools print and log from the user."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 
-@contextmanager
-def quiet_logging() -> Iterator[None]:
-    """ONNX Runtime's tools configure and write to the root logger: undo the one, and hold back the other."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back prints and log lines. The tools configure the root logger: it is put back as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)

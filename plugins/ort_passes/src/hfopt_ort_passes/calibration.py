@@ -1,0 +1,56 @@
+"""Ranges of activations for static quantization, found batch by batch.
+
+ONNX Runtime's calibrators keep every activation of all the data that one call gives them, and want rows of one length.
+Giving them one batch a call bounds memory by that batch, and lets rows be as long as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from hfopt import Dataset, PreconditionFailed
+from hfopt.api.config import ReportProgress
+from hfopt_onnx_model.graph import describe_io
+from hfopt_onnx_model.session import suited
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+
+def calibrate(
+    model: Path, data: Dataset, folder: Path, *, operators: Sequence[str], method: str, progress: ReportProgress
+) -> TensorsData:
+    """Run the data through a model and find the range of every activation of some operators.
+
+    :param folder: for a temporary copy of the model that yields those activations
+    :param operators: the operators whose inputs and outputs get ranges
+    :param method: MinMax; Entropy (Kullback-Leibler, Migacz 2017) or Percentile (99.999) of a histogram
+    :raises PreconditionFailed: there are no data
+    """
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    if len(data) == 0:
+        raise PreconditionFailed("there are no rows to calibrate with")
+    inputs, _ = describe_io(model)
+    calibrator = create_calibrator(
+        model,
+        list(operators),
+        augmented_model_path=str(folder / "calibrated.onnx"),
+        calibrate_method=CalibrationMethod[method],
+        providers=["CPUExecutionProvider"],
+    )
+    done = 0
+    for batch in data.batches():
+        calibrator.collect_data(_one_batch(suited(batch.feeds, inputs)))
+        done += len(batch.rows)
+        progress("calibrate", done, len(data))
+    return calibrator.compute_data()
+
+
+def _one_batch(feeds: dict[str, Any]) -> SimpleNamespace:
+    """What a calibrator asks of a reader: one batch, then nothing."""
+    remaining = iter([feeds])
+    return SimpleNamespace(get_next=lambda: next(remaining, None))
