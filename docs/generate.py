@@ -26,7 +26,7 @@ from hfopt.config import schema
 from hfopt.errors import ExitCode
 from hfopt.known import KNOWN
 from hfopt.plugins import KINDS, Plugins
-from hfopt.steps.latency import FIGURES, LatencyConfig
+from hfopt.steps.timing import FIGURES, TimingConfig
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
@@ -78,9 +78,10 @@ def config_page() -> str:
     ]
     parts += [f"## {title}\n\n{_options(model)}" for title, model in sections]
     parts.append(
-        "## metric_config of a latency metric\n\n"
-        + _options(LatencyConfig)
-        + f"\nIts sub types are {', '.join(FIGURES)}, in milliseconds. The one of a size metric is bytes.\n"
+        "## metric_config of a latency or throughput metric\n\n"
+        + _options(TimingConfig)
+        + f"\nSub types: {', '.join(FIGURES)}; in milliseconds a call, or in rows a second.\n"
+        + "The one of a size metric is bytes.\n"
     )
     for title, table in (("Refused in this version", schema.REFUSED), ("Ignored with a notice", schema.IGNORED)):
         rows = [

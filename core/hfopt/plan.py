@@ -18,7 +18,7 @@ from hfopt.keys import by_content, key_of
 from hfopt.plugins import Offer, Plugins
 from hfopt.protocol import StepKind, StepRequest
 from hfopt.steps.evaluate import EvaluateConfig, MetricRequest
-from hfopt.steps.latency import LatencyConfig, MeasureConfig
+from hfopt.steps.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
 
@@ -65,7 +65,7 @@ class Branch:
     :param model: the step that yields the input model
     :param passes: in order; the last one's model is the candidate
     :param evaluations: evaluate steps of the input model and of the candidate, one per data config
-    :param measurement: the candidate timed against the input model, one per latency metric's data config
+    :param measurements: the candidate timed against the input model, one for each data config and way of timing
     """
 
     accelerator: Accelerator
@@ -226,16 +226,20 @@ def _evaluations(
 def _measurements(
     config: RunConfig, model: Step, candidate: Step, data: Mapping[str, Step], accelerator: Accelerator
 ) -> Iterator[Step]:
-    """One measure step for each data config that a latency metric names."""
-    for name, figures in _by_data(config.figures, "latency").items():
-        written = next((dict(figure.options) for figure in figures if figure.options), {})
+    """One measure step for each data config that is timed on, and each way of timing on it."""
+    groups: dict[tuple[str, str], list[Figure]] = {}
+    for figure in config.figures:
+        if figure.kind in TIMED_KINDS and figure.data is not None:
+            groups.setdefault((figure.data, str(sorted(figure.options.items()))), []).append(figure)
+    for (name, _), figures in groups.items():
+        wanted = {
+            figure.key: TimedFigure.model_validate({"kind": figure.kind, "name": figure.name}) for figure in figures
+        }
         yield Step(
             name=f"measure {candidate.name}",
             kind="measure",
             component="hfopt:measure",
-            config=MeasureConfig(
-                figures={figure.key: figure.name for figure in figures}, timing=LatencyConfig(**written)
-            ),
+            config=MeasureConfig(figures=wanted, timing=TimingConfig(**figures[0].options)),
             inputs={"baseline": model, "candidate": candidate, "data": data[name]},
             system=config.target,
             accelerator=accelerator,

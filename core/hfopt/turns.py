@@ -30,8 +30,8 @@ def turn(*, alone: bool, waiting: Callable[[], None], folder: Path | None = None
     """
     place = folder or lock_folder()
     with _opened(place / "gate") as gate, _opened(place / "machine") as machine:
-        _take(gate, fcntl.LOCK_EX, waiting)
-        _take(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, waiting)
+        waited = _take(gate, fcntl.LOCK_EX, waiting)
+        _take(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, (lambda: None) if waited else waiting)
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
 
@@ -76,9 +76,15 @@ def _opened(file: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> None:
+def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
+    """Take a lock.
+
+    :return: whether there was somebody to wait for
+    """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         waiting()
         fcntl.flock(descriptor, kind)
+        return True
+    return False

@@ -79,6 +79,33 @@ def test_latency_is_measured_for_both_models_and_says_which_is_slower(project):
     assert "times SLOWER than the input model" in done.stdout.splitlines()[8]
 
 
+def test_throughput_comes_from_the_same_timings_as_latency_and_other_settings_from_timings_of_their_own(project):
+    timing = {"warmup_num": 1, "repeat_test_num": 16}
+    alike = [{"name": "avg", "metric_config": timing}, {"name": "max"}]
+    project.config["evaluators"]["e"]["metrics"] = [
+        {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [*alike, {"name": "min"}]},
+        {"name": "throughput", "type": "throughput", "data_config": "points", "sub_types": alike},
+        {
+            "name": "short",
+            "type": "latency",
+            "data_config": "points",
+            "sub_types": [{"name": "avg", "metric_config": {"repeat_test_num": 8}}],
+        },
+    ]
+    project.config["passes"]["third"]["config"]["delay"] = 0.002
+
+    assert project.run().returncode == 0
+
+    metrics = project.candidate["metrics"]
+    assert metrics["throughput-avg"]["value"] == pytest.approx(1_000 / metrics["latency-avg"]["value"])
+    assert metrics["throughput-max"]["value"] == pytest.approx(1_000 / metrics["latency-min"]["value"])
+    assert (metrics["throughput-avg"]["unit"], metrics["throughput-avg"]["higher_is_better"]) == ("rows/s", True)
+    assert metrics["throughput-avg"]["difference"]["high"] < 0
+    assert (metrics["latency-avg"]["n"], metrics["short-avg"]["n"]) == (16, 8)
+    assert list(project.cached()).count("measure third") == 1
+    assert len([step for step in project.candidate["steps"] if step["name"] == "measure third"]) == 2
+
+
 def test_a_second_run_executes_nothing_and_writes_the_same_results(project):
     assert project.run().returncode == 0
     first, executed = project.record["results"], project.executed

@@ -7,7 +7,7 @@ network, no user code, no framework.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +23,18 @@ from hfopt.config.document import Document
 from hfopt.config.problems import validate
 from hfopt.errors import ExitCode, PluginError, Problem
 from hfopt.plugins import Offer, Plugins, Unresolved, nearest
-from hfopt.steps.latency import FIGURES, LatencyConfig
+from hfopt.steps.timing import FIGURES, TIMED_KINDS, TimingConfig
 
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[str | int, ...]
 
 DEFAULT_SYSTEM = "local_system"
+_DEFAULT_FIGURES: Mapping[str, tuple[str, ...]] = {
+    "accuracy": (),
+    "latency": ("avg",),
+    "throughput": ("avg",),
+    "size": ("bytes",),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Figure:
     """One number wanted of every model.
 
     :param key: its key in run.json
-    :param kind: accuracy, latency or size
+    :param kind: accuracy, latency, throughput or size
+    :param options: its own, or those of its timings
     :param backend: who computes it, for accuracy
     """
 
@@ -245,21 +252,31 @@ class _Resolver:
         return _ranked(figures)
 
     def _metric_figures(self, metric: schema.Metric, at: Place) -> list[Figure]:
-        kinds = {"accuracy": self._accuracy_figure, "latency": self._latency_figure, "size": self._size_figure}
-        sub_types = metric.sub_types or {
-            "latency": (schema.SubType(name="avg"),),
-            "size": (schema.SubType(name="bytes"),),
-        }.get(metric.type, ())
+        sub_types = metric.sub_types or tuple(schema.SubType(name=name) for name in _DEFAULT_FIGURES[metric.type])
         if not sub_types:
             self._problem((*at, "sub_types"), "is required: name at least one figure, such as accuracy")
-        figures = [kinds[metric.type](metric, sub_type, (*at, "sub_types", i)) for i, sub_type in enumerate(sub_types)]
-        found = [figure for figure in figures if figure is not None]
-        if metric.type == "latency" and len({str(figure.options) for figure in found if figure.options}) > 1:
+        found = []
+        for position, sub_type in enumerate(sub_types):
+            place = (*at, "sub_types", position)
+            if metric.type == "accuracy":
+                found.append(self._accuracy_figure(metric, sub_type, place))
+            elif metric.type == "size":
+                found.append(self._size_figure(metric, sub_type, place))
+            else:
+                found.append(self._timed_figure(metric, sub_type, place))
+        figures = [figure for figure in found if figure is not None]
+        return self._timed_alike(figures, at) if metric.type in TIMED_KINDS else figures
+
+    def _timed_alike(self, figures: list[Figure], at: Place) -> list[Figure]:
+        """Figures of one metric come from the same timings: whichever of them states how, states it for all."""
+        written = [figure.options for figure in figures if figure.options]
+        if any(options != written[0] for options in written):
             self._problem(
                 (*at, "sub_types"),
-                "figures of one latency metric come from the same timings: their metric_config must agree",
+                "figures of one metric come from the same timings: their metric_config must agree",
             )
-        return found
+        options = written[0] if written else TimingConfig().model_dump(mode="json")
+        return [replace(figure, options=options) for figure in figures]
 
     def _accuracy_figure(self, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
         try:
@@ -281,13 +298,13 @@ class _Resolver:
             return None
         return _figure(metric, sub_type, options.model_dump(mode="json"), offer, statistic.higher_is_better)
 
-    def _latency_figure(self, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
+    def _timed_figure(self, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
         if sub_type.name not in FIGURES:
-            self._unknown_name((*at, "name"), UnknownName("latency figure", sub_type.name, list(FIGURES)))
+            self._unknown_name((*at, "name"), UnknownName(f"{metric.type} figure", sub_type.name, list(FIGURES)))
             return None
-        options = validate(LatencyConfig, sub_type.metric_config, (*at, "metric_config"), self.problems)
+        options = validate(TimingConfig, sub_type.metric_config, (*at, "metric_config"), self.problems)
         written = options.model_dump(mode="json") if options is not None and sub_type.metric_config else {}
-        return _figure(metric, sub_type, written, None, False)
+        return _figure(metric, sub_type, written, None, metric.type == "throughput")
 
     def _size_figure(self, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
         if sub_type.name != "bytes":
@@ -447,8 +464,6 @@ def _figure(
 
 def _ranked(figures: list[Figure]) -> tuple[Figure, ...]:
     """Priorities from 1 without gaps: the user's own order first, then the unranked as written."""
-    from dataclasses import replace
-
     order = sorted(figures, key=lambda figure: figure.priority if figure.priority > 0 else len(figures) + 1)
     rank = {id(figure): position for position, figure in enumerate(order, 1)}
     return tuple(replace(figure, priority=rank[id(figure)]) for figure in figures)

@@ -48,7 +48,7 @@ class Metric(Config):
     """One entry of an evaluator's ``metrics``."""
 
     name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
-    type: Literal["accuracy", "latency", "size"] = Field(description="What kind of metric.")
+    type: Literal["accuracy", "latency", "throughput", "size"] = Field(description="What kind of metric.")
     backend: str = Field("huggingface_metrics", description="Who computes accuracy metrics.")
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")

@@ -2,60 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hfopt.measuring import TIMED_ROWS, Timed, spread
-from hfopt.steps.latency import FIGURES, MeasureConfig
 from hfopt.steps.outcome import Bench, Outcome, revive
+from hfopt.steps.timing import FIGURES, MeasureConfig, TimedFigure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
+
 
 def run(bench: Bench) -> Outcome:
     config = revive(MeasureConfig, bench.request.config)
     data = bench.data("data")
-    feeds = [batch.feeds for batch in data.batches(spread(len(data), TIMED_ROWS))]
+    batches = list(data.batches(spread(len(data), TIMED_ROWS)))
     threads = {"threads": bench.request.threads}
     blocks = bench.stopwatch().compare(
         Timed(bench.model("baseline"), threads),
         Timed(bench.model("candidate"), threads),
-        feeds,
+        [batch.feeds for batch in batches],
         warmup=config.timing.warmup_num,
         runs=config.timing.repeat_test_num,
         sleep=config.timing.sleep_num,
     )
-    pairs = {key: figure(blocks, name) for key, name in config.figures.items()}
+    rows = [len(batch.rows) for batch in batches]
+    pairs = {key: figure(blocks, rows, wanted) for key, wanted in config.figures.items()}
     return Outcome(
         metrics={key: candidate for key, (_, candidate) in pairs.items()},
         report={"baseline": {key: baseline for key, (baseline, _) in pairs.items()}, "threads": bench.request.threads},
     )
 
 
-def figure(blocks: NDArray[np.float64], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def figure(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[dict[str, Any], dict[str, Any]]:
     """One sub type of the baseline and of the candidate, as run.json has them.
 
     :param blocks: milliseconds, [2, blocks, runs in a block]
+    :param rows: rows in each batch; run i took batch i modulo their number
     """
     import numpy as np
 
     from hfopt.statistics import block_bootstrap, percentile_interval
 
-    kind = FIGURES[name]
-    reduce = partial(np.quantile, q=kind, axis=-1) if isinstance(kind, float) else partial(getattr(np, kind), axis=-1)
-    resampled = block_bootstrap(blocks, reduce)
-    exact = [float(reduce(model.reshape(-1))) for model in blocks]
+    values = blocks
+    if wanted.kind == "throughput":
+        values = 1_000 * np.resize(rows, blocks[0].size).reshape(blocks[0].shape) / blocks
+    reduce = reduction(wanted)
+    resampled = block_bootstrap(values, reduce)
+    exact = [float(reduce(model.reshape(-1))) for model in values]
     difference = percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
 
     def described(model: int, difference: dict[str, float] | None) -> dict[str, Any]:
         return {
             **percentile_interval(exact[model], resampled[model])._asdict(),
             "n": int(blocks[model].size),
-            "unit": "ms",
-            "higher_is_better": False,
+            "unit": "ms" if wanted.kind == "latency" else "rows/s",
+            "higher_is_better": wanted.kind == "throughput",
             "difference": difference,
         }
 
     return described(0, None), described(1, difference._asdict())
+
+
+def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
+    """How runs become one figure, over the last axis. The average of rates is harmonic: all rows over all time."""
+    import numpy as np
+
+    kind = FIGURES[wanted.name]
+    if isinstance(kind, float):
+        return partial(np.quantile, q=kind, axis=-1)
+    if kind == "mean" and wanted.kind == "throughput":
+        return lambda rates: 1 / np.mean(1 / rates, axis=-1)
+    return partial(getattr(np, kind), axis=-1)
