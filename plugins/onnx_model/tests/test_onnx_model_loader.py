@@ -133,10 +133,11 @@ def test_a_folder_with_several_models_asks_which(file):
     assert fetch(file.parent, onnx_file_name="other.onnx").path.name == "other.onnx"
 
 
-def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_there(tmp_path):
+def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "EXTERNAL_THRESHOLD", 1_000)
     model = tiny_model()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(4096, dtype=np.float32), "unused"))
-    graph.save(model, tmp_path / "model.onnx", threshold=1_000)
+    graph.save(model, tmp_path / "model.onnx")
 
     handle = fetch(tmp_path)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
+from hfopt_onnx_model.external import ExternalDataConfig
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -38,20 +39,35 @@ def load(path: Path, *, weights: bool = True) -> ModelProto:
     return model
 
 
-def save(model: ModelProto, path: Path, *, threshold: int = EXTERNAL_THRESHOLD) -> None:
-    """Write a model into one file, or its weights beside it as ``<name>.data``.
+def save(model: ModelProto, path: Path, external: ExternalDataConfig | None = None) -> None:
+    """Write a model into one file, or its weights beside it; weights of more than 2 GB are always beside it.
 
-    :param threshold: bytes of weights above which they go to a file of their own
+    Weights that go beside it are moved out of `model`, so that memory holds them once.
+
+    :param external: how they are written; None: as its defaults say
     """
     import onnx
 
-    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights < threshold:
+    options = external or ExternalDataConfig()
+    if not options.save_as_external_data and _weight_bytes(model) < EXTERNAL_THRESHOLD:
         onnx.save(model, str(path))
         return
-    data = path.with_name(path.name + ".data")
-    data.unlink(missing_ok=True)
-    onnx.save(model, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
+    name = options.external_data_name or f"{path.name}.data"
+    (path.parent / name).unlink(missing_ok=True)
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=True,
+        all_tensors_to_one_file=options.all_tensors_to_one_file,
+        location=name if options.all_tensors_to_one_file else None,
+        size_threshold=options.size_threshold,
+        convert_attribute=options.convert_attribute,
+    )
+
+
+def _weight_bytes(model: ModelProto) -> int:
+    """Bytes of all initializers; protobuf itself can't count beyond 2 GiB."""
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
 
 
 def model_files(path: Path) -> tuple[Path, ...]:
