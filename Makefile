@@ -39,6 +39,7 @@ docs: .venv/.workspace  ## write the reference pages anew from the code
 	$(BIN)/python docs/generate.py
 
 known: .venv/.workspace  ## write core/hfopt/known.py anew from the plugins' hooks
+	mkdir -p build
 	$(BIN)/python tests/packaging/known_table.py > build/known.py
 	mv build/known.py core/hfopt/known.py
 

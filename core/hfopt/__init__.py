@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hfopt.api.metrics import MetricBackend, Statistic
     from hfopt.api.model import Accelerator, FetchContext, ModelHandle, ModelLoader, Session, TensorSpec
     from hfopt.api.passes import Pass, PassContext, PassResult
+    from hfopt.api.resources import Reference, Resolved, Resource, ResourceContext
     from hfopt.api.systems import System
     from hfopt.engine import run
     from hfopt.errors import ConfigError, HfoptError, PreconditionFailed
@@ -28,6 +29,7 @@ _HOMES = {
     "hfopt.api.metrics": ("MetricBackend", "Statistic"),
     "hfopt.api.model": ("Accelerator", "FetchContext", "ModelHandle", "ModelLoader", "Session", "TensorSpec"),
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
+    "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
     "hfopt.api.systems": ("System",),
     "hfopt.engine": ("run",),
     "hfopt.errors": ("ConfigError", "HfoptError", "PreconditionFailed"),
@@ -55,6 +57,10 @@ __all__ = [
     "PassContext",
     "PassResult",
     "PreconditionFailed",
+    "Reference",
+    "Resolved",
+    "Resource",
+    "ResourceContext",
     "Session",
     "Statistic",
     "System",

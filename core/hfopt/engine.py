@@ -5,6 +5,7 @@ Knows nothing of terminals (`hfopt.terminal`) nor of run.json's shape (`hfopt.re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
@@ -14,19 +15,22 @@ from typing import Any
 
 from hfopt.api.systems import System, SystemContext
 from hfopt.config.document import read
-from hfopt.config.resolve import resolve
+from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.errors import ExitCode, PluginError, UsageError
+from hfopt.identity import Identity, identities, request
 from hfopt.journal import Journal, SettledStep
 from hfopt.keys import Digests
-from hfopt.plan import Identity, Plan, Step, build, identities, request
+from hfopt.plan import Plan, Step, build
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
+from hfopt.questions import missing_accelerators, resolve_references
 from hfopt.record import RunRecord, make_record, write_record
-from hfopt.results import save_best
+from hfopt.results import save_models
 from hfopt.store import ArtifactStore, Manifest, now
 from hfopt.turns import in_use
 
 LOG = "hfopt.log"
+_TRUE = ("1", "ON", "YES", "TRUE")
 
 
 class Reporter:
@@ -79,6 +83,7 @@ def run(
     output_dir: Path | str | None = None,
     plugin_files: Sequence[Path] = (),
     in_process: bool = False,
+    offline: bool = False,
     reporter: Reporter | None = None,
 ) -> RunRecord:
     """Run a config: `hfopt run` in Python.
@@ -89,6 +94,8 @@ def run(
     :param output_dir: instead of the config's; gets run.json, best/ and hfopt.log
     :param plugin_files: Python files with hooks, beside the installed plugins
     :param in_process: run steps in this process instead of in workers
+    :param offline: make no request: models and data come from local folders and the hub's cache; so it is too where
+        HF_HUB_OFFLINE is set
     :return: what run.json holds; a failed step is in there and raises nothing
     :raises ConfigError: every mistake in the config, before anything runs
     :raises PluginError: no accelerator of the config is available
@@ -97,34 +104,42 @@ def run(
     reporter = reporter or Reporter()
     plugins = Plugins.discover(plugin_files)
     resolved = resolve(read(config), plugins)
-    plan = build(resolved)
+    folder = _writable(Path(output_dir or resolved.engine.output_dir))
+    store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
+    store.sweep()
+    started = now()
+    journal = Journal(store.root)
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
+    context = SystemContext(store.root, folder / LOG, tuple(file.absolute() for file in plugin_files), offline)
+    with ExitStack() as stack:
+        stack.enter_context(in_use(store.root))
+        systems = _open_systems(resolved, context, in_process, stack)
+        plan = _plan(resolved, systems, reporter)
+        number = journal.begin(resolved.document.file, folder)
+        work = _Drive(plan, plugins, store, systems, reporter)
+        work.drive()
+        record = make_record(plan, work.state, store, plugins, folder, started)
+        save_models(plan, work.state, store, plugins, folder)
+        write_record(record)
+        journal.note(number, work.state.settled_steps())
+        journal.end(number, record.status)
+    plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
+    return record
+
+
+def _plan(config: RunConfig, systems: Mapping[str, System], reporter: Reporter) -> Plan:
+    """The plan for the accelerators that are there.
+
+    :raises PluginError: none is
+    """
+    plan = build(config, missing_accelerators(config, systems[config.target]))
     for notice in plan.notices:
         reporter.notice(notice)
     for accelerator, reason in plan.skipped:
         reporter.notice(f"{accelerator.device}, {accelerator.execution_provider}: skipped: {reason}")
     if not plan.branches:
         raise PluginError("no accelerator of the target is available: nothing to run on")
-    folder = _writable(Path(output_dir or resolved.engine.output_dir))
-    store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
-    store.sweep()
-    started = now()
-    journal = Journal(store.root)
-    with ExitStack() as stack:
-        stack.enter_context(in_use(store.root))
-        number = journal.begin(resolved.document.file, folder)
-        context = SystemContext(store.root, folder / LOG, tuple(file.absolute() for file in plugin_files))
-        systems = _open_systems(plan, context, in_process, stack)
-        work = _Drive(plan, plugins, store, systems, reporter)
-        work.drive()
-        record = make_record(plan, work.state, store, plugins, folder, started)
-        for winner in record.winners(plan, work.state):
-            key = work.state.keys[winner]
-            save_best(folder / "best", key, store.read_model(key), plugins)
-        write_record(record)
-        journal.note(number, work.state.settled_steps())
-        journal.end(number, record.status)
-    plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
-    return record
+    return plan
 
 
 def _writable(folder: Path) -> Path:
@@ -139,10 +154,12 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _open_systems(plan: Plan, context: SystemContext, in_process: bool, stack: ExitStack) -> dict[str, System]:
+def _open_systems(config: RunConfig, context: SystemContext, in_process: bool, stack: ExitStack) -> dict[str, System]:
+    """The systems that the config uses; a worker starts when it gets its first step."""
     systems: dict[str, System] = {}
-    for name in dict.fromkeys(step.system for step in plan.steps()):
-        chosen = plan.config.systems[name]
+    used = (DEFAULT_SYSTEM, config.host, config.target, *(entry.host for entry in config.passes.values()))
+    for name in dict.fromkeys(used):
+        chosen = config.systems[name]
         cls: type[System] = chosen.cls
         if in_process:
             from hfopt.systems.in_process import InProcessSystem
@@ -166,8 +183,10 @@ class _Drive:
         self.reporter = reporter
         self.steps = plan.steps()
         self.machines = {name: system.machine() for name, system in systems.items()}
+        self.resolved, unresolved = resolve_references(self.steps, systems[DEFAULT_SYSTEM])
         self.identities = self._identities()
         self.state = Progressed({step: identity.key for step, identity in self.identities.items()})
+        self.unresolved = {step: unresolved[step.token] for step in self.steps if step.token in unresolved}
         self.by_key = {key: step for step, key in self.state.keys.items()}
 
     def _identities(self) -> dict[Step, Identity]:
@@ -175,7 +194,7 @@ class _Drive:
         leaves = {str(path): digests.of(path) for step in self.steps for path in step.paths}
         digests.save()
         versions = {step: self._versions(step) for step in self.steps}
-        return identities(self.steps, leaves, versions, self.machines)
+        return identities(self.steps, leaves, self.resolved, versions, self.machines)
 
     def _versions(self, step: Step) -> dict[str, Any]:
         system = self.systems[step.system]
@@ -190,11 +209,15 @@ class _Drive:
             if manifest is not None:
                 self.state.manifests[step] = manifest
                 self.state.cached.add(step)
+        for notice in dict.fromkeys(each.notice for each in self.resolved.values() if each.notice):
+            self.reporter.notice(notice)
         self.reporter.begin(self.plan, len(self.state.cached), len(self.steps))
         for step in self.steps:
             if step in self.state.cached:
                 self.reporter.finished(step, self.state.manifests[step], cached=True)
         self.plugins.call_lifecycle("hfopt_before_run", self.reporter.notice, plan=self.plan)
+        for step, fault in self.unresolved.items():
+            self._fail(step, fault)
         try:
             self._drive_uncached()
         except KeyboardInterrupt:
@@ -203,6 +226,7 @@ class _Drive:
                 system.cancel()
 
     def _drive_uncached(self) -> None:
+        order = {step: number for number, step in enumerate(self.steps)}
         running: dict[Future[StepResult], Step] = {}
         while True:
             self._give_up_on_orphans()
@@ -210,8 +234,8 @@ class _Drive:
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._settle(running.pop(future), future.result())
+            for step, future in sorted(((running.pop(each), each) for each in done), key=lambda pair: order[pair[0]]):
+                self._settle(step, future.result())
 
     def _give_up_on_orphans(self) -> None:
         """Steps, in order, one of whose parents failed can't run."""
@@ -235,7 +259,7 @@ class _Drive:
                 self.plugins.call_lifecycle(
                     "hfopt_before_step", self.reporter.notice, step=step, key=self.state.keys[step]
                 )
-            requests = [request(step, self.identities, self.machines[name]["threads"]) for step in batch]
+            requests = [request(step, self.identities, self.resolved, self.machines[name]["threads"]) for step in batch]
             if requests:
                 submitted |= dict(zip(system.submit(requests, self._progress), batch, strict=True))
         return submitted
@@ -254,16 +278,19 @@ class _Drive:
                 "hfopt_after_step", self.reporter.notice, step=step, key=key, metrics=manifest.metrics
             )
             return
-        fault = fault or Fault(type="ArtifactMissing", message="the system returned no artifact")
-        self.state.faults[step] = fault
-        self._fail(step, key, fault)
+        self._fail(step, fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
 
-    def _fail(self, step: Step, key: str, fault: Fault) -> None:
+    def _fail(self, step: Step, fault: Fault) -> None:
+        self.state.faults[step] = fault
         if any(self.state.faults.get(parent) for parent in step.inputs.values()):
             return
         self.reporter.failed(step, fault)
         self.plugins.call_lifecycle(
-            "hfopt_on_step_error", self.reporter.notice, step=step, key=key, message=fault.message
+            "hfopt_on_step_error",
+            self.reporter.notice,
+            step=step,
+            key=self.state.keys[step],
+            message=fault.message,
         )
 
 

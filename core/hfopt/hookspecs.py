@@ -82,6 +82,19 @@ def hfopt_systems() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_resources() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare kinds of places that models and data can be fetched from (a hub, a registry, a URL).
+
+    A component's options refer to one by a :class:`hfopt.Reference`, and see the folder that was fetched in its place.
+
+    :return: components whose target is a subclass of :class:`hfopt.Resource`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_before_run(plan: Plan) -> None:
     """Look at a run that is about to start.
 

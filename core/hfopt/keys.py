@@ -24,14 +24,14 @@ def key_of(recipe: Mapping[str, Any]) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def by_content(value: Any, digests: Mapping[str, str]) -> Any:
-    """JSON with every input path in it replaced by the digest of what lies there."""
+def replace_strings(value: Any, replacements: Mapping[str, str]) -> Any:
+    """JSON with some strings replaced by others: input paths by digests of what lies there, references by folders."""
     if isinstance(value, str):
-        return digests.get(value, value)
+        return replacements.get(value, value)
     if isinstance(value, dict):
-        return {key: by_content(each, digests) for key, each in value.items()}
+        return {key: replace_strings(each, replacements) for key, each in value.items()}
     if isinstance(value, list):
-        return [by_content(each, digests) for each in value]
+        return [replace_strings(each, replacements) for each in value]
     return value
 
 

@@ -21,6 +21,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "OrtTransformersOptimization": "hfopt-ort-passes",
     },
     "hfopt_systems": {},
+    "hfopt_resources": {},
 }
 
 INSTALL: dict[str, str] = {

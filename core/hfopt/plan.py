@@ -1,10 +1,11 @@
-"""The graph of steps that a run config asks for, and its keys.
+"""The graph of steps that a run config asks for.
 
-Nothing here runs a step: `hfopt.engine` does.
+Nothing here runs a step (`hfopt.engine` does) or knows its key (`hfopt.identity`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,17 @@ from typing import Any
 from hfopt.api.config import Config
 from hfopt.api.model import Accelerator
 from hfopt.config.document import read
-from hfopt.config.resolve import Chosen, Figure, RunConfig, resolve
-from hfopt.keys import by_content, key_of
+from hfopt.config.figures import Figure
+from hfopt.config.findings import Chosen
+from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.plugins import Offer, Plugins
-from hfopt.protocol import StepKind, StepRequest
+from hfopt.protocol import StepKind
 from hfopt.steps.evaluate import EvaluateConfig, MetricRequest
 from hfopt.steps.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
+ANY_ACCELERATOR = Accelerator()
+"""Of steps that are the same for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,10 @@ class Step:
     """One unit of work: what is done to the results of which other steps, and where.
 
     :param name: for people: the pass's name in the config, ``input_model``, ``evaluate quantization``
+    :param inputs: earlier steps by role: ``model``, ``data.<name>``, ``baseline``, a reference's token
     :param needs: the components whose versions are part of the key
     :param measures: its result depends on the machine
+    :param token: of the reference that it fetches, if it is a resource's
     """
 
     name: str
@@ -39,9 +45,10 @@ class Step:
     inputs: Mapping[str, Step]
     system: str
     accelerator: Accelerator
-    needs: tuple[Offer, ...]
+    needs: tuple[Offer, ...] = ()
     paths: tuple[Path, ...] = ()
     measures: bool = False
+    token: str | None = None
 
     def with_parents(self) -> Iterator[Step]:
         """This step and all that it needs, each after its parents."""
@@ -59,26 +66,55 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Branch:
-    """What is done for one accelerator.
+class Candidate:
+    """A model that is measured.
 
-    :param model: the step that yields the input model
-    :param passes: in order; the last one's model is the candidate
-    :param evaluations: evaluate steps of the input model and of the candidate, one per data config
-    :param measurements: the candidate timed against the input model, one for each data config and way of timing
+    :param passes: what made it, in order
+    :param figures: what it is measured by
+    :param input_evaluations: evaluate steps of the input model, for the same figures; none unless wanted
+    :param evaluations: its own evaluate steps, one per data config
+    :param measurements: it, timed against the input model, one for each data config and way of timing
     """
 
-    accelerator: Accelerator
-    model: Step
     passes: tuple[Step, ...]
+    figures: tuple[Figure, ...]
     input_evaluations: tuple[Step, ...]
     evaluations: tuple[Step, ...]
     measurements: tuple[Step, ...]
 
+    @property
+    def model(self) -> Step:
+        """The step that makes it."""
+        return self.passes[-1]
+
+    def steps(self) -> list[Step]:
+        """Every step that it takes, each after its parents."""
+        ends = (self.model, *self.evaluations, *self.measurements)
+        return list(dict.fromkeys(step for end in ends for step in end.with_parents()))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What is done for one accelerator.
+
+    :param model: the step that yields the input model
+    :param candidates: models that are measured; the last is the result
+    """
+
+    accelerator: Accelerator
+    model: Step
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def result(self) -> Candidate:
+        """The last pass's model."""
+        return self.candidates[-1]
+
     def steps(self) -> list[Step]:
         """Every step once, each after its parents."""
-        ends = (*self.passes[-1:], *self.input_evaluations, *self.evaluations, *self.measurements)
-        return list(dict.fromkeys(step for end in ends for step in end.with_parents()))
+        inputs = (step for candidate in self.candidates for step in candidate.input_evaluations)
+        own = (step for candidate in self.candidates for step in candidate.steps())
+        return list(dict.fromkeys(step for end in (*inputs, *own) for step in end.with_parents()))
 
 
 @dataclass(frozen=True)
@@ -109,200 +145,188 @@ def validate(config: Path | str | dict[str, Any], *, plugin_files: Sequence[Path
 
 
 def plan(config: Path | str | dict[str, Any], *, plugin_files: Sequence[Path] = ()) -> Plan:
-    """The steps that a config asks for.
+    """The steps that a config asks for, as if every accelerator that it names were there.
 
     :raises ConfigError: every mistake, with its place
     """
-    return build(validate(config, plugin_files=plugin_files))
+    return build(validate(config, plugin_files=plugin_files), {})
 
 
-def build(config: RunConfig) -> Plan:
-    """The steps of a resolved config: one branch for each accelerator of the target."""
-    wanted = _accelerators(config)
-    usable = [accelerator for accelerator in wanted if _why_not(accelerator) is None]
-    skipped = tuple((accelerator, reason) for accelerator in wanted if (reason := _why_not(accelerator)))
-    return Plan(config, tuple(_branch(config, accelerator) for accelerator in usable), skipped, config.notices)
-
-
-def _accelerators(config: RunConfig) -> list[Accelerator]:
+def accelerators(config: RunConfig) -> list[Accelerator]:
+    """What the target is asked to run on: the CPU unless the config says."""
     system = config.systems[config.target].config
     wanted = [
         Accelerator(device=entry.device, execution_provider=provider)
         for entry in getattr(system, "accelerators", ())
         for provider in entry.execution_providers or CPU_PROVIDERS
     ]
-    return list(dict.fromkeys(wanted)) or [Accelerator()]
+    return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
 
 
-def _why_not(accelerator: Accelerator) -> str | None:
-    if accelerator.device == "cpu" and accelerator.execution_provider in CPU_PROVIDERS:
-        return None
-    return "this version runs on the CPU with CPUExecutionProvider only"
+def build(config: RunConfig, unavailable: Mapping[Accelerator, str]) -> Plan:
+    """The steps of a resolved config: one branch for each accelerator of the target.
 
-
-def _branch(config: RunConfig, accelerator: Accelerator) -> Branch:
-    source = config.input_model
-    model = _step(config, "input_model", "fetch", source, {}, accelerator, config.host)
-    data = {
-        name: _step(config, f"data {name}", "data", chosen, {}, accelerator, config.host)
-        for name, chosen in config.data.items()
-    }
-    current, passes = model, []
-    for name, chosen in config.passes.items():
-        inputs = {"model": current, **{f"data.{used}": data[used] for used in chosen.data}}
-        system = config.target if chosen.cls.measures else config.host
-        current = _step(config, name, "pass", chosen, inputs, accelerator, system, measures=chosen.cls.measures)
-        passes.append(current)
-    input_evaluations: tuple[Step, ...] = ()
-    if config.engine.evaluate_input_model:
-        input_evaluations = tuple(_evaluations(config, model, data, accelerator, {}))
-    baselines = {step.inputs["data"]: step for step in input_evaluations}
-    return Branch(
-        accelerator=accelerator,
-        model=model,
-        passes=tuple(passes),
-        input_evaluations=input_evaluations,
-        evaluations=tuple(_evaluations(config, current, data, accelerator, baselines)),
-        measurements=tuple(_measurements(config, model, current, data, accelerator)),
-    )
-
-
-def _step(
-    config: RunConfig,
-    name: str,
-    kind: StepKind,
-    chosen: Chosen,
-    inputs: Mapping[str, Step],
-    accelerator: Accelerator,
-    system: str,
-    measures: bool = False,
-) -> Step:
-    return Step(
-        name=name,
-        kind=kind,
-        component=chosen.offer.full_name,
-        config=chosen.config,
-        inputs=inputs,
-        system=system,
-        accelerator=accelerator,
-        needs=(chosen.offer,),
-        paths=chosen.paths,
-        measures=measures,
-    )
-
-
-def _evaluations(
-    config: RunConfig,
-    model: Step,
-    data: Mapping[str, Step],
-    accelerator: Accelerator,
-    baselines: Mapping[Step, Step],
-) -> Iterator[Step]:
-    """One evaluate step for each data config that an accuracy metric names."""
-    for name, figures in _by_data(config.figures, "accuracy").items():
-        backends = tuple(dict.fromkeys(figure.backend for figure in figures if figure.backend is not None))
-        requests = tuple(
-            MetricRequest(
-                key=figure.key, backend=figure.backend.full_name, name=figure.name, options=dict(figure.options)
-            )
-            for figure in figures
-            if figure.backend is not None
-        )
-        inputs = {"model": model, "data": data[name]}
-        if data[name] in baselines:
-            inputs["baseline"] = baselines[data[name]]
-        yield Step(
-            name=f"evaluate {model.name}",
-            kind="evaluate",
-            component="hfopt:evaluate",
-            config=EvaluateConfig(metrics=requests),
-            inputs=inputs,
-            system=config.target,
-            accelerator=accelerator,
-            needs=(*backends, config.data[name].offer),
-        )
-
-
-def _measurements(
-    config: RunConfig, model: Step, candidate: Step, data: Mapping[str, Step], accelerator: Accelerator
-) -> Iterator[Step]:
-    """One measure step for each data config that is timed on, and each way of timing on it."""
-    groups: dict[tuple[str, str], list[Figure]] = {}
-    for figure in config.figures:
-        if figure.kind in TIMED_KINDS and figure.data is not None:
-            groups.setdefault((figure.data, str(sorted(figure.options.items()))), []).append(figure)
-    for (name, _), figures in groups.items():
-        wanted = {
-            figure.key: TimedFigure.model_validate({"kind": figure.kind, "name": figure.name}) for figure in figures
-        }
-        yield Step(
-            name=f"measure {candidate.name}",
-            kind="measure",
-            component="hfopt:measure",
-            config=MeasureConfig(figures=wanted, timing=TimingConfig(**figures[0].options)),
-            inputs={"baseline": model, "candidate": candidate, "data": data[name]},
-            system=config.target,
-            accelerator=accelerator,
-            needs=(config.data[name].offer,),
-            measures=True,
-        )
-
-
-def _by_data(figures: Sequence[Figure], kind: str) -> dict[str, list[Figure]]:
-    grouped: dict[str, list[Figure]] = {}
-    for figure in figures:
-        if figure.kind == kind and figure.data is not None:
-            grouped.setdefault(figure.data, []).append(figure)
-    return grouped
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A step's key, and what it was made of."""
-
-    key: str
-    recipe: Mapping[str, Any]
-
-
-def identities(
-    steps: Sequence[Step],
-    digests: Mapping[str, str],
-    versions: Mapping[Step, Mapping[str, Any]],
-    machines: Mapping[str, Mapping[str, Any]],
-) -> dict[Step, Identity]:
-    """Every step's key and recipe.
-
-    :param steps: each after its parents
-    :param digests: of the input paths, by absolute path
-    :param versions: what matters to each step's components where it runs
-    :param machines: what timings depend on, by system
+    :param unavailable: accelerators to leave out, with the reason
     """
-    known: dict[Step, Identity] = {}
-    for step in steps:
-        recipe = {
-            "kind": step.kind,
-            "component": step.component,
-            "versions": versions[step],
-            "config": by_content(step.config.model_dump(mode="json"), digests),
-            "inputs": {role: known[parent].key for role, parent in step.inputs.items()},
-            "accelerator": step.accelerator.model_dump(),
-            "machine": machines[step.system] if step.measures else None,
-        }
-        known[step] = Identity(key_of(recipe), recipe)
-    return known
+    wanted = accelerators(config)
+    builder = _Builder(config)
+    branches = tuple(builder.branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
+    skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
+    return Plan(config, branches, skipped, config.notices)
 
 
-def request(step: Step, identities: Mapping[Step, Identity], threads: int) -> StepRequest:
-    """The step as a worker gets it."""
-    return StepRequest(
-        key=identities[step].key,
-        name=step.name,
-        kind=step.kind,
-        component=step.component,
-        config=step.config.model_dump(mode="json"),
-        inputs={role: identities[parent].key for role, parent in step.inputs.items()},
-        recipe=dict(identities[step].recipe),
-        accelerator=step.accelerator,
-        threads=threads,
-        measures=step.measures,
-    )
+class _Builder:
+    """Makes steps, each only once: what branches and candidates share is one step."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.steps: dict[tuple[Any, ...], Step] = {}
+
+    def branch(self, accelerator: Accelerator) -> Branch:
+        """The steps for one accelerator."""
+        config = self.config
+        model = self._chosen("input_model", "fetch", config.input_model, {}, config.host)
+        data = {name: self._chosen(f"data {name}", "data", each, {}, config.host) for name, each in config.data.items()}
+        passes: list[Step] = []
+        candidates: list[Candidate] = []
+        for name, entry in config.passes.items():
+            cls = entry.chosen.cls
+            inputs = {"model": passes[-1] if passes else model} | {
+                f"data.{used}": data[used] for used in entry.chosen.data
+            }
+            where = ANY_ACCELERATOR if cls.accelerator_agnostic else accelerator
+            passes.append(self._chosen(name, "pass", entry.chosen, inputs, entry.host, where, measures=cls.measures))
+            last = name == list(config.passes)[-1]
+            figures = config.figures if entry.figures is None and last else entry.figures
+            if figures is not None:
+                candidates.append(self._candidate(tuple(passes), figures, model, data, accelerator))
+        return Branch(accelerator, model, tuple(candidates))
+
+    def _candidate(
+        self,
+        passes: tuple[Step, ...],
+        figures: tuple[Figure, ...],
+        model: Step,
+        data: Mapping[str, Step],
+        accelerator: Accelerator,
+    ) -> Candidate:
+        input_evaluations: tuple[Step, ...] = ()
+        if self.config.engine.evaluate_input_model:
+            input_evaluations = tuple(self._evaluations(figures, model, data, accelerator, {}))
+        baselines = {step.inputs["data"]: step for step in input_evaluations}
+        return Candidate(
+            passes=passes,
+            figures=figures,
+            input_evaluations=input_evaluations,
+            evaluations=tuple(self._evaluations(figures, passes[-1], data, accelerator, baselines)),
+            measurements=tuple(self._measurements(figures, model, passes[-1], data, accelerator)),
+        )
+
+    def _evaluations(
+        self,
+        figures: Sequence[Figure],
+        model: Step,
+        data: Mapping[str, Step],
+        accelerator: Accelerator,
+        baselines: Mapping[Step, Step],
+    ) -> Iterator[Step]:
+        """One evaluate step for each data config that an accuracy metric names."""
+        for name, own in _by_data(figures).items():
+            requests = tuple(
+                MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
+                for each, backend in own
+            )
+            inputs = {"model": model, "data": data[name]}
+            if data[name] in baselines:
+                inputs["baseline"] = baselines[data[name]]
+            backends = tuple(dict.fromkeys(backend for _, backend in own))
+            yield self._step(
+                name=f"evaluate {model.name}",
+                kind="evaluate",
+                component="hfopt:evaluate",
+                config=EvaluateConfig(metrics=requests),
+                inputs=inputs,
+                system=self.config.target,
+                accelerator=accelerator,
+                needs=(*backends, self.config.data[name].offer),
+            )
+
+    def _measurements(
+        self,
+        figures: Sequence[Figure],
+        model: Step,
+        candidate: Step,
+        data: Mapping[str, Step],
+        accelerator: Accelerator,
+    ) -> Iterator[Step]:
+        """One measure step for each data config that is timed on, and each way of timing on it."""
+        groups: dict[tuple[str, str], list[Figure]] = {}
+        for figure in figures:
+            if figure.kind in TIMED_KINDS and figure.data is not None:
+                groups.setdefault((figure.data, str(sorted(figure.options.items()))), []).append(figure)
+        for (name, _), own in groups.items():
+            wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
+            yield self._step(
+                name=f"measure {candidate.name}",
+                kind="measure",
+                component="hfopt:measure",
+                config=MeasureConfig(figures=wanted, timing=TimingConfig(**own[0].options)),
+                inputs={"baseline": model, "candidate": candidate, "data": data[name]},
+                system=self.config.target,
+                accelerator=accelerator,
+                needs=(self.config.data[name].offer,),
+                measures=True,
+            )
+
+    def _chosen(
+        self,
+        name: str,
+        kind: StepKind,
+        chosen: Chosen,
+        inputs: Mapping[str, Step],
+        system: str,
+        accelerator: Accelerator = ANY_ACCELERATOR,
+        *,
+        measures: bool = False,
+    ) -> Step:
+        """A step of a component; what its options refer to is fetched beforehand, on this machine."""
+        fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
+        return self._step(
+            name=name,
+            kind=kind,
+            component=chosen.offer.full_name,
+            config=chosen.config,
+            inputs={**inputs, **fetched},
+            system=system,
+            accelerator=accelerator,
+            needs=(chosen.offer,),
+            paths=chosen.paths,
+            measures=measures,
+        )
+
+    def _fetch(self, token: str, resource: Chosen) -> Step:
+        return self._step(
+            name=f"fetch {getattr(resource.config, 'name', resource.offer.component.name)}",
+            kind="fetch",
+            component=resource.offer.full_name,
+            config=resource.config,
+            inputs={},
+            system=DEFAULT_SYSTEM,
+            accelerator=ANY_ACCELERATOR,
+            token=token,
+        )
+
+    def _step(self, **fields: Any) -> Step:
+        inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))
+        config = json.dumps(fields["config"].model_dump(mode="json"), sort_keys=True)
+        same = (fields["kind"], fields["component"], config, inputs, fields["system"], fields["accelerator"])
+        return self.steps.setdefault(same, Step(**fields))
+
+
+def _by_data(figures: Sequence[Figure]) -> dict[str, list[tuple[Figure, Offer]]]:
+    """Accuracy figures and who computes them, by data config."""
+    grouped: dict[str, list[tuple[Figure, Offer]]] = {}
+    for figure in figures:
+        if figure.data is not None and figure.backend is not None:
+            grouped.setdefault(figure.data, []).append((figure, figure.backend))
+    return grouped

@@ -32,6 +32,7 @@ KINDS = {
     "hfopt_metric_backends": "metric backend",
     "hfopt_passes": "pass",
     "hfopt_systems": "system",
+    "hfopt_resources": "resource",
 }
 """Declaring hooks, and what messages call that which they declare."""
 

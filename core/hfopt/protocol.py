@@ -15,6 +15,8 @@ from hfopt.api.model import Accelerator
 PROTOCOL = 1
 
 StepKind = Literal["fetch", "data", "pass", "evaluate", "measure"]
+Question = Literal["resolve", "probe"]
+"""What a worker answers without making an artifact: what a reference means now; what an accelerator lacks."""
 
 
 class _Message(BaseModel):
@@ -24,16 +26,18 @@ class _Message(BaseModel):
 class StepRequest(_Message):
     """One step of work.
 
-    ``inputs`` maps a role (``model``, ``data.<name>``, ``baseline``) to the key of the artifact that plays it.
+    ``inputs`` maps a role (``model``, ``data.<name>``, ``baseline``, a reference's token) to the key of the artifact
+    that plays it.
     """
 
     key: str
     name: str
-    kind: StepKind
+    kind: StepKind | Question
     component: str = Field(description="plugin:Name of the loader, container or pass; core's name for other kinds.")
     config: dict[str, Any]
     inputs: dict[str, str]
     recipe: dict[str, Any] = Field({}, description="What the key was made of, for the artifact to tell.")
+    pin: str | None = Field(None, description="Which version of a resource to fetch.")
     accelerator: Accelerator
     threads: int
     measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")
@@ -78,6 +82,7 @@ class StepResult(_Message):
     fault: Fault | None = None
     seconds: float = 0.0
     peak_rss_bytes: int | None = None
+    answer: dict[str, Any] | None = Field(None, description="To a question; what a step makes is in its artifact.")
 
 
 Message = TypeAdapter[Progress | StepResult](Annotated[Progress | StepResult, Field(discriminator="event")])

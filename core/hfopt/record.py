@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import machine
-from hfopt.config.resolve import Figure
-from hfopt.plan import Branch, Plan, Step
+from hfopt.config.figures import Figure
+from hfopt.plan import Branch, Candidate, Plan, Step
 from hfopt.plugins import Plugins, versions
 from hfopt.store import ArtifactStore, now
 from hfopt.version import __version__
@@ -34,7 +34,7 @@ class RunRecord:
 
     @property
     def status(self) -> str:
-        """succeeded, failed or interrupted."""
+        """succeeded, goals_not_met, failed or interrupted."""
         return str(self.data["status"])
 
     @property
@@ -42,26 +42,17 @@ class RunRecord:
         """One entry per accelerator."""
         return list(self.data["results"])
 
-    def winners(self, plan: Plan, state: Progressed) -> list[Step]:
-        """The steps whose models are best."""
-        best = {result["best"] for result in self.results}
-        return [branch.passes[-1] for branch in plan.branches if _identity(branch, state) in best]
-
 
 def make_record(
     plan: Plan, state: Progressed, store: ArtifactStore, plugins: Plugins, folder: Path, started: str
 ) -> RunRecord:
     """The record of a run that has ended, however it ended."""
     results = [_result(plan, branch, state, store) for branch in plan.branches]
-    if state.interrupted:
-        status = "interrupted"
-    else:
-        status = "succeeded" if all(result["best"] for result in results) else "failed"
     return RunRecord(
         {
             "schema": 1,
             "hfopt": __version__,
-            "status": status,
+            "status": "interrupted" if state.interrupted else _status(results),
             "config": plan.config.document.value,
             "results": results,
             "skipped_accelerators": [
@@ -88,43 +79,65 @@ def write_record(record: RunRecord) -> None:
     os.replace(temporary, file)
 
 
-def _identity(branch: Branch, state: Progressed) -> str:
-    return state.keys[branch.passes[-1]][:12]
+def _status(results: list[dict[str, Any]]) -> str:
+    best = [each for result in results for each in result["candidates"] if each["id"] == result["best"]]
+    if len(best) < len(results):
+        return "failed"
+    return "goals_not_met" if any(each["goals_met"] is False for each in best) else "succeeded"
+
+
+def identifier(step: Step, state: Progressed) -> str:
+    """What run.json calls a model: the beginning of its key."""
+    return state.keys[step][:12]
 
 
 def _result(plan: Plan, branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
-    candidate = _candidate(plan, branch, state, store)
+    before = _input_metrics(branch, state, store)
+    candidates = [_candidate(each, branch, before, state, store) for each in branch.candidates]
     return {
         "accelerator": branch.accelerator.model_dump(),
         "system": plan.config.target,
         "input_model": {
-            "id": state.keys[branch.model][:12],
+            "id": identifier(branch.model, state),
             "size_bytes": _size(branch.model, state, store),
-            "metrics": _metrics(plan.config.figures, _input_figures(branch, state, store)),
+            "metrics": before,
         },
-        "candidates": [candidate],
-        "best": candidate["id"] if candidate["status"] == "succeeded" else None,
+        "candidates": candidates,
+        "best": candidates[-1]["id"] if candidates[-1]["status"] == "succeeded" else None,
     }
 
 
-def _candidate(plan: Plan, branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
-    last = branch.passes[-1]
-    own = list(
-        dict.fromkeys(step for end in (last, *branch.evaluations, *branch.measurements) for step in end.with_parents())
-    )
+def _candidate(
+    candidate: Candidate, branch: Branch, before: Mapping[str, Any], state: Progressed, store: ArtifactStore
+) -> dict[str, Any]:
+    own = candidate.steps()
     faults = {step: state.faults[step] for step in own if step in state.faults and state.faults[step].type != "Blocked"}
     whole = all(step in state.manifests for step in own)
     errors = [{"step": step.name, **fault.model_dump(exclude={"traceback"})} for step, fault in faults.items()]
+    metrics = _metrics(candidate.figures, _candidate_figures(candidate, branch, state, store))
     return {
-        "id": _identity(branch, state),
+        "id": identifier(candidate.model, state),
         "status": "succeeded" if whole else "failed",
         "error": errors[0] if errors else None,
         "steps": [_step(step, state) for step in own],
-        "size_bytes": _size(last, state, store),
-        "metrics": _metrics(plan.config.figures, _candidate_figures(branch, state, store)),
-        "goals_met": None,
+        "size_bytes": _size(candidate.model, state, store),
+        "metrics": metrics,
+        "goals_met": _goals_met(candidate.figures, metrics, before),
         "pareto": whole,
     }
+
+
+def _goals_met(figures: tuple[Figure, ...], metrics: Mapping[str, Any], before: Mapping[str, Any]) -> bool | None:
+    """Whether every goal is met; None if there is none. A figure that could not be found meets no goal."""
+    met = [
+        figure.key in metrics
+        and figure.goal.met(
+            metrics[figure.key]["value"], before.get(figure.key, {}).get("value"), figure.higher_is_better
+        )
+        for figure in figures
+        if figure.goal is not None
+    ]
+    return all(met) if met else None
 
 
 def _step(step: Step, state: Progressed) -> dict[str, Any]:
@@ -146,19 +159,24 @@ def _size(step: Step, state: Progressed, store: ArtifactStore) -> int | None:
     return store.read_model(state.keys[step]).size_bytes if step in state.manifests else None
 
 
-def _input_figures(branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, dict[str, Any]]:
+def _input_metrics(branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
+    """The input model's figures that any candidate is compared by."""
     found: dict[str, dict[str, Any]] = {"size": _bytes(_size(branch.model, state, store), None)}
-    for step in branch.input_evaluations:
-        found |= state.manifests[step].metrics if step in state.manifests else {}
-    for step in branch.measurements:
-        found |= state.manifests[step].report["baseline"] if step in state.manifests else {}
-    return found
+    for candidate in branch.candidates:
+        for step in candidate.input_evaluations:
+            found |= state.manifests[step].metrics if step in state.manifests else {}
+        for step in candidate.measurements:
+            found |= state.manifests[step].report["baseline"] if step in state.manifests else {}
+    figures = {figure.key: figure for candidate in branch.candidates for figure in candidate.figures}
+    return _metrics(tuple(figures.values()), found)
 
 
-def _candidate_figures(branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, dict[str, Any]]:
-    size = _size(branch.passes[-1], state, store)
+def _candidate_figures(
+    candidate: Candidate, branch: Branch, state: Progressed, store: ArtifactStore
+) -> dict[str, dict[str, Any]]:
+    size = _size(candidate.model, state, store)
     found: dict[str, dict[str, Any]] = {"size": _bytes(size, _size(branch.model, state, store))}
-    for step in (*branch.evaluations, *branch.measurements):
+    for step in (*candidate.evaluations, *candidate.measurements):
         found |= state.manifests[step].metrics if step in state.manifests else {}
     return found
 
@@ -184,6 +202,10 @@ def _metrics(figures: tuple[Figure, ...], found: Mapping[str, dict[str, Any]]) -
     for figure in figures:
         numbers = found.get("size" if figure.kind == "size" else figure.key)
         if numbers is not None and numbers["value"] is not None:
-            override = {} if figure.higher_is_better is None else {"higher_is_better": figure.higher_is_better}
-            metrics[figure.key] = {**numbers, **override, "priority": figure.priority}
+            metrics[figure.key] = {
+                **numbers,
+                "higher_is_better": figure.higher_is_better,
+                "priority": figure.priority,
+                **({} if figure.goal is None else {"goal": figure.goal.model_dump()}),
+            }
     return metrics

@@ -1,4 +1,4 @@
-"""best/: a copy of the chosen model that stands on its own."""
+"""best/ and its like: copies of models that stand on their own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,47 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
-from hfopt.api.model import ModelHandle, ModelLoader
+from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
+from hfopt.plan import Plan, Step
 from hfopt.plugins import Plugins
 from hfopt.steps.outcome import revive
 from hfopt.store import MODEL, ArtifactStore, list_files
 from hfopt.version import __version__
 
+if TYPE_CHECKING:
+    from hfopt.engine import Progressed
+
+BEST = "best"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def save_best(target: Path, key: str, handle: ModelHandle, plugins: Plugins) -> None:
+def save_models(plan: Plan, state: Progressed, store: ArtifactStore, plugins: Plugins, folder: Path) -> None:
+    """Save each accelerator's result, and the models of passes that have an ``output_name``.
+
+    The first accelerator's result is best/; that of another lies beside it, in best-DEVICE-PROVIDER/.
+    """
+    wanted: dict[str, Step] = {}
+    for number, branch in enumerate(plan.branches):
+        suffix = "" if number == 0 else _suffix(branch.accelerator)
+        if all(step in state.manifests for step in branch.result.steps()):
+            wanted[BEST + suffix] = branch.result.model
+        made = {step.name: step for step in branch.result.passes}
+        for name, entry in plan.config.passes.items():
+            if entry.output_name is not None and made[name] in state.manifests:
+                wanted[entry.output_name + suffix] = made[name]
+    for name, step in wanted.items():
+        save_model(folder / name, state.keys[step], store.read_model(state.keys[step]), plugins)
+
+
+def _suffix(accelerator: Accelerator) -> str:
+    provider = accelerator.execution_provider.removesuffix("ExecutionProvider").lower()
+    return f"-{accelerator.device}-{provider}"
+
+
+def save_model(target: Path, key: str, handle: ModelHandle, plugins: Plugins) -> None:
     """Copy a model into `target`: its files, model.json, and a README that shows how to load it.
 
     The folder is made beside and swapped in, so that there is always either the old one or the new one. Nothing is done

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from hfopt.config.schema import Goal
 from hfopt.engine import LOG, Reporter
 from hfopt.plan import Plan, Step
 from hfopt.protocol import Fault, Progress
 from hfopt.record import RunRecord
-from hfopt.store import Manifest
+from hfopt.results import BEST
+from hfopt.store import MODEL, Manifest
 
 
 class Terminal(Reporter):
@@ -59,37 +61,38 @@ class Terminal(Reporter):
 
 
 def show_results(record: RunRecord) -> None:
-    """The table: the input model beside the result, with intervals; then where the result lies."""
+    """A table for every model that was measured, beside the input model; then where the result lies."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     for result in record.results:
-        candidate = result["candidates"][0]
-        if candidate["status"] == "succeeded":
-            console.print(_table(result, candidate))
-            for line in _summary(result, candidate):
-                console.print(line, markup=False, soft_wrap=True)
-            console.print(
-                f"model: {_near(record.folder / 'best')}   record: {_near(record.folder / 'run.json')}",
-                markup=False,
-                soft_wrap=True,
-            )
-        elif record.status == "interrupted":
-            console.print("interrupted: the same command goes on where this one stopped")
-        else:
-            error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
-            console.print(f"no result: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
-            if not error["expected"]:
-                console.print(
-                    f"this looks like a bug; the traceback is in {_near(record.folder / LOG)}",
-                    markup=False,
-                    soft_wrap=True,
-                )
+        for candidate in result["candidates"]:
+            if candidate["status"] == "succeeded":
+                console.print(_table(result, candidate))
+                for line in [*_summary(result, candidate), *_goals(result, candidate)]:
+                    console.print(line, markup=False, soft_wrap=True)
+            elif record.status != "interrupted":
+                _show_error(console, candidate, record.folder / LOG)
+    if record.status == "interrupted":
+        console.print("interrupted: the same command goes on where this one stopped")
+    elif any(result["best"] for result in record.results):
+        places = [_near(folder) for folder in sorted(record.folder.glob(f"{BEST}*")) if (folder / MODEL).is_file()]
+        console.print(
+            f"model: {', '.join(places)}   record: {_near(record.folder / 'run.json')}", markup=False, soft_wrap=True
+        )
+
+
+def _show_error(console: Console, candidate: Mapping[str, Any], log: Path) -> None:
+    error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
+    console.print(f"no result: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
+    if not error["expected"]:
+        console.print(f"this looks like a bug; the traceback is in {_near(log)}", markup=False, soft_wrap=True)
 
 
 def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
     accelerator = result["accelerator"]
     table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
     table.add_column("")
-    for heading in ("input model", "result", "difference"):
+    last = candidate["id"] == result["candidates"][-1]["id"]
+    for heading in ("input model", "result" if last else f"after {_last_pass(candidate)}", "difference"):
         table.add_column(heading, justify="right")
     before = result["input_model"]["metrics"]
     for key, after in candidate["metrics"].items():
@@ -109,6 +112,31 @@ def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[st
     lines.sort(key=lambda line: "SLOWER" not in line)
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
+
+
+def _last_pass(candidate: Mapping[str, Any]) -> str:
+    return next(str(step["name"]) for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
+
+
+def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Each goal, and whether it is met."""
+    lines = []
+    for key, figure in candidate["metrics"].items():
+        if "goal" in figure:
+            goal = Goal(**figure["goal"])
+            before = result["input_model"]["metrics"].get(key, {}).get("value")
+            limit = goal.limit(before, figure["higher_is_better"])
+            word = "met" if goal.met(figure["value"], before, figure["higher_is_better"]) else "MISSED"
+            sign = ">=" if figure["higher_is_better"] else "<="
+            needed = "" if limit is None else f" ({sign} {_value(limit, figure['unit'])})"
+            lines.append(
+                f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_value(figure['value'], figure['unit'])}"
+            )
+    return lines
+
+
+def _value(value: float, unit: str) -> str:
+    return _bytes(int(value)) if unit == "bytes" else _scaled(value, unit)
 
 
 def _speed(ratio: float, difference: Mapping[str, float]) -> str:

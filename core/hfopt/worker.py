@@ -20,17 +20,18 @@ from typing import TextIO
 from hfopt.errors import HfoptError
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
-from hfopt.steps import data, evaluate, fetch, measure, transform
+from hfopt.steps import data, evaluate, fetch, measure, questions, transform
 from hfopt.steps.outcome import Bench
 from hfopt.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
 from hfopt.turns import sole_maker, turn
 
 GUARD_EXIT = 75
 _RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
+_ANSWER = {"resolve": questions.resolve, "probe": questions.probe}
 _PROGRESS_INTERVAL = 0.1
 
 
-def serve(store: Path, plugin_files: Sequence[Path]) -> None:
+def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -> None:
     """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
     answers = _private_stdout()
     faulthandler.enable()
@@ -46,7 +47,7 @@ def serve(store: Path, plugin_files: Sequence[Path]) -> None:
             os._exit(GUARD_EXIT)
 
     threading.Thread(target=read, name="guard", daemon=True).start()
-    work = Work(ArtifactStore(store), Plugins.discover(plugin_files))
+    work = Work(ArtifactStore(store), Plugins.discover(plugin_files), offline=offline)
     while (line := requests.get()) is not None:
         idle.clear()
         for step in Request.model_validate_json(line).steps:
@@ -63,19 +64,26 @@ def _private_stdout() -> TextIO:
 
 
 class Work:
-    """Executes steps against one store with one set of plugins."""
+    """Executes steps against one store with one set of plugins.
 
-    def __init__(self, store: ArtifactStore, plugins: Plugins) -> None:
+    :param offline: resources may make no request
+    """
+
+    def __init__(self, store: ArtifactStore, plugins: Plugins, *, offline: bool) -> None:
         self.store = store
         self.plugins = plugins
+        self.offline = offline
 
     def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
-        """Execute one step and commit its artifact; a failure is a result too."""
+        """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
         emit(Progress(key=request.key, phase="running"))
         started = time.monotonic()
         peak = _watch_peak_memory()
+        answer = None
         try:
-            if self.store.find(request.key) is None:
+            if request.kind in _ANSWER:
+                answer = _ANSWER[request.kind](self._bench(request, self.store.root, emit))
+            elif self.store.find(request.key) is None:
                 self._make_in_turn(request, peak, emit)
         except HfoptError as error:
             fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
@@ -90,7 +98,11 @@ class Work:
                 traceback=traceback.format_exc(),
             )
             return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
-        return StepResult(key=request.key, seconds=time.monotonic() - started, peak_rss_bytes=peak())
+        seconds = time.monotonic() - started
+        return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=peak(), answer=answer)
+
+    def _bench(self, request: StepRequest, folder: Path, emit: Callable[[Progress], None]) -> Bench:
+        return Bench(request, folder, self.store, self.plugins, _throttled(request.key, emit), self.offline)
 
     def _make_in_turn(
         self, request: StepRequest, peak: Callable[[], int | None], emit: Callable[[Progress], None]
@@ -116,8 +128,7 @@ class Work:
         emit: Callable[[Progress], None],
     ) -> None:
         with self.store.making(request.key) as folder:
-            bench = Bench(request, folder, self.store, self.plugins, _throttled(request.key, emit))
-            outcome = _RUN[request.kind](bench)
+            outcome = _RUN[request.kind](self._bench(request, folder, emit))
             uses = Uses() if outcome.model is None else self.store.write_model(folder, outcome.model)
             files = list_files(folder)
             manifest = Manifest(

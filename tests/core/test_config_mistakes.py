@@ -57,10 +57,25 @@ MISTAKES = {
     "script": (("data_configs", 0, "user_script"), "s.py", "user scripts are not run in this version", None),
     "goal": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
-        {"type": "threshold", "value": 1},
-        "goals are not checked in this version",
+        {"type": "treshold", "value": 1},
+        "must be 'threshold', 'max-degradation', 'min-improvement', 'percent-max-degradation' or",
+        "did you mean 'threshold'?",
+    ),
+    "impossible goal": (
+        ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
+        {"type": "percent-max-degradation", "value": 100},
+        "the goal of accuracy-accuracy can't be met: a figure can't fall by 100 per cent or more",
         None,
     ),
+    "host of a pass": (("passes", "first", "host"), "cluster", "no system named 'cluster'; there is none", None),
+    "evaluator of a pass": (("passes", "first", "evaluator"), "f", "no evaluator named 'f'; there is e", None),
+    "evaluator written out": (
+        ("engine", "evaluator"),
+        {"metrics": [{"name": "speed", "type": "latncy"}]},
+        "engine.evaluator.metrics[0].type: must be",
+        "did you mean 'latency'?",
+    ),
+    "data root": (("data_root",), "nowhere", "no such folder: nowhere", None),
 }
 
 

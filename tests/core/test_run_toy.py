@@ -293,22 +293,6 @@ def test_secrets_of_the_environment_do_not_reach_workers(project, misbehave, mon
     assert "HF_HUB_DISABLE_TELEMETRY" in (project.folder / "hfopt-output" / "hfopt.log").read_text()
 
 
-def test_an_accelerator_that_is_not_available_is_skipped_with_its_reason_and_none_left_is_exit_3(project):
-    accelerators = [{"device": "cpu", "execution_providers": ["CPUExecutionProvider", "OpenVINOExecutionProvider"]}]
-    project.config["systems"] = {"here": {"type": "LocalSystem", "config": {"accelerators": accelerators}}}
-    project.config["engine"]["target"] = "here"
-    assert project.run().returncode == 0
-    assert [each["execution_provider"] for each in project.record["skipped_accelerators"]] == [
-        "OpenVINOExecutionProvider"
-    ]
-
-    accelerators[0]["execution_providers"] = ["OpenVINOExecutionProvider"]
-    done = project.run()
-
-    assert done.returncode == 3
-    assert "hfopt: no accelerator of the target is available: nothing to run on" in done.stderr
-
-
 HOOKS = """
 from hfopt import hookimpl
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfopt.api.model import ModelHandle, TensorSpec
-from hfopt.keys import Digests, by_content, key_of
+from hfopt.keys import Digests, key_of, replace_strings
 from hfopt.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -123,7 +123,7 @@ def test_a_key_does_not_depend_on_the_order_in_which_a_recipe_is_written(recipe)
 def test_paths_count_by_the_content_that_they_name_wherever_they_stand():
     config = {"a": "/x/y", "b": ["/x/y", {"c": "/x/y"}], "d": "/x/z", "e": 1}
 
-    assert by_content(config, {"/x/y": "D"}) == {"a": "D", "b": ["D", {"c": "D"}], "d": "/x/z", "e": 1}
+    assert replace_strings(config, {"/x/y": "D"}) == {"a": "D", "b": ["D", {"c": "D"}], "d": "/x/z", "e": 1}
 
 
 def test_a_folder_counts_by_the_names_and_bytes_in_it_hidden_ones_aside(tmp_path):

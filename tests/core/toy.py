@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hfopt import (
     Batch,
@@ -28,12 +28,15 @@ from hfopt import (
     Pass,
     PassResult,
     PreconditionFailed,
+    Reference,
+    Resolved,
+    Resource,
     Session,
     Statistic,
     TensorSpec,
     hookimpl,
 )
-from hfopt.api.config import UnknownName
+from hfopt.api.config import Surroundings, UnknownName
 
 
 def here(name):
@@ -56,6 +59,11 @@ def hfopt_metric_backends():
 
 
 @hookimpl
+def hfopt_resources():
+    return [Component("toy_place", here("Place"), "a line that lies elsewhere")]
+
+
+@hookimpl
 def hfopt_passes():
     return [
         Component("Scale", here("Scale"), "multiply the slope"),
@@ -66,13 +74,48 @@ def hfopt_passes():
 
 class LineConfig(Config):
     model_path: InputPath | None = Field(None, description="A JSON file with a slope.")
+    place: str | None = Field(None, description="A folder elsewhere that holds line.json.")
+
+    @field_validator("place")
+    @classmethod
+    def _refer(cls, place, info):
+        validating = isinstance(info.context, Surroundings)
+        return Reference("toy_place", {"name": place}).token if place and validating else place
+
+
+class PlaceConfig(Config):
+    name: str = Field(description="A folder; its file `version` says which version of it is current.")
+
+
+class Place(Resource):
+    """A folder as a far place: what is asked of it is logged."""
+
+    Config = PlaceConfig
+
+    def resolve(self, context):
+        count_run(f"resolve{' offline' if context.offline else ''}")
+        try:
+            version = Path(self.config.name, "version").read_text().strip()
+        except FileNotFoundError:
+            raise PreconditionFailed(f"there is no {self.config.name}", hint="go somewhere else") from None
+        return Resolved(f"toy:{version}", version, f"{self.config.name}: version {version}")
+
+    def fetch(self, pin, folder, context):
+        count_run(f"fetch {pin}")
+        (folder / "manifest.json").write_text("not the artifact's own")
+        (folder / "line.json").write_text(Path(self.config.name, f"{pin}.json").read_text())
+        return {"files": 2}
 
 
 class LineLoader(ModelLoader):
     Config = LineConfig
 
+    @classmethod
+    def unavailable(cls, accelerator):
+        return None if accelerator.execution_provider != "FarExecutionProvider" else "lines do not reach that far"
+
     def fetch(self, context):
-        path = Path(self.config.model_path)
+        path = Path(self.config.place, "line.json") if self.config.place else Path(self.config.model_path)
         spec = TensorSpec(name="x", dtype="float64", axes=("batch_size",))
         return ModelHandle(type="Line", path=path, files=(path,), inputs=(spec,))
 

@@ -14,6 +14,7 @@ from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
 from hfopt.api.model import ModelLoader
 from hfopt.api.passes import Pass
+from hfopt.api.resources import Resource
 from hfopt.api.systems import System
 from hfopt.plugins import Offer, Plugins
 
@@ -24,6 +25,7 @@ BASES = {
     "hfopt_metric_backends": MetricBackend,
     "hfopt_passes": Pass,
     "hfopt_systems": System,
+    "hfopt_resources": Resource,
 }
 PLUGINS = Plugins.discover()
 COMPONENTS = [pytest.param(offer, id=offer.full_name) for offer in PLUGINS.offers]

@@ -33,6 +33,7 @@ class Surroundings:
     :param used_paths: absolute input paths met
     :param used_data: data names met
     :param notices: sentences for the user
+    :param roots: folders in which input paths are looked for before that of the config file
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Surroundings:
     used_paths: list[Path] = field(default_factory=list)
     used_data: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    roots: tuple[Path, ...] = ()
 
 
 def find_input(value: str, around: Surroundings) -> Path | None:
@@ -47,9 +49,9 @@ def find_input(value: str, around: Surroundings) -> Path | None:
 
     :return: an absolute path, or None if nothing of that name exists
     """
-    beside = (around.folder / value).absolute()
-    if beside.exists():
-        return beside
+    for folder in (*around.roots, around.folder):
+        if (folder / value).exists():
+            return (folder / value).absolute()
     here = Path(value).absolute()
     if here.exists():
         around.notices.append(f"{value}: taken from the current folder (not found in the config file's)")

@@ -57,13 +57,15 @@ class Pass(ABC):
     """One way of making a model smaller or faster. It never decides where it runs.
 
     ``accepts`` names the model types it takes, ``produces`` the one it makes (None: that of its input). A pass that
-    times models sets ``measures``: it runs on the target, and its key includes the machine.
+    times models sets ``measures``: it runs on the target, and its key includes the machine. One whose result does not
+    depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all accelerators.
     """
 
     Config: ClassVar[type[Config]]
     accepts: ClassVar[frozenset[str]]
     produces: ClassVar[str | None] = None
     measures: ClassVar[bool] = False
+    accelerator_agnostic: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -37,11 +37,13 @@ class SystemContext:
     :param store: the artifact store's folder
     :param log: the file that takes whatever workers and their libraries print
     :param plugin_files: ``-p`` files, loaded by every worker
+    :param offline: no worker may make a request
     """
 
     store: Path
     log: Path
     plugin_files: tuple[Path, ...] = ()
+    offline: bool = False
 
 
 class System(ABC):

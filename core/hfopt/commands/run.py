@@ -15,6 +15,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
     add_plugin_files(parser)
     parser.add_argument("--output-dir", type=Path, help="instead of the config's engine.output_dir")
+    parser.add_argument("--offline", action="store_true", help="make no request: use local folders and the hub's cache")
     parser.add_argument("--in-process", action="store_true", help="run steps in this process, for a debugger")
     add_json(parser, "run.json")
 
@@ -30,6 +31,7 @@ def execute(args: Namespace) -> int:
             output_dir=args.output_dir,
             plugin_files=args.plugin_files,
             in_process=args.in_process,
+            offline=args.offline,
             reporter=terminal,
         )
     finally:

@@ -12,11 +12,12 @@ SUMMARY = "execute steps from stdin (started by systems)"
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_plugin_files(parser)
+    parser.add_argument("--offline", action="store_true", help="resources make no request")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
 
 
 def execute(args: Namespace) -> int:
     from hfopt.worker import serve
 
-    serve(args.store, args.plugin_files)
+    serve(args.store, args.plugin_files, offline=args.offline)
     return 0

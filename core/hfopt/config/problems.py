@@ -60,7 +60,7 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, path: Pa
     problems = []
     for place, details in by_place.items():
         deeper = any(other != place and other[: len(place)] == place for other in by_place)
-        if deeper and all(detail["type"] in _EXPECTED for detail in details):
+        if deeper and all(detail["type"] in (*_EXPECTED, "too_short") for detail in details):
             continue
         problems.append(_problem(details, model, value, place, path))
     return problems
@@ -88,6 +88,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
         near = nearest(str(place[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
         return Problem(path + place, "unknown key", hint)
+    if kind == "too_short":
+        return Problem(path + place, f"needs at least {detail['ctx']['min_length']}; here are none")
     if kind == "missing":
         return Problem(path + place, "is required")
     if isinstance(cause, UnknownName):

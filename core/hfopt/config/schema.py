@@ -35,6 +35,51 @@ class DataSection(Config):
     params_config: dict[str, Any] = Field({}, description="The container's options.")
 
 
+class Goal(Config):
+    """``goal`` of a sub type.
+
+    With m = 1 where higher is better and -1 elsewhere, and b the input model's value, the least that is good enough is:
+    the value itself; b - m*value; b + m*value; b*(1 - m*value/100); b*(1 + m*value/100).
+    """
+
+    type: Literal[
+        "threshold", "max-degradation", "min-improvement", "percent-max-degradation", "percent-min-improvement"
+    ] = Field(description="What value is compared with.")
+    value: float = Field(description="In the figure's own unit, or in per cent.")
+
+    @property
+    def relative(self) -> bool:
+        """Whether it needs the input model's value."""
+        return self.type != "threshold"
+
+    def limit(self, baseline: float | None, higher_is_better: bool) -> float | None:
+        """The least (or, where lower is better, the most) that meets the goal; None without a needed baseline."""
+        if not self.relative:
+            return self.value
+        if baseline is None:
+            return None
+        sign = 1 if higher_is_better else -1
+        sign = -sign if self.type.endswith("degradation") else sign
+        change = baseline * self.value / 100 if self.type.startswith("percent") else self.value
+        return baseline + sign * change
+
+    def met(self, value: float, baseline: float | None, higher_is_better: bool) -> bool:
+        """Whether a value is good enough; a goal without its baseline is not met."""
+        limit = self.limit(baseline, higher_is_better)
+        if limit is None:
+            return False
+        return value >= limit if higher_is_better else value <= limit
+
+    def impossible(self, higher_is_better: bool) -> str | None:
+        """Why no model could meet it, or every model would."""
+        shrinks = higher_is_better == self.type.endswith("degradation")
+        if self.relative and self.value < 0:
+            return "its value is negative"
+        if self.type.startswith("percent") and shrinks and self.value >= 100:
+            return "a figure can't fall by 100 per cent or more"
+        return None
+
+
 class SubType(Config):
     """One figure of a metric."""
 
@@ -42,6 +87,7 @@ class SubType(Config):
     priority: int = Field(-1, description="1 is most important; -1: ranked after those with a number, as written.")
     higher_is_better: bool | None = Field(None, description="None: as the metric has it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
+    goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
 
 
 class Metric(Config):
@@ -66,6 +112,13 @@ class PassSection(Config):
     type: str = Field(description="A pass, such as OnnxConversion.")
     config: dict[str, Any] = Field({}, description="The pass's options.")
     disable_search: bool = Field(True, description="Only fixed options: there is no search without a search_strategy.")
+    host: str | None = Field(None, description="The system that runs it; None: engine.host.")
+    evaluator: str | dict[str, Any] | None = Field(
+        None, description="An entry of evaluators, or one written out, to measure this pass's model by."
+    )
+    output_name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="A folder of output_dir that gets its model too."
+    )
 
 
 class Engine(Config):
@@ -73,17 +126,18 @@ class Engine(Config):
 
     host: str | None = Field(None, description="The system that runs passes; None: this machine.")
     target: str | None = Field(None, description="The system that evaluates and measures; None: this machine.")
-    evaluator: str | None = Field(None, description="An entry of evaluators; None: nothing is measured.")
+    evaluator: str | dict[str, Any] | None = Field(
+        None, description="An entry of evaluators, or one written out; None: nothing is measured."
+    )
     evaluate_input_model: bool = Field(True, description="Compare with the input model.")
     cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
     output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
 
 
-SECTIONS = ("input_model", "systems", "data_configs", "evaluators", "engine", "passes")
+SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
 
 _NO_SEARCH = "there is no search in this version: every option must have one value"
 _NO_SCRIPTS = "user scripts are not run in this version"
-_NO_GOALS = "goals are not checked in this version"
 _ONE_RESULT = "not available in this version: the result is the folder best/"
 _ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
@@ -93,7 +147,6 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "azureml_client": "AzureML is not available in this version",
         "auto_optimizer_config": _NO_SEARCH,
         "pass_flows": _NO_SEARCH,
-        "data_root": "not available in this version: write paths relative to the config file",
     },
     "engine": {
         "search_strategy": _NO_SEARCH,
@@ -102,13 +155,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "output_name": _ONE_RESULT,
     },
     "data_configs": {"components": _NO_SCRIPTS, "user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
-    "passes": {
-        "host": "not available in this version: write engine.host",
-        "evaluator": "not available in this version: write engine.evaluator",
-        "output_name": _ONE_RESULT,
-    },
     "metrics": {"user_config": _NO_SCRIPTS},
-    "sub_types": {"goal": _NO_GOALS},
 }
 """Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""
 

@@ -11,12 +11,17 @@ from typing import Any, TypeVar
 from hfopt.api.config import Config, ReportProgress
 from hfopt.api.data import DataContainer, Dataset
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
+from hfopt.api.resources import MARK, ResourceContext
+from hfopt.keys import replace_strings
 from hfopt.measuring import Stopwatch
 from hfopt.plugins import Plugins
 from hfopt.protocol import StepRequest
 from hfopt.store import ArtifactStore
 
 C = TypeVar("C", bound=Config)
+
+FETCHED = "files"
+"""Where in a fetched resource's artifact its files are: they may have any name, the manifest's too."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,22 @@ class Bench:
     store: ArtifactStore
     plugins: Plugins
     progress: ReportProgress
+    offline: bool = False
 
-    def component(self, hook: str, config: Mapping[str, Any] | None = None) -> Any:
-        """The request's component with its options."""
+    def component(self, hook: str) -> Any:
+        """The request's component with its options, in which fetched folders stand for references."""
         cls = self.plugins.find(hook, self.request.component).load()
-        return cls(revive(cls.Config, self.request.config if config is None else config))
+        fetched = {
+            role: str(self.store.folder(key) / FETCHED)
+            for role, key in self.request.inputs.items()
+            if role.startswith(MARK)
+        }
+        return cls(revive(cls.Config, replace_strings(self.request.config, fetched)))
+
+    @property
+    def resource_context(self) -> ResourceContext:
+        """What a resource gets to work with."""
+        return ResourceContext(self.offline, self.progress)
 
     def model(self, role: str) -> ModelHandle:
         """The model of an input artifact."""

@@ -21,7 +21,8 @@ class InProcessSystem(System):
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
         from hfopt.worker import Work
 
-        work = Work(ArtifactStore(self.context.store), Plugins.discover(self.context.plugin_files))
+        plugins = Plugins.discover(self.context.plugin_files)
+        work = Work(ArtifactStore(self.context.store), plugins, offline=self.context.offline)
         futures: list[Future[StepResult]] = []
         for step in steps:
             future: Future[StepResult] = Future()

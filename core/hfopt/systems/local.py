@@ -31,6 +31,7 @@ QUIET = {
     "PYTHONFAULTHANDLER": "1",
 }
 """Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 class LocalSystem(System):
@@ -117,6 +118,8 @@ class LocalSystem(System):
         command = [sys.executable, "-m", "hfopt", "worker", "--store", str(self.context.store)]
         for file in self.context.plugin_files:
             command += ["-p", str(file)]
+        if self.context.offline:
+            command.append("--offline")
         with open(self.context.log, "ab") as log:
             return subprocess.Popen(
                 command,
@@ -125,7 +128,7 @@ class LocalSystem(System):
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env=environment(),
+                env=environment(offline=self.context.offline),
                 start_new_session=True,
             )
 
@@ -148,7 +151,7 @@ class _Job:
     future: Future[StepResult]
 
 
-def environment() -> dict[str, str]:
+def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return {**kept, **QUIET}
+    return {**kept, **QUIET, **(OFFLINE if offline else {})}

@@ -1,0 +1,157 @@
+"""What is found wrong with a config while it is gone through, and the checks that every section shares.
+
+All mistakes are collected before any is reported. Imports the components that the config names and nothing else: no
+network, no user code, no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from hfopt.api.config import Config, Surroundings, UnknownName
+from hfopt.api.resources import Reference, Resource, tokens_in
+from hfopt.config import schema
+from hfopt.config.document import Document
+from hfopt.config.problems import validate
+from hfopt.errors import ExitCode, PluginError, Problem
+from hfopt.plugins import Offer, Plugins, Unresolved, nearest
+
+M = TypeVar("M", bound=BaseModel)
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A component that the config names, with its options.
+
+    :param paths: the input paths among the options
+    :param data: the data names among the options
+    :param resources: what its options refer to, by token
+    """
+
+    offer: Offer
+    cls: Any
+    config: Config
+    paths: tuple[Path, ...] = ()
+    data: tuple[str, ...] = ()
+    resources: Mapping[str, Chosen] = field(default_factory=dict)
+
+
+@dataclass
+class Findings:
+    """Collects problems and notices.
+
+    :param data_names: the names under ``data_configs``; None if that section can't be read: then no name is unknown
+    """
+
+    document: Document
+    plugins: Plugins
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    data_names: frozenset[str] | None = None
+
+    def problem(self, place: Place, message: str, hint: str | None = None) -> None:
+        self.problems.append(Problem(place, message, hint))
+
+    def unknown_name(self, place: Place, kind: str, name: str, known: Sequence[str]) -> None:
+        self.unknown(place, UnknownName(kind, name, sorted(known)))
+
+    def unknown(self, place: Place, error: UnknownName) -> None:
+        near = nearest(error.name, error.known)
+        self.problem(place, str(error), f"did you mean {near!r}?" if near else None)
+
+    def unresolved(self, place: Place, error: Unresolved | PluginError) -> None:
+        """A component that is not there: a mistake of the user's, or a plugin that is missing."""
+        missing = isinstance(error, PluginError) or error.missing
+        code = ExitCode.MISSING if missing else ExitCode.USAGE
+        problem = Problem(place, error.message, error.hint, code)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def model(self, model: type[M], value: Any, place: Place, section: str) -> M | None:
+        """A section as its model, without the keys that this version does not act on."""
+        return validate(model, self.acceptable(value, place, section), place, self.problems)
+
+    def acceptable(self, value: Any, place: Place, section: str) -> Any:
+        """The value without keys that this version refuses or ignores, each of which is reported."""
+        if not isinstance(value, dict):
+            return value
+        kept = dict(value)
+        for key, reason in schema.REFUSED.get(section, {}).items():
+            if key in kept and kept.pop(key):
+                self.problem((*place, key), reason)
+        for key, notice in schema.IGNORED.get(section, {}).items():
+            if kept.pop(key, None) is not None:
+                self.notices.append(f"{'.'.join(map(str, (*place, key)))} is ignored: {notice}")
+        return kept
+
+    def entries(self, raw: Any, place: Place) -> dict[str, Any]:
+        """A section whose keys are names of the user's."""
+        if raw is None:
+            return {}
+        if not isinstance(raw, dict):
+            self.problem(place, "expected an object")
+            return {}
+        return raw
+
+    def component(
+        self,
+        hook: str,
+        name: str,
+        options: Any,
+        place: Place,
+        options_key: str,
+        base: type | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        roots: tuple[Path, ...] = (),
+    ) -> Chosen | None:
+        """A component with its options.
+
+        :param base: what it must be a subclass of
+        :param defaults: what a data container takes over from the input model
+        :param roots: folders in which input paths are looked for before the config's own
+        """
+        try:
+            offer = self.plugins.find(hook, name)
+            cls = offer.load()
+        except (Unresolved, PluginError) as error:
+            self.unresolved((*place, "type"), error)
+            return None
+        if base is not None and not (isinstance(cls, type) and issubclass(cls, base)):
+            self.problem(
+                (*place, "type"),
+                f"{offer.full_name} is broken: {offer.component.target} is not a subclass of {base.__name__}",
+            )
+            return None
+        around = Surroundings(self.document.folder, self.data_names, roots=roots)
+        if defaults is not None:
+            options = cls.with_defaults(options, defaults)
+        config = validate(cls.Config, options, (*place, options_key), self.problems, around)
+        self.notices += around.notices
+        if config is None:
+            return None
+        resources = self._resources(config, (*place, options_key))
+        return Chosen(offer, cls, config, tuple(around.used_paths), tuple(around.used_data), resources)
+
+    def _resources(self, config: Config, place: Place) -> dict[str, Chosen]:
+        """What the references among a component's options need, by token."""
+        found: dict[str, Chosen] = {}
+        for token in dict.fromkeys(tokens_in(config.model_dump(mode="json"))):
+            reference = Reference.of(token)
+            chosen = self.component("hfopt_resources", reference.type, reference.config, place, "config", Resource)
+            if chosen is not None:
+                found[token] = chosen
+        return found
+
+
+def loaded(offer: Offer) -> Any:
+    """A component's class, or None if it can't be imported."""
+    try:
+        return offer.load()
+    except PluginError:
+        return None

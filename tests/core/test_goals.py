@@ -1,0 +1,130 @@
+"""Goals, evaluators of passes, and what else the engine section asks for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hfopt.config.schema import Goal
+
+# value, of which metric the baseline is 0.8 (or, where lower is better, 10): what is needed, as Olive computes it
+LIMITS = [
+    ("threshold", 0.7, 0.8, True, 0.7),
+    ("threshold", 12, 10, False, 12),
+    ("max-degradation", 0.05, 0.8, True, 0.75),
+    ("max-degradation", 2, 10, False, 12),
+    ("min-improvement", 0.05, 0.8, True, 0.85),
+    ("min-improvement", 2, 10, False, 8),
+    ("percent-max-degradation", 10, 0.8, True, 0.72),
+    ("percent-max-degradation", 10, 10, False, 11),
+    ("percent-min-improvement", 10, 0.8, True, 0.88),
+    ("percent-min-improvement", 10, 10, False, 9),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "baseline", "higher", "limit"), LIMITS)
+def test_a_goal_is_met_at_its_limit_and_missed_beyond(kind, value, baseline, higher, limit):
+    goal = Goal(type=kind, value=value)
+
+    assert goal.limit(baseline, higher) == pytest.approx(limit)
+    worse = -1e-6 if higher else 1e-6
+    assert goal.met(goal.limit(baseline, higher), baseline, higher)
+    assert not goal.met(limit + 2 * worse, baseline, higher)
+
+
+def with_goal(project, kind, value):
+    project.config["evaluators"]["e"]["metrics"][0]["sub_types"][0]["goal"] = {"type": kind, "value": value}
+    return project
+
+
+def test_a_missed_goal_is_exit_code_1_and_the_model_is_saved_all_the_same(project):
+    done = with_goal(project, "threshold", 1.5).run()
+
+    assert done.returncode == 1
+    assert project.record["status"] == "goals_not_met"
+    assert project.candidate["goals_met"] is False
+    assert "goal MISSED: accuracy-accuracy: threshold 1.5 (>= 150.00 %), got" in done.stdout
+    assert (project.folder / "hfopt-output" / "best" / "line.json").exists()
+
+
+def test_goals_that_are_all_thresholds_count_too(project):
+    done = with_goal(project, "threshold", 0.1).run()
+
+    assert done.returncode == 0
+    assert project.record["status"] == "succeeded"
+    assert project.candidate["goals_met"] is True
+    assert "goal met: accuracy-accuracy: threshold 0.1 (>= 10.00 %), got" in done.stdout
+
+
+def test_without_goals_none_is_met_or_missed(project):
+    assert project.run().returncode == 0
+
+    assert project.candidate["goals_met"] is None
+
+
+def test_a_relative_goal_needs_the_input_model(project):
+    with_goal(project, "max-degradation", 0.1)
+    project.config["engine"]["evaluate_input_model"] = False
+
+    done = project.run()
+
+    assert done.returncode == 2
+    assert "the goal of accuracy-accuracy is relative to the input model, which is not evaluated" in done.stderr
+
+
+def test_an_input_model_that_is_not_evaluated_has_no_accuracy(project):
+    project.config["engine"]["evaluate_input_model"] = False
+
+    assert project.run().returncode == 0
+
+    assert list(project.record["results"][0]["input_model"]["metrics"]) == ["size-bytes"]
+    assert project.candidate["metrics"]["accuracy-accuracy"]["difference"] is None
+
+
+def test_a_pass_with_its_own_evaluator_is_a_candidate_and_the_last_is_the_result(project):
+    project.config["passes"]["first"]["evaluator"] = {"metrics": [{"name": "size", "type": "size"}]}
+
+    done = project.run()
+
+    assert done.returncode == 0, done.stderr
+    first, last = project.record["results"][0]["candidates"]
+    assert list(first["metrics"]) == ["size-bytes"]
+    assert list(last["metrics"]) == ["accuracy-accuracy", "accuracy-mean", "size-bytes"]
+    assert project.record["results"][0]["best"] == last["id"]
+    assert "after first" in done.stdout
+
+
+def test_an_evaluator_may_be_written_out_in_place(project):
+    project.config["engine"]["evaluator"] = project.config["evaluators"].pop("e")
+
+    assert project.run().returncode == 0
+
+    assert "accuracy-accuracy" in project.candidate["metrics"]
+
+
+def test_the_model_of_a_pass_with_an_output_name_is_saved_too(project):
+    project.config["passes"]["first"]["output_name"] = "doubled"
+
+    assert project.run().returncode == 0
+
+    saved = json.loads((project.folder / "hfopt-output" / "doubled" / "line.json").read_text())
+    assert saved == {"slope": 1.0}
+    assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 0.75}
+
+
+def test_data_are_looked_for_below_data_root_first(project):
+    (project.folder / "elsewhere").mkdir()
+    (project.folder / "elsewhere" / "points.json").write_text("[[1.0, 0], [2.0, 1]]")
+    project.config["data_root"] = "elsewhere"
+
+    assert project.run().returncode == 0
+
+    assert project.candidate["metrics"]["accuracy-accuracy"]["n"] == 2
+
+
+def test_a_pass_may_have_a_host_of_its_own(project):
+    project.config["systems"] = {"other": {"type": "LocalSystem"}}
+    project.config["passes"]["second"]["host"] = "other"
+
+    assert project.run().returncode == 0
