@@ -5,6 +5,7 @@ Light: pydantic only. Reading the user's file belongs to ``hfopt.config``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydantic import (
     ConfigDict,
     ValidationInfo,
 )
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 class Config(BaseModel):
@@ -57,6 +60,11 @@ def find_input(value: str, around: Surroundings) -> Path | None:
         around.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
         return here
     return None
+
+
+def looks_like_hub_name(value: str) -> bool:
+    """Whether a string could name something on a hub: ``name`` or ``owner/name``, and no path."""
+    return _HUB_NAME.fullmatch(value) is not None and ".." not in value
 
 
 def _existing_path(value: str, info: ValidationInfo) -> str:

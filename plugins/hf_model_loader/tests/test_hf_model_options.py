@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from hfopt import Reference
 from hfopt.api.config import Surroundings
 from hfopt.config.problems import validate
 from hfopt_hf_model_loader.config import PyTorchModelConfig
@@ -92,7 +93,7 @@ def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(
     assert found.extra_args == {"ignore_mismatched_sizes": True, "output_hidden_states": True}
 
 
-NOT_LOCAL = "'org/none' is not a local folder; models are not fetched from a hub in this version"
+NOT_LOCAL = "no such folder: ./none; and it is not the name of a model on the hub"
 SCRIPTS = "user scripts are not run in this version"
 LATER = "not available in this version"
 
@@ -100,9 +101,9 @@ LATER = "not available in this version"
 @pytest.mark.parametrize(
     ("written", "place", "message"),
     [
-        ({"model_path": "org/none"}, "model_path", NOT_LOCAL),
+        ({"model_path": "./none"}, "model_path", NOT_LOCAL),
         ({"model_path": "model.onnx"}, "model_path", "is a file; a Hugging Face model is a folder with config.json"),
-        ({"hf_config": {"model_name": "org/none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
+        ({"hf_config": {"model_name": "./none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
         ({}, "hf_config", "needs model_name, or a model_path beside it"),
         ({"hf_config": {"model_name": "here"}}, "hf_config", "needs task or model_class"),
         ({"model_path": "here", "model_script": "s.py"}, "model_script", SCRIPTS),
@@ -141,7 +142,7 @@ def test_arguments_that_this_version_can_not_give_are_refused(tmp_path, written,
 
 
 def test_all_mistakes_are_found_at_once_with_near_misses(tmp_path):
-    written = {"model_path": "none", "model_scirpt": "s.py", "hf_config": {"task": "text-clasification", "taks": "x"}}
+    written = {"model_path": "./none", "model_scirpt": "s.py", "hf_config": {"task": "text-clasification", "taks": "x"}}
 
     _, problems = read(written, Surroundings(tmp_path))
 
@@ -159,3 +160,30 @@ def test_options_are_read_without_a_framework():
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert printed == "set()\n"
+
+
+def resource(name, **options):
+    return Reference("hf_model", {"name": name, **options}).token
+
+
+@pytest.mark.parametrize("name", ["gpt2", "org/some-model.v2"])
+def test_a_name_that_is_no_folder_is_a_model_on_the_hub_at_the_revision_written(tmp_path, name):
+    args = {"revision": "v1"}
+    by_path, _ = read({"model_path": name, "hf_config": CLASSIFIER}, Surroundings(tmp_path))
+    by_name, _ = read(
+        {"hf_config": {"model_name": name, "from_pretrained_args": args, **CLASSIFIER}}, Surroundings(tmp_path)
+    )
+
+    assert by_path.place == resource(name, revision=None)
+    assert by_name.place == resource(name, revision="v1")
+    assert PyTorchModel.data_defaults(by_name)["model_name"] == resource(name, revision="v1", weights=False)
+
+
+def test_a_local_folder_of_that_name_wins_with_a_notice(tmp_path):
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    around = Surroundings(tmp_path)
+
+    config, _ = read({"hf_config": {"model_name": "org/model", **CLASSIFIER}}, around)
+
+    assert config.place == str(tmp_path / "org" / "model")
+    assert around.notices == ["org/model: the local folder of that name is taken, not the model on the hub"]

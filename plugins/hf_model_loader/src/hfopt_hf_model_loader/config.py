@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hfopt import Config
-from hfopt.api.config import Surroundings, UnknownName, find_input, only
+from hfopt import Config, Reference
+from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only
+from hfopt.api.resources import MARK
 
 _LATER = "not available in this version"
 _SCRIPTS = "user scripts are not run in this version"
@@ -33,21 +34,33 @@ def _known_task(task: str | None) -> str | None:
 
 
 def _model_folder(name: str, info: ValidationInfo) -> str:
-    """Where a model lies, absolute; noted as an input of the run."""
+    """Where a model lies: a local folder, absolute and noted as an input of the run; or on the hub, as a reference."""
     around = info.context
     if not isinstance(around, Surroundings):
         return name
     found = find_input(name, around)
     if found is None:
-        raise ValueError(f"{name!r} is not a local folder; models are not fetched from a hub in this version")
+        if not looks_like_hub_name(name):
+            raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
+        return Reference("hf_model", {"name": name}).token
     if not found.is_dir():
         raise ValueError(f"{found} is a file; a Hugging Face model is a folder with config.json and its weights")
+    if "/" in name and looks_like_hub_name(name):
+        around.notices.append(f"{name}: the local folder of that name is taken, not the model on the hub")
     around.used_paths.append(found)
     return str(found)
 
 
-ModelFolder = Annotated[str, AfterValidator(_model_folder)]
-"""As `hfopt.InputPath`, for a folder."""
+def _at_revision(place: str | None, revision: str | None) -> str | None:
+    """A reference to a model, pinned; local folders have no revisions."""
+    if place is None or not place.startswith(MARK):
+        return place
+    reference = Reference.of(place)
+    return Reference(reference.type, {**reference.config, "revision": revision}).token
+
+
+ModelPlace = Annotated[str, AfterValidator(_model_folder)]
+"""As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
 
 class FromPretrainedArgs(Config):
@@ -70,7 +83,9 @@ class FromPretrainedArgs(Config):
     quantization_config: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
         None, description="Not available."
     )
-    extra_args: dict[str, Any] | None = Field(None, description="More arguments of from_pretrained.")
+    extra_args: dict[str, Any] | None = Field(
+        None, description="More arguments of from_pretrained, such as the revision of a model on the hub."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +102,9 @@ class FromPretrainedArgs(Config):
 class HfConfig(Config):
     """``hf_config``."""
 
-    model_name: str | None = Field(None, description="A local folder; with model_path, any name.")
+    model_name: str | None = Field(
+        None, description="A model on the hub, or a local folder; with model_path, any name."
+    )
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="What the model is for.")
     model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
     from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
@@ -106,7 +123,9 @@ class HfConfig(Config):
 class PyTorchModelConfig(Config):
     """Options of ``PyTorchModel``."""
 
-    model_path: ModelFolder | None = Field(None, description="A local folder in Hugging Face format.")
+    model_path: ModelPlace | None = Field(
+        None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
+    )
     hf_config: HfConfig = Field(description="What model it is.")
     model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_LATER)] = Field(
         None, description="Of no effect with hf_config."
@@ -129,7 +148,26 @@ class PyTorchModelConfig(Config):
             raise ValueError("needs model_name, or a model_path beside it")
         return hf_config.model_copy(update={"model_name": _model_folder(hf_config.model_name, info)})
 
+    @model_validator(mode="after")
+    def _pin(self, info: ValidationInfo) -> PyTorchModelConfig:
+        """What is on the hub, at the revision that from_pretrained would take."""
+        if not isinstance(info.context, Surroundings):
+            return self
+        revision = ((self.hf_config.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
+        name = _at_revision(self.hf_config.model_name, revision)
+        return self.model_copy(
+            update={
+                "model_path": _at_revision(self.model_path, revision),
+                "hf_config": self.hf_config.model_copy(update={"model_name": name}),
+            }
+        )
+
+    @property
+    def place(self) -> str:
+        """The model's folder; while it is validated perhaps a reference to one on the hub."""
+        return self.model_path or self.hf_config.model_name or ""
+
     @property
     def folder(self) -> Path:
         """Where the model lies."""
-        return Path(self.model_path or self.hf_config.model_name or "")
+        return Path(self.place)

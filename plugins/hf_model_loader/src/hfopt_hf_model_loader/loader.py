@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
+from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Reference, Session
+from hfopt.api.resources import MARK
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 
 
+def _tokenizer_of(place: str) -> str:
+    """Where a model's tokenizer is: of one on the hub the weights are not needed."""
+    if not place.startswith(MARK):
+        return place
+    reference = Reference.of(place)
+    return Reference(reference.type, {**reference.config, "weights": False}).token
+
+
 class PyTorchModel(ModelLoader):
-    """Hugging Face models in PyTorch, from a local folder."""
+    """Hugging Face models in PyTorch, from a local folder or the hub."""
 
     Config: ClassVar[type[Config]] = PyTorchModelConfig
     config: PyTorchModelConfig
@@ -41,7 +50,7 @@ class PyTorchModel(ModelLoader):
 
     @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:
-        return {"model_name": str(config.folder), "task": config.hf_config.task}
+        return {"model_name": _tokenizer_of(config.place), "task": config.hf_config.task}
 
     def snippet(self, handle: ModelHandle) -> str:
         from hfopt_hf_model_loader.architecture import class_name
