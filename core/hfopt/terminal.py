@@ -48,6 +48,8 @@ class Terminal(Reporter):
         took = "in the cache" if cached else f"{manifest.seconds:.1f} s"
         kind = "" if step.component.startswith("hfopt:") else step.component.partition(":")[2]
         self.console.print(f"  {step.name:{self.width}}  {took:>12}  {kind}", markup=False)
+        if "warning" in manifest.report:
+            self.notice(f"{step.name}: {manifest.report['warning']}")
 
     def failed(self, step: Step, fault: Fault) -> None:
         self.console.print(f"  {step.name:{self.width}}  {'failed':>12}  {fault.message}", markup=False)

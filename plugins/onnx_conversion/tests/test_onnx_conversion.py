@@ -12,8 +12,10 @@ import transformers
 
 from hfopt import Accelerator, HfoptError, ModelHandle, PassContext, Session, TensorSpec
 from hfopt.api.example import example_feeds
+from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
-from hfopt_onnx_conversion.export import export, output_specs
+from hfopt_onnx_conversion.export import export
+from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
 SIZES = {"vocab_size": 40, "max_position_embeddings": 40}
@@ -26,27 +28,6 @@ ARCHITECTURES = {
 }
 
 
-class Module(Session):
-    """A PyTorch module, open: what hfopt-hf-model-loader does in earnest."""
-
-    outputs = ()
-
-    def __init__(self, module, inputs):
-        self.module, self.inputs = module.eval(), inputs
-
-    def run(self, feeds):
-        with torch.inference_mode():
-            found = self.module(**{name: torch.from_numpy(array) for name, array in feeds.items()})
-        return {name: tensor.numpy() for name, tensor in found.items()}
-
-    def bind(self, feeds):
-        return lambda: self.run(feeds)
-
-    @property
-    def live(self):
-        return self.module
-
-
 def text_inputs(*names):
     return tuple(
         TensorSpec(
@@ -56,7 +37,7 @@ def text_inputs(*names):
     )
 
 
-def classifier(name) -> Module:
+def classifier(name) -> TorchSession:
     torch.manual_seed(0)
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if name in ("bert", "electra") else [])
     specs = [
@@ -64,7 +45,7 @@ def classifier(name) -> Module:
     ]
     config = ARCHITECTURES[name]
     config._attn_implementation = "eager"
-    return Module(transformers.AutoModelForSequenceClassification.from_config(config), tuple(specs))
+    return TorchSession(transformers.AutoModelForSequenceClassification.from_config(config).eval(), tuple(specs))
 
 
 def convert(source: Session, folder: Path, **options) -> tuple[ModelHandle, dict]:
@@ -72,7 +53,7 @@ def convert(source: Session, folder: Path, **options) -> tuple[ModelHandle, dict
 
     def open_any(model, settings):
         if model.type == "PyTorchModel":
-            return source
+            return TorchSession(source.live, source.inputs)
         return ONNXModel(ONNXModelConfig()).open(model, Accelerator(), {"threads": 1, **settings})
 
     context = PassContext(folder, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
@@ -123,7 +104,7 @@ def test_inputs_whose_order_differs_from_the_signature_are_not_swapped(tmp_path)
 
 def test_hidden_states_keep_the_name_of_the_sequence_axis():
     source = classifier("bert")
-    source.module = source.module.bert
+    source = TorchSession(source.live.bert, source.inputs)
 
     specs = output_specs(source, source.inputs)
 
@@ -159,7 +140,7 @@ class Doubtful(torch.nn.Module):
 
 
 def test_a_graph_that_computes_something_else_is_refused_unless_allowed(tmp_path):
-    source = Module(Doubtful(), text_inputs("input_ids"))
+    source = TorchSession(Doubtful(), text_inputs("input_ids"))
 
     with pytest.raises(HfoptError) as failure:
         convert(source, tmp_path)
@@ -171,15 +152,47 @@ def test_a_graph_that_computes_something_else_is_refused_unless_allowed(tmp_path
 
 
 class Untraceable(torch.nn.Module):
+    """Fails while it is traced by TorchScript."""
+
     def forward(self, input_ids):
         if torch.jit.is_tracing():
             raise ValueError("this model reads its input in Python")
-        return {"logits": input_ids.float()}
+        return {"logits": input_ids.float() * 2}
 
 
-def test_a_model_that_can_not_be_traced_says_why(tmp_path):
-    with pytest.raises(HfoptError, match="the model can't be traced: ValueError: this model reads its input in Python"):
-        convert(Module(Untraceable(), text_inputs("input_ids")), tmp_path)
+class Unexportable(Untraceable):
+    """Fails in torch.export too."""
+
+    def forward(self, input_ids):
+        if torch.compiler.is_exporting():
+            raise TypeError("this model can not be exported")
+        return super().forward(input_ids)
+
+
+def test_where_torchscript_fails_the_other_exporter_takes_over_and_says_so(tmp_path):
+    source = TorchSession(Untraceable(), text_inputs("input_ids"))
+
+    handle, report = convert(source, tmp_path)
+
+    assert (report["exporter"], report["opset"], report["parity"]["agree"]) == ("dynamo", 18, True)
+    assert report["warning"] == (
+        "exported by dynamo, as torchscript failed: ValueError: this model reads its input in Python"
+    )
+    assert [spec.axes for spec in handle.outputs] == [("batch_size", "sequence_length")]
+
+
+def test_a_model_that_no_exporter_can_do_says_why_of_each(tmp_path):
+    source = TorchSession(Unexportable(), text_inputs("input_ids"))
+
+    with pytest.raises(HfoptError) as failure:
+        convert(source, tmp_path)
+
+    assert failure.value.message.startswith(
+        "the model can't be exported: torchscript failed: ValueError: this model reads its input in Python; "
+        "dynamo failed: "
+    )
+    assert "this model can not be exported" in failure.value.message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_source_given_by_the_model_loader_is_asked_for_plain_attention(tmp_path):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hfopt import Accelerator, FetchContext, PreconditionFailed
 from hfopt.errors import PluginError
 from hfopt_onnx_model import graph
+from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.settings import InferenceSettings, session_options
 
@@ -169,3 +171,67 @@ def test_the_snippet_loads_the_model_with_its_settings(file, monkeypatch):
 
     reached = names["session"].get_session_options()
     assert (reached.intra_op_num_threads, reached.graph_optimization_level.name) == (1, "ORT_ENABLE_EXTENDED")
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        ({"save_as_external_data": True}, ["model.onnx", "model.onnx.data"]),
+        ({"save_as_external_data": True, "external_data_name": "w.bin"}, ["model.onnx", "w.bin"]),
+        (
+            {"save_as_external_data": True, "all_tensors_to_one_file": False, "external_data_name": "w"},
+            ["model.onnx", "w.0000", "w.0001"],
+        ),
+        ({"save_as_external_data": True, "size_threshold": 100_000}, ["model.onnx"]),
+        ({"save_as_external_data": True, "size_threshold": 100_000, "convert_attribute": True}, ["model.onnx"]),
+        (
+            {"save_as_external_data": True, "size_threshold": 3_000, "convert_attribute": True},
+            ["model.onnx", "model.onnx.data"],
+        ),
+        ({}, ["model.onnx"]),
+    ],
+)
+def test_weights_lie_where_the_options_say_and_the_model_computes_the_same(tmp_path, options, files):
+    made = weighty_model()
+    expected = onnx.reference.ReferenceEvaluator(made).run(None, {"x": np.ones((2, 32), dtype=np.float32)})[0]
+
+    graph.save(made, tmp_path / "model.onnx", ExternalDataConfig(**options))
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == files
+    handle = fetch(tmp_path)
+    assert sorted(file.name for file in handle.files) == files
+    with open_model(handle) as session:
+        np.testing.assert_allclose(session.run({"x": np.ones((2, 32), dtype=np.float32)})["y"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["../w", "a/b", "", ".hidden"])
+def test_external_data_can_not_leave_the_models_folder(name):
+    with pytest.raises(ValueError, match="is not a file name: external data lie beside the model"):
+        ExternalDataConfig(external_data_name=name)
+
+
+def weighty_model():
+    """y = (x * a) * b + c: two weights of 4 KiB, and a constant of 4 KiB that is a node's attribute."""
+    weights = [np.random.default_rng(seed).standard_normal((32, 32)).astype(np.float32) for seed in range(3)]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "a"], ["xa"]),
+        onnx.helper.make_node("MatMul", ["xa", "b"], ["xab"]),
+        onnx.helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(weights[2][:, :1].repeat(32, 1).T)),
+        onnx.helper.make_node("ReduceSum", ["c", "axes"], ["sum"], keepdims=0),
+        onnx.helper.make_node("Add", ["xab", "sum"], ["y"]),
+    ]
+    return onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            "weighty",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch_size", 32])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch_size", 32])],
+            [
+                numpy_helper.from_array(weights[0], "a"),
+                numpy_helper.from_array(weights[1], "b"),
+                numpy_helper.from_array(np.array([0]), "axes"),
+            ],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=9,
+    )

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hfopt import Config, HfoptError, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import only
+from hfopt_onnx_model.external import ExternalDataConfig
 
 _ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
-_ONE_FILE = "not available in this version: one file up to 2 GB, external data above"
+TORCHSCRIPT_OPSETS, DYNAMO_OPSETS = (13, 20), (18, 25)
 
 
-class OnnxConversionConfig(Config):
+class OnnxConversionConfig(ExternalDataConfig):
     """Options of ``OnnxConversion``."""
 
-    target_opset: int = Field(
-        17, ge=13, le=18, description="The ONNX opset; 17 has LayerNormalization as one operator."
+    target_opset: int | None = Field(
+        None,
+        ge=TORCHSCRIPT_OPSETS[0],
+        le=DYNAMO_OPSETS[1],
+        description="The ONNX opset; null: 17, the first with LayerNormalization, or 18 with the dynamo exporter.",
     )
     parity: Literal["error", "warn", "off"] = Field(
         "error", description="What to do if outputs differ by more than 1e-4 of the largest, plus 1e-5."
     )
-    use_dynamo_exporter: Annotated[
-        bool, only(False, because="not available in this version: it converts with the TorchScript exporter")
-    ] = Field(False, description="Not available.")
+    use_dynamo_exporter: bool | None = Field(
+        None,
+        description="true: torch.export (opsets 18 to 25); false: TorchScript (13 to 20); null: TorchScript, and the "
+        "other where TorchScript fails or lacks the opset.",
+    )
     past_key_value_name: str = Field("past_key_values", description="Of no effect without a cache.")
     device: Annotated[Literal["cpu"] | None, only(None, "cpu", because="this version converts on the CPU")] = Field(
         None, description="cpu."
@@ -38,19 +45,31 @@ class OnnxConversionConfig(Config):
     save_metadata_for_token_generation: Annotated[bool, only(False, because=_ENCODERS)] = Field(
         False, description="Not available."
     )
-    save_as_external_data: Annotated[bool, only(False, because=_ONE_FILE)] = Field(False, description="Not available.")
-    all_tensors_to_one_file: Annotated[bool, only(True, because=_ONE_FILE)] = Field(True, description="Always.")
-    external_data_name: Annotated[str | None, only(None, because=_ONE_FILE)] = Field(None, description="Not available.")
-    size_threshold: int = Field(1024, description="Of no effect: see save_as_external_data.")
-    convert_attribute: Annotated[bool, only(False, because=_ONE_FILE)] = Field(False, description="Not available.")
+
+    @model_validator(mode="after")
+    def _writes_the_opset(self) -> OnnxConversionConfig:
+        first, last = DYNAMO_OPSETS if self.use_dynamo_exporter else TORCHSCRIPT_OPSETS
+        if self.target_opset is None or self.use_dynamo_exporter is None or first <= self.target_opset <= last:
+            return self
+        name = "the dynamo exporter" if self.use_dynamo_exporter else "TorchScript"
+        raise ValueError(f"{name} writes opsets {first} to {last}; target_opset is {self.target_opset}")
+
+
+_EXPORTERS: dict[bool | None, tuple[Literal["torchscript", "dynamo"], ...]] = {
+    None: ("torchscript", "dynamo"),
+    False: ("torchscript",),
+    True: ("dynamo",),
+}
+"""By use_dynamo_exporter, in the order in which they are tried."""
 
 
 class OnnxConversion(Pass):
-    """Exports with TorchScript, attention written out so that it can be fused, and compares on several shapes."""
+    """Exports with attention written out so that it can be fused, and compares the outputs on several shapes."""
 
     Config: ClassVar[type[Config]] = OnnxConversionConfig
     accepts = frozenset({"PyTorchModel"})
     produces = "ONNXModel"
+    accelerator_agnostic = True
     config: OnnxConversionConfig
 
     def requires(self, model: ModelHandle) -> None:
@@ -59,15 +78,24 @@ class OnnxConversion(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt.parity import compare_sessions, describe
-        from hfopt_onnx_conversion.export import export
+        from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
         target = context.folder / "model.onnx"
         with context.open(model, {"attn_implementation": "eager"}) as source:
             context.progress("export", 0, None)
-            export(source, model.inputs, target, self.config.target_opset)
+            how = export(
+                source,
+                model.inputs,
+                target,
+                self.config.target_opset,
+                exporters=_EXPORTERS[self.config.use_dynamo_exporter],
+                external=self.config,
+            )
             converted = handle_of(target, like=model)
-            report: dict[str, Any] = {"opset": self.config.target_opset, "operators": node_counts(load(target))}
+            report: dict[str, Any] = {**asdict(how), "operators": node_counts(load(target, weights=False))}
+            if how.failed:
+                report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
             if self.config.parity != "off":
                 context.progress("parity", 0, None)
                 with context.open(converted, {}) as candidate:

@@ -13,7 +13,7 @@ from hfopt import ModelHandle, PreconditionFailed, TensorSpec
 from hfopt_onnx_model.external import ExternalDataConfig
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto, ValueInfoProto
 
 EXTERNAL_THRESHOLD = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB."""
@@ -47,22 +47,31 @@ def save(model: ModelProto, path: Path, external: ExternalDataConfig | None = No
     :param external: how they are written; None: as its defaults say
     """
     import onnx
+    from onnx.external_data_helper import set_external_data
 
     options = external or ExternalDataConfig()
     if not options.save_as_external_data and _weight_bytes(model) < EXTERNAL_THRESHOLD:
         onnx.save(model, str(path))
         return
     name = options.external_data_name or f"{path.name}.data"
-    (path.parent / name).unlink(missing_ok=True)
-    onnx.save(
-        model,
-        str(path),
-        save_as_external_data=True,
-        all_tensors_to_one_file=options.all_tensors_to_one_file,
-        location=name if options.all_tensors_to_one_file else None,
-        size_threshold=options.size_threshold,
-        convert_attribute=options.convert_attribute,
-    )
+    tensors = _external_tensors(model, options)
+    for number, tensor in enumerate(tensors):
+        # onnx's own names for single files are random
+        set_external_data(tensor, name if options.all_tensors_to_one_file else f"{name}.{number:04}")
+    for place in {f"{name}.{number:04}" for number in range(len(tensors))} | {name}:
+        (path.parent / place).unlink(missing_ok=True)
+    onnx.save(model, str(path))
+
+
+def _external_tensors(model: ModelProto, options: ExternalDataConfig) -> list[TensorProto]:
+    """The tensors that go to external data."""
+    import onnx
+
+    tensors = list(model.graph.initializer)
+    if options.convert_attribute:
+        found = (attribute for node in model.graph.node for attribute in node.attribute)
+        tensors += [attribute.t for attribute in found if attribute.type == onnx.AttributeProto.TENSOR]
+    return [tensor for tensor in tensors if len(tensor.raw_data) >= max(1, options.size_threshold)]
 
 
 def _weight_bytes(model: ModelProto) -> int:

@@ -1,0 +1,110 @@
+"""The second exporter: a graph captured by torch.export, for what TorchScript can't trace and for opsets above its own.
+
+Axes come out of it with numbers for names; they get those of the inputs back.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hfopt import Session, TensorSpec
+from hfopt.api.example import example_feeds
+from hfopt_onnx_conversion.tracing import TRACED_BATCH, TRACED_SIZE, dynamic_axes, sizes
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import torch
+    from onnx import ModelProto
+
+LOGGERS = (
+    "onnx_ir",
+    "onnxscript",
+    "torch._export",
+    "torch.export",
+    "torch.onnx",
+    "transformers",
+)
+"""Loggers that speak of what users can't act on."""
+
+
+def capture(source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int) -> ModelProto:
+    """The graph of an open PyTorch model.
+
+    transformers' own exporter is taken where there is one (5.0 and later): it mends what torch.export can't do with
+    models of transformers, such as attention to rows that are padded throughout.
+
+    :param source: its ``live`` is a ``torch.nn.Module``
+    :raises Exception: whatever the exporters meet in the model's code
+    """
+    import onnx_ir
+    import torch
+
+    feeds = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE), padded=True)
+    tensors = {spec.name: torch.from_numpy(feeds[spec.name]) for spec in inputs}
+    try:
+        from transformers.exporters import OnnxConfig, OnnxExporter
+    except ImportError:
+        captured = _with_torch(source.live, tensors, inputs, outputs, opset)
+    else:
+        shapes = {spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs}
+        config = OnnxConfig(dynamic_shapes=shapes, opset_version=opset)
+        captured = OnnxExporter().export(source.live, copy.copy(tensors), config).program
+    name_axes(captured, inputs)
+    model: ModelProto = onnx_ir.to_proto(captured)
+    return model
+
+
+def _with_torch(
+    module: torch.nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    opset: int,
+) -> onnx_ir.Model:
+    """torch.onnx.export alone, which serves any module."""
+    import torch
+
+    program = torch.onnx.export(
+        module,
+        (),
+        kwargs=dict(tensors),
+        input_names=[spec.name for spec in inputs],
+        output_names=[spec.name for spec in outputs],
+        dynamic_shapes={spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs},
+        opset_version=opset,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return program.model
+
+
+def name_axes(model: onnx_ir.Model, inputs: Sequence[TensorSpec]) -> None:
+    """Rename the symbols of axes (``s18``) after the inputs' axes, in every shape and in expressions of them."""
+    import onnx_ir
+
+    names = {
+        str(symbol.value): axis
+        for spec, value in zip(inputs, model.graph.inputs, strict=True)
+        for symbol, axis in zip(value.shape or (), spec.axes, strict=True)
+        if isinstance(symbol, onnx_ir.SymbolicDim) and symbol.value is not None and isinstance(axis, str)
+    }
+    if not names:
+        return
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+
+    def renamed(dimension: Any) -> Any:
+        if not isinstance(dimension, onnx_ir.SymbolicDim) or dimension.value is None:
+            return dimension
+        text = pattern.sub(lambda match: names[match[0]], str(dimension.value))
+        return int(text) if text.isdecimal() else text
+
+    for graph in model.graphs():
+        values = [*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)]
+        for value in values:
+            if value.shape is not None:
+                value.shape = onnx_ir.Shape([renamed(dimension) for dimension in value.shape])

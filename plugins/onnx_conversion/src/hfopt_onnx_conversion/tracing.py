@@ -1,0 +1,100 @@
+"""Tracing a module with TorchScript into an ONNX file.
+
+The exporter orders a traced module's inputs by the signature of its forward, not by the names it is given, and swaps
+them silently; so what is traced takes its inputs by position and calls the model by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfopt import Session, TensorSpec
+from hfopt.api.example import BATCH_AXIS, example_feeds
+from hfopt_onnx_model.graph import load
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+TRACED_BATCH, TRACED_SIZE = 2, 16
+PROBED_BATCH, PROBED_SIZE = 3, 11
+"""Sizes of dynamic axes: every one differs from the traced one, and none is 1, which a tracer takes for a constant."""
+
+
+def trace(
+    source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int, folder: Path
+) -> ModelProto:
+    """The graph of an open PyTorch model.
+
+    :param source: its ``live`` is a ``torch.nn.Module``
+    :param folder: for the files that the exporter writes, removed by the caller
+    :raises Exception: whatever the tracer meets in the model's code
+    """
+    import torch
+
+    feeds = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE))
+    names = [spec.name for spec in inputs]
+    target = folder / "traced.onnx"
+    torch.onnx.export(
+        _by_position(source.live, names, [spec.name for spec in outputs]),
+        tuple(torch.from_numpy(feeds[name]) for name in names),
+        str(target),
+        input_names=names,
+        output_names=[spec.name for spec in outputs],
+        dynamic_axes={spec.name: dynamic_axes(spec) for spec in (*inputs, *outputs)},
+        opset_version=opset,
+        dynamo=False,
+    )
+    return load(target)
+
+
+def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """What the model returns, each axis named after the input axis with which it grows."""
+    small = source.run(example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
+    large = source.run(example_feeds(inputs, sizes(inputs, PROBED_BATCH, PROBED_SIZE)))
+    others = sorted({axis for spec in inputs for axis in spec.axes if isinstance(axis, str)} - {BATCH_AXIS})
+    named = {(TRACED_BATCH, PROBED_BATCH): BATCH_AXIS}
+    if len(others) == 1:
+        named[TRACED_SIZE, PROBED_SIZE] = others[0]
+    return [_output_spec(name, small[name], large[name], named) for name in small]
+
+
+def _output_spec(
+    name: str, small: NDArray[Any], large: NDArray[Any], named: Mapping[tuple[int, int], str]
+) -> TensorSpec:
+    pairs = zip(small.shape, large.shape, strict=True)
+    axes = tuple(
+        first if first == second else named.get((first, second), f"{name}_axis_{position}")
+        for position, (first, second) in enumerate(pairs)
+    )
+    return TensorSpec(name=name, dtype=small.dtype.name, axes=axes)
+
+
+def sizes(inputs: Sequence[TensorSpec], batch: int, size: int) -> dict[str, int]:
+    """Sizes of every named axis: the batch's, and one for all others."""
+    axes = {axis for spec in inputs for axis in spec.axes if isinstance(axis, str)}
+    return {axis: batch if axis == BATCH_AXIS else size for axis in axes}
+
+
+def dynamic_axes(spec: TensorSpec) -> dict[int, str]:
+    """The axes that have names, by position."""
+    return {position: axis for position, axis in enumerate(spec.axes) if isinstance(axis, str)}
+
+
+def _by_position(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:
+    """The module with inputs and outputs in fixed positions."""
+    import torch
+
+    class ByPosition(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            found = self.model(**dict(zip(inputs, values, strict=True)))
+            return tuple(found[name] for name in outputs)
+
+    return ByPosition().eval()

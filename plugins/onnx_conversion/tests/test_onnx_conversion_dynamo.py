@@ -1,0 +1,150 @@
+"""The second exporter: it captures with torch.export, and yields the same model with the same names."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from pydantic import ValidationError
+
+from hfopt import Accelerator, ModelHandle, PassContext
+from hfopt.api.example import example_feeds
+from hfopt_hf_model_loader.session import TorchSession
+from hfopt_onnx_conversion import dynamo
+from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
+from hfopt_onnx_conversion.export import clean, export
+from hfopt_onnx_conversion.tracing import output_specs
+from hfopt_onnx_model import graph
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+
+
+def convert(source, folder, **options):
+    handle = ModelHandle(type="PyTorchModel", path=folder, files=(), inputs=source.inputs)
+
+    def open_any(model, settings):
+        if model.type == "PyTorchModel":
+            return TorchSession(source.live, source.inputs)
+        return ONNXModel(ONNXModelConfig()).open(model, Accelerator(), {})
+
+    context = PassContext(folder, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
+    result = OnnxConversion(OnnxConversionConfig(**options)).run(handle, context)
+    return result.model, dict(result.report)
+
+
+def opset(path):
+    return {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import}[""]
+
+
+@pytest.fixture(scope="module")
+def captured(bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captured")
+    before = set(os.listdir())
+    made = convert(bert, folder, use_dynamo_exporter=True)
+    assert set(os.listdir()) == before
+    return made
+
+
+def test_it_computes_what_torch_computes_at_shapes_it_was_not_captured_with(bert, captured):
+    handle, report = captured
+
+    assert (report["exporter"], report["failed"], report["parity"]["agree"]) == ("dynamo", {}, True)
+    with ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {}) as session:
+        for batch, length in ((1, 1), (1, 9), (5, 3)):
+            sizes = {"batch_size": batch, "sequence_length": length}
+            feeds = example_feeds(bert.inputs, sizes, padded=True, seed=batch)
+            np.testing.assert_allclose(session.run(feeds)["logits"], bert.run(feeds)["logits"], atol=1e-5)
+
+
+def test_names_axes_and_opset_are_those_of_the_first_exporter(captured):
+    handle, _ = captured
+
+    assert [spec.name for spec in handle.inputs] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert {spec.axes for spec in handle.inputs} == {("batch_size", "sequence_length")}
+    assert [(spec.name, spec.axes) for spec in handle.outputs] == [("logits", ("batch_size", 2))]
+    assert opset(handle.path) == 18
+
+
+def test_two_captures_are_the_same_bytes_and_name_no_file_of_this_machine(bert, captured, tmp_path):
+    handle, _ = convert(bert, tmp_path, use_dynamo_exporter=True, parity="off")
+
+    assert handle.path.read_bytes() == captured[0].path.read_bytes()
+    for place in (b"site-packages", b"/plugins/", b"stack_trace"):
+        assert place not in handle.path.read_bytes()
+
+
+def test_an_opset_that_torchscript_lacks_is_written_by_the_other_exporter(bert, tmp_path):
+    handle, report = convert(bert, tmp_path, target_opset=21)
+
+    assert (report["exporter"], report["failed"]) == ("dynamo", {})
+    assert opset(handle.path) == 21
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_dynamo_exporter": False, "target_opset": 21}, "TorchScript writes opsets 13 to 20; target_opset is 21"),
+        (
+            {"use_dynamo_exporter": True, "target_opset": 17},
+            "the dynamo exporter writes opsets 18 to 25; target_opset is 17",
+        ),
+        ({"target_opset": 26}, "less than or equal to 25"),
+        ({"target_opset": 12}, "greater than or equal to 13"),
+    ],
+)
+def test_an_opset_that_the_chosen_exporter_can_not_write_is_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        OnnxConversionConfig(**options)
+
+
+def test_without_transformers_exporters_torch_alone_captures_the_same_names(bert, tmp_path):
+    specs = output_specs(bert, bert.inputs)
+    feeds = example_feeds(bert.inputs, {"batch_size": 2, "sequence_length": 16}, padded=True)
+    tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
+
+    captured = dynamo._with_torch(bert.live, tensors, bert.inputs, specs, 18)
+    dynamo.name_axes(captured, bert.inputs)
+
+    assert [[str(axis) for axis in value.shape] for value in captured.graph.inputs] == [
+        ["batch_size", "sequence_length"]
+    ] * 3
+    assert [value.name for value in captured.graph.outputs] == ["logits"]
+
+
+def test_weights_go_beside_the_file_when_asked_and_their_names_do_not_change(bert, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        handle, _ = convert(
+            bert,
+            tmp_path / name,
+            save_as_external_data=True,
+            all_tensors_to_one_file=False,
+            size_threshold=0,
+            parity="warn",
+        )
+    one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
+
+    assert len(one) > 10
+    assert [(file.name, file.read_bytes()) for file in one] == [(file.name, file.read_bytes()) for file in two]
+    assert len(handle.files) == len(two)
+
+
+def test_a_model_above_the_threshold_is_written_with_external_data(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "EXTERNAL_THRESHOLD", 1_000)
+
+    handle, report = convert(bert, tmp_path, external_data_name="weights.bin")
+
+    assert [file.name for file in handle.files] == ["model.onnx", "weights.bin"]
+    assert report["parity"]["agree"]
+
+
+def test_what_is_cleaned_is_clean_in_functions_and_subgraphs_too(bert, tmp_path):
+    export(bert, bert.inputs, tmp_path / "model.onnx", exporters=("dynamo",))
+    model = onnx.load(str(tmp_path / "model.onnx"))
+    before = model.SerializeToString(deterministic=True)
+
+    clean(model)
+
+    assert model.SerializeToString(deterministic=True) == before
