@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback, as far as ``huggingface_hub`` 0.34 to 2.4 asks one.
+"""A Hugging Face hub on loopback, as far as ``huggingface_hub`` 2.4 asks one.
 
 Clients read ``HF_ENDPOINT`` when they are imported, so they run in a subprocess with `Hub.environment`::
 
