@@ -22,6 +22,7 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "hfopt_systems": {},
     "hfopt_resources": {
+        "hf_dataset": "hfopt-hf-data",
         "hf_model": "hfopt-hf-hub",
     },
 }
