@@ -21,11 +21,15 @@ KNOWN: dict[str, dict[str, str]] = {
         "OrtTransformersOptimization": "hfopt-ort-passes",
     },
     "hfopt_systems": {},
-    "hfopt_resources": {},
+    "hfopt_resources": {
+        "hf_dataset": "hfopt-hf-data",
+        "hf_model": "hfopt-hf-hub",
+    },
 }
 
 INSTALL: dict[str, str] = {
     "hfopt-hf-data": "pip install ./plugins/hf_data",
+    "hfopt-hf-hub": "pip install ./plugins/hf_hub",
     "hfopt-hf-metrics": "pip install ./plugins/hf_metrics",
     "hfopt-hf-model-loader": "pip install ./plugins/hf_model_loader",
     "hfopt-onnx-conversion": "pip install './plugins/onnx_conversion[cpu]'",

@@ -31,4 +31,4 @@ def test_a_wheel_holds_one_typed_package_and_its_entry_point(folder, tmp_path):
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
     assert "hfopt = hfopt.cli:main" in text if folder == ROOT else f"{package}.hooks" in text
-    assert not [name for name in names if "test" in name]
+    assert not [name for name in names if "tests/" in name or "/test_" in name]

@@ -22,34 +22,32 @@ def mistakes(folder, defaults=None, **params):
     return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
 
 
-HUB = "datasets are not fetched from a hub in this version"
+FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parquet, text"
 
 
 @pytest.mark.parametrize(
     ("params", "place", "message", "hint"),
     [
+        ({"data_name": "glue"}, "", FORMATS.format("glue"), None),
+        ({"data_name": "jsonl"}, "", FORMATS.format("jsonl"), "did you mean 'json'?"),
         (
-            {"data_name": "glue"},
+            {"data_name": "./none", "data_files": None},
             "data_name",
-            f"no local format ({HUB}) named 'glue'; there is csv, json, parquet, text",
+            "no such folder: ./none; and it is neither arrow, csv, json, parquet or text nor the name of a dataset "
+            "on the hub",
             None,
         ),
-        (
-            {"data_name": "jsonl"},
-            "data_name",
-            f"no local format ({HUB}) named 'jsonl'; there is csv, json, parquet, text",
-            "did you mean 'json'?",
-        ),
-        ({"subset": "mrpc"}, "subset", HUB, None),
+        ({"subset": "mrpc"}, "", "subset is of a dataset, and csv is a format", None),
+        ({"revision": "v1"}, "", "revision is of a dataset on the hub, and the data are local", None),
         ({"data_dir": "data"}, "data_dir", "not available in this version: write data_files", None),
         ({"data_name": None}, "", "data_name is required", None),
-        ({"data_files": None}, "", "data_files is required", None),
+        ({"data_files": None}, "", "data_files is required, as csv is a format", None),
         ({"data_files": "none.csv"}, "data_files", "no such file or folder: none.csv", None),
         ({"data_files": {"test": ["none.csv"]}}, "data_files.test.0", "no such file or folder: none.csv", None),
         (
-            {"model_name": "org/none"},
+            {"model_name": "./none"},
             "model_name",
-            "'org/none' is not a local folder; tokenizers are not fetched from a hub in this version",
+            "no such folder: ./none; and it is not the name of a model on the hub",
             None,
         ),
         (
@@ -128,12 +126,12 @@ def refusal(prepare, **params):
         ({"label_cols": "stars"}, "the data have no column 'stars'; they have text, label", None),
         (
             {"data_files": {"train": "rows.csv", "test": "rows.csv"}, "split": "tset"},
-            "data_files has no split 'tset'; it has train, test",
+            "the data have no split 'tset'; they have train, test",
             "did you mean 'test'?",
         ),
         (
             {"data_files": {"train": "rows.csv", "test": "rows.csv"}},
-            "data_files has no split 'validation'; it has train, test",
+            "the data have no split 'validation'; they have train, test",
             None,
         ),
         ({"split": "train[:0]"}, "no rows could be read from the csv files: Instruction", None),

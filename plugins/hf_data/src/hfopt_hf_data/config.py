@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from hfopt import Config, InputPath
-from hfopt.api.config import Surroundings, UnknownName, find_input, only
+from hfopt import Config, InputPath, Reference
+from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only
+from hfopt.api.resources import MARK
 
-BUILDERS = ("csv", "json", "parquet", "text")
-_HUB = "datasets are not fetched from a hub in this version"
+BUILDERS = ("arrow", "csv", "json", "parquet", "text")
 _PERMISSION = "Accepted; code from datasets and models is not run in this version."
 _SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
+_OR = f"{', '.join(BUILDERS[:-1])} or {BUILDERS[-1]}"
 TASKS = ("text-classification", "sentiment-analysis")
 
 
-def _local_builder(name: str) -> str:
-    if name not in BUILDERS:
-        raise UnknownName(f"local format ({_HUB})", name, list(BUILDERS))
-    return name
+def _data_place(name: str, info: ValidationInfo) -> str:
+    """A format; else a local folder, absolute and noted as an input of the run; else a name on the hub, as written."""
+    around = info.context
+    if name in BUILDERS or name.startswith(MARK) or not isinstance(around, Surroundings):
+        return name
+    found = find_input(name, around)
+    if found is None:
+        if not looks_like_hub_name(name):
+            raise ValueError(f"no such folder: {name}; and it is neither {_OR} nor the name of a dataset on the hub")
+        return name
+    if not found.is_dir():
+        raise ValueError(f"{found} is a file; name its format ({_OR}), and the file in data_files")
+    if looks_like_hub_name(name):
+        around.notices.append(f"{name}: the local folder of that name is taken, not the dataset on the hub")
+    around.used_paths.append(found)
+    return str(found)
 
 
 def _known_task(task: str | None) -> str | None:
@@ -42,29 +56,42 @@ def _one_or_two(columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] 
     return columns
 
 
-def _tokenizer_folder(name: str, info: ValidationInfo) -> str:
-    if not isinstance(info.context, Surroundings):
+def _tokenizer_place(name: str, info: ValidationInfo) -> str:
+    """A local folder, absolute and noted as an input of the run; else a reference to a model on the hub."""
+    around = info.context
+    if name.startswith(MARK) or not isinstance(around, Surroundings):
         return name
-    found = find_input(name, info.context)
+    found = find_input(name, around)
     if found is None:
-        raise ValueError(f"{name!r} is not a local folder; tokenizers are not fetched from a hub in this version")
-    info.context.used_paths.append(found)
+        if not looks_like_hub_name(name):
+            raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
+        return Reference("hf_model", {"name": name, "revision": None, "weights": False}).token
+    if "/" in name and looks_like_hub_name(name):
+        around.notices.append(f"{name}: the local folder of that name is taken, not the model on the hub")
+    around.used_paths.append(found)
     return str(found)
+
+
+def splits_of(expression: str) -> list[str]:
+    """The splits that an expression such as ``train[:100]+test`` takes rows from, sorted."""
+    return sorted({piece.partition("[")[0] for piece in expression.split("+")})
 
 
 class LoadDataset(Config):
     """``component_kwargs.load_dataset``."""
 
-    data_name: Annotated[str, AfterValidator(_local_builder)] | None = Field(
-        None, description="csv, json, parquet or text; required."
+    data_name: Annotated[str, AfterValidator(_data_place)] | None = Field(
+        None,
+        description=f"A dataset on the hub, a local folder that is one, or the format of data_files: {_OR}; required.",
     )
     data_files: InputPath | tuple[InputPath, ...] | dict[str, InputPath | tuple[InputPath, ...]] | None = Field(
-        None, description="A file, several, or files by split; required."
+        None, description="A file, several, or files by split, of the format in data_name."
     )
     split: Annotated[str | None, AfterValidator(_split_expression)] = Field(
-        None, description="Which split, where data_files has several; [:100] cuts. null: all rows, or validation."
+        None, description="Which split, where there are several; [:100] cuts. null: validation, or the only one."
     )
-    subset: Annotated[str | None, only(None, because=_HUB)] = Field(None, description="Not available.")
+    subset: str | None = Field(None, description="Which part, where a dataset has several: mrpc of glue.")
+    revision: str | None = Field(None, description="A branch, tag or commit of a dataset on the hub; null: main.")
     data_dir: Annotated[str | None, only(None, because="not available in this version: write data_files")] = Field(
         None, description="Not available."
     )
@@ -74,8 +101,8 @@ class LoadDataset(Config):
 class PreProcess(Config):
     """``component_kwargs.pre_process_data``."""
 
-    model_name: Annotated[str, AfterValidator(_tokenizer_folder)] | None = Field(
-        None, description="A local folder with a tokenizer; null: the input model's."
+    model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(
+        None, description="A model on the hub, or a local folder with a tokenizer; null: the input model's."
     )
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="null: the input model's.")
     input_cols: Annotated[str | tuple[str, ...] | None, AfterValidator(_one_or_two)] = Field(
@@ -129,7 +156,7 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
     component_kwargs: ComponentKwargs | None = Field(None, description="The same options by component.")
 
     @model_validator(mode="after")
-    def _flatten(self) -> HuggingfaceContainerConfig:
+    def _flatten(self, info: ValidationInfo) -> HuggingfaceContainerConfig:
         nested = self.component_kwargs or ComponentKwargs()
         written = {
             name: getattr(component, name)
@@ -139,15 +166,32 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         }
         flat = self.model_copy(update={**written, "component_kwargs": None})
         flat._complete()
-        return flat
+        return flat._referring() if isinstance(info.context, Surroundings) else flat
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""
-        for name in ("data_name", "data_files"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name} is required")
+        if self.data_name is None:
+            raise ValueError("data_name is required")
+        if self.data_name in BUILDERS:
+            if self.data_files is None:
+                raise ValueError(f"data_files is required, as {self.data_name} is a format")
+            if self.subset is not None:
+                raise ValueError(f"subset is of a dataset, and {self.data_name} is a format")
+        elif self.data_files is not None:
+            raise UnknownName("format of data_files", self.data_name, list(BUILDERS))
         if self.padding in (False, "do_not_pad") and self.batch_size > 1:
             raise ValueError("padding is off, so batch_size must be 1: the rows of a batch have one length")
+
+    def _referring(self) -> HuggingfaceContainerConfig:
+        """With a reference where data_name is a name on the hub."""
+        name = self.data_name or ""
+        if name in BUILDERS or name.startswith(MARK) or Path(name).is_absolute():
+            if self.revision is not None:
+                raise ValueError("revision is of a dataset on the hub, and the data are local")
+            return self
+        split = "+".join(splits_of(self.split)) if self.split is not None else None
+        options = {"name": name, "subset": self.subset, "split": split, "revision": self.revision}
+        return self.model_copy(update={"data_name": Reference("hf_dataset", options).token})
 
 
 def with_defaults(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

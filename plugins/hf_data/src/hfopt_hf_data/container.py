@@ -11,7 +11,7 @@ from hfopt_hf_data.config import HuggingfaceContainerConfig, with_defaults
 
 
 class HuggingfaceContainer(DataContainer):
-    """Local csv, json, parquet and text files for text classification."""
+    """Datasets of the hub, and local ones, for text classification."""
 
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
     config: HuggingfaceContainerConfig

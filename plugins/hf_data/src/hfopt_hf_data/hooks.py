@@ -14,3 +14,8 @@ def hfopt_data_containers() -> list[Component]:
             "A Hugging Face dataset, tokenised once",
         )
     ]
+
+
+@hookimpl
+def hfopt_resources() -> list[Component]:
+    return [Component("hf_dataset", "hfopt_hf_data.dataset:HfDataset", "Some splits of a dataset on the hub")]

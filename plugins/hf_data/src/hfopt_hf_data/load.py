@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt import PreconditionFailed
-from hfopt.plugins import nearest
-from hfopt_hf_data.config import HuggingfaceContainerConfig
+from hfopt_hf_data.config import BUILDERS, HuggingfaceContainerConfig, splits_of
+from hfopt_hf_data.source import Source, look_into, quiet, unknown
 
 if TYPE_CHECKING:
     import datasets
 
-_DEFAULT_SPLIT = "validation"
+DEFAULT_SPLIT = "validation"
 _STRINGS = ("string", "large_string")
 
 
@@ -22,54 +21,52 @@ def load(config: HuggingfaceContainerConfig, cache: str) -> datasets.Dataset:
     """The rows of the split that the config means, at most ``max_samples``.
 
     :param cache: a folder for files that are needed as long as the rows are
-    :raises PreconditionFailed: a split that is not there, files that are not of their format
+    :raises PreconditionFailed: a split or subset that is not there, files that are not of their format
     """
     import datasets
 
-    files = config.data_files
-    by_split = files if isinstance(files, dict) else {"train": files}
-    split = _split(config.split, by_split if isinstance(files, dict) else ())
-    plain = {name: list(each) if isinstance(each, tuple) else each for name, each in by_split.items()}
+    source = _source(config)
+    split = _split(config.split, source.files)
+    files = {name: source.files[name] for name in splits_of(split)} if source.files else {"train": source.loose}
+    features = datasets.Features.from_dict(source.features) if source.features else None
     try:
-        with _quiet():
-            data = datasets.load_dataset(config.data_name, data_files=plain, split=split, cache_dir=cache)
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        with quiet():
+            data = datasets.load_dataset(
+                source.builder, data_files=files, split=split, cache_dir=cache, features=features, **source.options
+            )
+    except (datasets.exceptions.DatasetGenerationError, OSError, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise PreconditionFailed(f"no rows could be read from the {config.data_name} files: {reason}") from error
+        raise PreconditionFailed(f"no rows could be read from the {source.builder} files: {reason}") from error
     return data if config.max_samples is None else data.select(range(min(config.max_samples, len(data))))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without progress bars and reports, and without the request by which `datasets` counts how often it is used."""
-    import datasets
-
-    verbosity, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
-    counts = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    datasets.disable_progress_bars()
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    try:
-        yield
-    finally:
-        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counts
-        datasets.logging.set_verbosity(verbosity)
-        if bars:
-            datasets.enable_progress_bars()
+def _source(config: HuggingfaceContainerConfig) -> Source:
+    """What the config means: files, a folder that is a dataset, or what `hf_dataset` fetched."""
+    name = config.data_name or ""
+    if name in BUILDERS:
+        if isinstance(config.data_files, dict):
+            named = {split: [f] if isinstance(f, str) else list(f) for split, f in config.data_files.items()}
+            return Source(name, named)
+        loose = config.data_files or ()
+        return Source(name, {}, loose=[loose] if isinstance(loose, str) else list(loose))
+    fetched = Source.read(Path(name))
+    if fetched is not None:
+        return fetched
+    return look_into(Path(name), config.subset, Path(name).name)
 
 
 def _split(wanted: str | None, named: Collection[str]) -> str:
     """The split to load, as `datasets` knows it.
 
-    :param named: the splits of data_files; if it names none, all files are one split, whatever it is called
+    :param named: the splits that there are; if none has a name, all files are one split, whatever it is called
     """
     if wanted is None and len(named) == 1:
         return next(iter(named))
     pieces = []
-    for piece in (wanted or _DEFAULT_SPLIT).split("+"):
+    for piece in (wanted or DEFAULT_SPLIT).split("+"):
         name, bracket, rest = piece.partition("[")
         if named and name not in named:
-            raise _unknown(f"data_files has no split {name!r}; it has", name, named)
+            raise unknown(f"the data have no split {name!r}; they have", name, named)
         pieces.append((name if named else "train") + bracket + rest)
     return "+".join(pieces)
 
@@ -98,9 +95,4 @@ def check_columns(data: datasets.Dataset, columns: Sequence[str]) -> None:
     """
     for name in columns:
         if name not in data.column_names:
-            raise _unknown(f"the data have no column {name!r}; they have", name, data.column_names)
-
-
-def _unknown(fact: str, name: str, known: Collection[str]) -> PreconditionFailed:
-    near = nearest(name, known)
-    return PreconditionFailed(f"{fact} {', '.join(known)}", hint=f"did you mean {near!r}?" if near else None)
+            raise unknown(f"the data have no column {name!r}; they have", name, data.column_names)

@@ -1,0 +1,1 @@
+"""Models and files from the Hugging Face hub."""

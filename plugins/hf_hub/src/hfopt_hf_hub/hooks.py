@@ -1,0 +1,10 @@
+"""What this plugin declares; imports nothing else."""
+
+from __future__ import annotations
+
+from hfopt import Component, hookimpl
+
+
+@hookimpl
+def hfopt_resources() -> list[Component]:
+    return [Component("hf_model", "hfopt_hf_hub.model:HfModel", "A model of the Hugging Face hub, or its tokenizer")]
