@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from hfopt import validate
-from hfopt.errors import ConfigError
-
-TOY = Path(__file__).with_name("toy.py")
 
 MISTAKES = {
     "top-level key": (("pases",), {}, ": pases: unknown key", "did you mean 'passes'?"),
@@ -201,71 +193,3 @@ def test_an_input_is_looked_for_beside_the_config_then_in_the_current_folder_wit
 
     assert done.returncode == 0
     assert "note: line.json: taken from the current folder (not found in the config file's)" in done.stdout
-
-
-def paths_in(value, path=()):
-    yield path, value
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from paths_in(each, (*path, key))
-    if isinstance(value, list):
-        for position, each in enumerate(value):
-            yield from paths_in(each, (*path, position))
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_any_one_mutation_is_valid_or_a_config_error_and_an_unknown_key_is_always_named(base_config, data):
-    path, value = data.draw(st.sampled_from(list(paths_in(base_config))))
-    other = st.sampled_from([None, True, 3, 0.5, "zzz", [], {}, [1], {"zzz": 1}])
-    if isinstance(value, dict) and data.draw(st.booleans()):
-        config = put(base_config, (*path, "zzz"), 1) if path else {**base_config, "zzz": 1}
-        with pytest.raises(ConfigError) as failure:
-            validate(config, plugin_files=[TOY])
-        assert any("zzz" in problem.path or "zzz" in problem.message for problem in failure.value.problems)
-        assert failure.value.exit_code == 2
-        return
-    config = put(base_config, path, data.draw(other)) if path else base_config
-    error = config_error(config)
-    assert error is None or (error.exit_code in (2, 3) and error.problems)
-
-
-def config_error(config):
-    try:
-        validate(config, plugin_files=[TOY])
-    except ConfigError as error:
-        return error
-    return None
-
-
-@pytest.fixture(scope="module")
-def base_config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    (folder / "line.json").write_text('{"slope": 1}')
-    (folder / "points.json").write_text("[[1, 1]]")
-    return {
-        "input_model": {"type": "Line", "config": {"model_path": str(folder / "line.json")}},
-        "data_configs": [
-            {"name": "points", "type": "Points", "params_config": {"data_file": str(folder / "points.json")}}
-        ],
-        "evaluators": {
-            "e": {
-                "metrics": [
-                    {
-                        "name": "a",
-                        "type": "accuracy",
-                        "backend": "toy_metrics",
-                        "data_config": "points",
-                        "sub_types": [{"name": "accuracy", "metric_config": {}}],
-                    },
-                    {"name": "l", "type": "latency", "data_config": "points", "sub_types": [{"name": "p50"}]},
-                ]
-            }
-        },
-        "systems": {"here": {"type": "LocalSystem", "config": {"accelerators": [{"device": "cpu"}]}}},
-        "passes": {
-            "first": {"type": "Scale", "config": {"factor": 2.0}},
-            "second": {"type": "Retune", "config": {"data_config": "points"}},
-        },
-        "engine": {"evaluator": "e", "host": "here", "target": "here"},
-    }
