@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hfopt.api.data import Batch, DataContainer, DataContext, Dataset
     from hfopt.api.metrics import MetricBackend, Statistic
     from hfopt.api.model import Accelerator, FetchContext, ModelHandle, ModelLoader, Session, TensorSpec
+    from hfopt.api.packaging import Packager, RankedModel
     from hfopt.api.passes import Pass, PassContext, PassResult
     from hfopt.api.resources import Reference, Resolved, Resource, ResourceContext
     from hfopt.api.systems import System
@@ -28,6 +29,7 @@ _HOMES = {
     "hfopt.api.data": ("Batch", "DataContainer", "DataContext", "Dataset"),
     "hfopt.api.metrics": ("MetricBackend", "Statistic"),
     "hfopt.api.model": ("Accelerator", "FetchContext", "ModelHandle", "ModelLoader", "Session", "TensorSpec"),
+    "hfopt.api.packaging": ("Packager", "RankedModel"),
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
     "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
     "hfopt.api.systems": ("System",),
@@ -53,10 +55,12 @@ __all__ = [
     "MetricBackend",
     "ModelHandle",
     "ModelLoader",
+    "Packager",
     "Pass",
     "PassContext",
     "PassResult",
     "PreconditionFailed",
+    "RankedModel",
     "Reference",
     "Resolved",
     "Resource",

@@ -6,5 +6,10 @@ from hfopt.component import Component, hookimpl
 
 
 @hookimpl
+def hfopt_packagers() -> list[Component]:
+    return [Component("Zipfile", "hfopt.zipfiles:Zipfile", "Every model of a run, ranked, in one archive")]
+
+
+@hookimpl
 def hfopt_systems() -> list[Component]:
     return [Component("LocalSystem", "hfopt.systems.local:LocalSystem", "A worker process on this interpreter")]

@@ -25,7 +25,7 @@ from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
 from hfopt.questions import missing_accelerators, resolve_references
 from hfopt.record import RunRecord, make_record, write_record
-from hfopt.results import save_models
+from hfopt.results import package, save_models
 from hfopt.store import ArtifactStore, Manifest, now
 from hfopt.turns import in_use
 
@@ -121,6 +121,8 @@ def run(
         record = make_record(plan, work.state, store, plugins, folder, started)
         save_models(plan, work.state, store, plugins, folder)
         write_record(record)
+        for made in package(plan, work.state, store, plugins, record):
+            reporter.notice(f"packaged: {made}")
         journal.note(number, work.state.settled_steps())
         journal.end(number, record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)

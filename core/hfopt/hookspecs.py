@@ -95,6 +95,17 @@ def hfopt_resources() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_packagers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare ways of handing on a run's models (``engine.packaging_config.type``).
+
+    :return: components whose target is a subclass of :class:`hfopt.Packager`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_before_run(plan: Plan) -> None:
     """Look at a run that is about to start.
 

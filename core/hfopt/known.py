@@ -25,6 +25,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "hf_dataset": "hfopt-hf-data",
         "hf_model": "hfopt-hf-hub",
     },
+    "hfopt_packagers": {},
 }
 
 INSTALL: dict[str, str] = {

@@ -33,6 +33,7 @@ KINDS = {
     "hfopt_passes": "pass",
     "hfopt_systems": "system",
     "hfopt_resources": "resource",
+    "hfopt_packagers": "packager",
 }
 """Declaring hooks, and what messages call that which they declare."""
 

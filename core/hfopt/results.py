@@ -6,11 +6,13 @@ import ctypes
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING, Any
 
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
+from hfopt.api.packaging import RankedModel
 from hfopt.plan import Plan, Step
 from hfopt.plugins import Plugins
 from hfopt.steps.outcome import revive
@@ -19,6 +21,7 @@ from hfopt.version import __version__
 
 if TYPE_CHECKING:
     from hfopt.engine import Progressed
+    from hfopt.record import RunRecord
 
 BEST = "best"
 _AT_FDCWD = -100
@@ -41,6 +44,39 @@ def save_models(plan: Plan, state: Progressed, store: ArtifactStore, plugins: Pl
                 wanted[entry.output_name + suffix] = made[name]
     for name, step in wanted.items():
         save_model(folder / name, state.keys[step], store.read_model(state.keys[step]), plugins)
+
+
+def package(plan: Plan, state: Progressed, store: ArtifactStore, plugins: Plugins, record: RunRecord) -> list[Path]:
+    """Hand on every model that was measured, as ``engine.packaging_config`` asks.
+
+    :return: what was made
+    """
+    if not plan.config.packagers:
+        return []
+    with TemporaryDirectory(prefix=".packaging-", dir=record.folder) as folder:
+        models = []
+        for rank, (result, candidate) in enumerate(ranking(record.results), 1):
+            key = next(step["key"] for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
+            copy = Path(folder) / str(rank)
+            save_model(copy, key, store.read_model(key), plugins)
+            models.append(RankedModel(rank, candidate, result["accelerator"], copy))
+        made = [(name, chosen.cls(chosen.config)) for name, chosen in plan.config.packagers]
+        return [packager.package(name, models, record.data, record.folder) for name, packager in made] if models else []
+
+
+def ranking(results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Every model that was measured, best first: goals count most, then figures by priority.
+
+    :return: pairs of a result and one of its candidates
+    """
+    pairs = [(result, each) for result in results for each in result["candidates"] if each["status"] == "succeeded"]
+
+    def merit(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, list[float]]:
+        figures = sorted(pair[1]["metrics"].values(), key=lambda figure: int(figure["priority"]))
+        signed = [-figure["value"] if figure["higher_is_better"] else figure["value"] for figure in figures]
+        return pair[1]["goals_met"] is False, signed
+
+    return sorted(pairs, key=merit)
 
 
 def _suffix(accelerator: Accelerator) -> str:

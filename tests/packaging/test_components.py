@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
 from hfopt.api.model import ModelLoader
+from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.api.resources import Resource
 from hfopt.api.systems import System
@@ -26,6 +27,7 @@ BASES = {
     "hfopt_passes": Pass,
     "hfopt_systems": System,
     "hfopt_resources": Resource,
+    "hfopt_packagers": Packager,
 }
 PLUGINS = Plugins.discover()
 COMPONENTS = [pytest.param(offer, id=offer.full_name) for offer in PLUGINS.offers]

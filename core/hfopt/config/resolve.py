@@ -9,6 +9,7 @@ from typing import Any
 
 from hfopt.api.data import DataContainer
 from hfopt.api.model import ModelLoader
+from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.config import figures, schema
 from hfopt.config.document import Document
@@ -40,6 +41,7 @@ class RunConfig:
     """A config that can be planned.
 
     :param figures: what the result is measured by
+    :param packagers: each with the name of the package
     """
 
     document: Document
@@ -49,6 +51,7 @@ class RunConfig:
     figures: tuple[Figure, ...]
     passes: Mapping[str, ChosenPass]
     engine: schema.Engine
+    packagers: tuple[tuple[str, Chosen], ...]
     host: str
     target: str
     notices: tuple[str, ...]
@@ -80,6 +83,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     if input_model is not None:
         _check_chain(findings, input_model, passes)
     _check_goals(findings, engine, wanted or (), passes)
+    packagers = _packagers(findings, engine)
     if findings.problems or input_model is None:
         raise document.error(findings.problems)
     return RunConfig(
@@ -90,6 +94,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         figures=wanted or (),
         passes={name: chosen for name, chosen in passes.items() if chosen is not None},
         engine=engine,
+        packagers=packagers,
         host=host,
         target=target,
         notices=tuple(dict.fromkeys(findings.notices)),
@@ -123,6 +128,19 @@ def _engine(findings: Findings, raw: Any) -> schema.Engine:
         return engine or schema.Engine()
     names = {key: raw[key] for key in ("host", "target", "evaluator") if isinstance(raw.get(key), str)}
     return schema.Engine.model_validate(names)
+
+
+def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, Chosen], ...]:
+    written = engine.packaging_config
+    place: Place = ("engine", "packaging_config")
+    entries = [(place, written)] if isinstance(written, schema.Packaging) else []
+    if isinstance(written, tuple):
+        entries = [((*place, number), each) for number, each in enumerate(written)]
+    found = [
+        (each.name, findings.component("hfopt_packagers", each.type, each.config, at, "config", Packager))
+        for at, each in entries
+    ]
+    return tuple((name, chosen) for name, chosen in found if chosen is not None)
 
 
 def _systems(findings: Findings, raw: Any) -> dict[str, Chosen | None]:

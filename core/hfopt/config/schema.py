@@ -121,6 +121,16 @@ class PassSection(Config):
     )
 
 
+class Packaging(Config):
+    """One entry of ``engine.packaging_config``."""
+
+    type: str = Field(description="A packager, such as Zipfile.")
+    name: str = Field(
+        "OutputModels", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="What the package is called."
+    )
+    config: dict[str, Any] = Field({}, description="The packager's options.")
+
+
 class Engine(Config):
     """``engine``."""
 
@@ -130,6 +140,9 @@ class Engine(Config):
         None, description="An entry of evaluators, or one written out; None: nothing is measured."
     )
     evaluate_input_model: bool = Field(True, description="Compare with the input model.")
+    packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
+        None, description="How the models are handed on besides best/: one way, or several."
+    )
     cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
     output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
 
@@ -151,7 +164,6 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "engine": {
         "search_strategy": _NO_SEARCH,
         "plot_pareto_frontier": _NO_SEARCH,
-        "packaging_config": _ONE_RESULT,
         "output_name": _ONE_RESULT,
     },
     "data_configs": {"components": _NO_SCRIPTS, "user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},

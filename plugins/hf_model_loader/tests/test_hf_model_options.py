@@ -176,7 +176,7 @@ def test_a_name_that_is_no_folder_is_a_model_on_the_hub_at_the_revision_written(
 
     assert by_path.place == resource(name, revision=None)
     assert by_name.place == resource(name, revision="v1")
-    assert PyTorchModel.data_defaults(by_name)["model_name"] == resource(name, revision="v1", weights=False)
+    assert PyTorchModel.data_defaults(by_name)["model_name"] == by_name.place
 
 
 def test_a_local_folder_of_that_name_wins_with_a_notice(tmp_path):

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Reference, Session
-from hfopt.api.resources import MARK
+from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
 from hfopt_hf_model_loader.config import PyTorchModelConfig
-
-
-def _tokenizer_of(place: str) -> str:
-    """Where a model's tokenizer is: of one on the hub the weights are not needed."""
-    if not place.startswith(MARK):
-        return place
-    reference = Reference.of(place)
-    return Reference(reference.type, {**reference.config, "weights": False}).token
 
 
 class PyTorchModel(ModelLoader):
@@ -50,7 +41,7 @@ class PyTorchModel(ModelLoader):
 
     @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:
-        return {"model_name": _tokenizer_of(config.place), "task": config.hf_config.task}
+        return {"model_name": config.place, "task": config.hf_config.task}
 
     def snippet(self, handle: ModelHandle) -> str:
         from hfopt_hf_model_loader.architecture import class_name
