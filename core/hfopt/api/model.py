@@ -149,6 +149,16 @@ class ModelLoader(ABC):
         """
 
     @classmethod
+    def unavailable(cls, accelerator: Accelerator) -> str | None:
+        """Why models of this type can't run on an accelerator in this environment.
+
+        Asked in a worker of the target, before any model is there.
+
+        :return: one sentence that says what to install, or None if they can
+        """
+        return None
+
+    @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:
         """What a data container may take over from the input model: ``model_name``, ``task``..."""
         return {}
