@@ -5,18 +5,21 @@ Passes that tune by timing (``measures = True``) use it through ``context.compar
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from hfopt.api.config import ReportProgress
 from hfopt.api.model import Accelerator, ModelHandle
-from hfopt.errors import HfoptError, StepFailed
+from hfopt.errors import HfoptError, PreconditionFailed, StepFailed
 from hfopt.plugins import Plugins
 from hfopt.signals import describe_exit
 
@@ -25,10 +28,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Feeds = Mapping[str, NDArray[Any]]
+    Blocks = NDArray[np.float64]
 
 TIMED_ROWS = 64
 """How many rows are timed in turn: spread evenly over the data, each at its own length."""
 BLOCKS = 16
+FEWEST_RUNS = 2 * BLOCKS
+"""Of each model, however little time there is."""
+FEWEST_BLOCKS = 4
+"""Before a comparison may be given up."""
+EXIT_SECONDS = 5.0
+"""What a process may take to end by itself."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,23 @@ class Timed:
     """A model and how to run it.
 
     :param settings: as `ModelLoader.open` takes them, ``threads`` among them
+    :param name: what it is called if it can't be timed; empty: by its type
     """
 
     model: ModelHandle
     settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+class CannotTime(StepFailed):
+    """A model can't be opened or run, or its process died.
+
+    :param position: 0 if it is the first of the two models, 1 if it is the second
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, position: int) -> None:
+        super().__init__(message, hint=hint)
+        self.position = position
 
 
 @dataclass(frozen=True)
@@ -62,28 +85,47 @@ class Stopwatch:
         warmup: int = 20,
         runs: int = 256,
         sleep: float = 0,
-    ) -> NDArray[np.float64]:
+        seconds: float | None = None,
+        hopeless: Callable[[Blocks], bool] | None = None,
+    ) -> Blocks:
         """Time two models in alternating blocks, after a warm-up of both.
 
         :param feeds: run in turn, one call each
         :param warmup: runs of each model that are not counted
-        :param runs: timed runs of each model
+        :param runs: timed runs of each model; with `seconds`, the most
         :param sleep: seconds of rest before each timed run
+        :param seconds: about what all timed runs may take, and the most that the warm-up of a model may take; there
+            are never fewer than 32 timed runs. None: as many runs as are asked for
+        :param hopeless: asked after every block from the fourth on, with what `compare` would return; if true, timing
+            ends there
         :return: milliseconds, [2, blocks, runs in a block]
-        :raises StepFailed: a model can't be opened or run, or its process dies
+        :raises CannotTime: a model can't be opened or run, or its process dies
+        :raises PreconditionFailed: there are no feeds
         """
         import numpy as np
 
-        blocks, size = split(runs)
+        if not feeds:
+            raise PreconditionFailed("the data has no rows to time models on")
         with ExitStack() as stack:
-            pair = [stack.enter_context(_Child(self, timed, feeds)) for timed in (first, second)]
+            pair = [
+                stack.enter_context(_Child(self, timed, feeds, position))
+                for position, timed in enumerate((first, second))
+            ]
             for child in pair:
-                child.time(0, warmup, 0)
+                child.wait_until_open()
+            warm = [child.warm_up(warmup, seconds) for child in pair]
+            if seconds is not None and warmup:
+                once = sum(float(np.median(spent[len(spent) // 2 :])) for spent in warm) / 1_000
+                wanted = int(seconds / max(once, 1e-6)) // BLOCKS * BLOCKS
+                runs = max(min(FEWEST_RUNS, runs), min(runs, wanted))
+            blocks, size = split(runs)
             timings: list[list[list[float]]] = [[], []]
             for block in range(blocks):
                 for child, collected in zip(pair, timings, strict=True):
                     collected.append(child.time(block * size, size, sleep))
                 self.progress("timing", (block + 1) * size, runs)
+                if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.array(timings)):
+                    break
         return np.array(timings)
 
 
@@ -100,80 +142,132 @@ def spread(total: int, wanted: int) -> list[int]:
 
 
 class _Child:
-    """A fresh process that has one model open and times it on request."""
+    """A fresh process that has one model open and times it on request.
 
-    def __init__(self, stopwatch: Stopwatch, timed: Timed, feeds: Sequence[Feeds]) -> None:
-        self.name = timed.model.type
-        spawn = multiprocessing.get_context("spawn")
-        requests, self.requests = spawn.Pipe(duplex=False)
-        self.answers, answers = spawn.Pipe(duplex=False)
-        arguments = (
+    What it prints is kept from the terminal, and shown on stderr if it fails.
+    """
+
+    def __init__(self, stopwatch: Stopwatch, timed: Timed, feeds: Sequence[Feeds], position: int) -> None:
+        self.position = position
+        self.name = timed.name or f"the {timed.model.type}"
+        incoming, outgoing = os.pipe(), os.pipe()
+        self.requests = Connection(incoming[1], readable=False)
+        self.answers = Connection(outgoing[0], writable=False)
+        self.printed = TemporaryFile()  # noqa: SIM115 - closed with the process
+        theirs = (incoming[0], outgoing[1])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from hfopt.measuring import serve; serve{theirs}"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=self.printed,
+            stderr=self.printed,
+            pass_fds=theirs,
+        )
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._send(
             timed.model.model_dump_json(),
             dict(timed.settings),
-            stopwatch.accelerator,
+            stopwatch.accelerator.model_dump_json(),
             stopwatch.plugin_files,
             list(feeds),
-            requests,
-            answers,
         )
-        self.process = spawn.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
-        requests.close()
-        answers.close()
 
     def __enter__(self) -> _Child:
-        self._receive()
         return self
+
+    def wait_until_open(self) -> None:
+        """Return when the model is open and has its feeds."""
+        self._receive()
+
+    def warm_up(self, count: int, seconds: float | None) -> list[float]:
+        """Milliseconds of `count` runs, or of as many as fit into the time."""
+        spent: list[float] = []
+        while len(spent) < count and (seconds is None or sum(spent) < 1_000 * seconds):
+            spent += self.time(len(spent), 1, 0)
+        return spent
 
     def time(self, start: int, count: int, sleep: float) -> list[float]:
         """Milliseconds of `count` runs, beginning at row `start`."""
-        self.requests.send((start, count, sleep))
+        self._send(start, count, sleep)
         return self._receive()
+
+    def _send(self, *message: Any) -> None:
+        with suppress(OSError):  # it has died; receiving says how
+            self.requests.send(message)
 
     def _receive(self) -> list[float]:
         try:
             answer = self.answers.recv()
-        except EOFError:
-            self.process.join()
-            raise StepFailed(f"the process that timed the {self.name} {describe_exit(self.process.exitcode)}") from None
-        if isinstance(answer, str):
-            raise StepFailed(f"the {self.name} can't be timed: {answer}")
+        except (EOFError, OSError):
+            self._show_printed()
+            message = f"the process that timed {self.name} {describe_exit(self.process.wait())}"
+            raise CannotTime(message, position=self.position) from None
+        if isinstance(answer, _Failure):
+            self._show_printed()
+            message = f"{self.name} can't be timed: {answer.message}"
+            raise CannotTime(message, hint=answer.hint, position=self.position)
         return list(answer)
 
-    def __exit__(self, *_: object) -> None:
+    def _show_printed(self) -> None:
+        self.printed.seek(0)
+        sys.stderr.write(self.printed.read().decode(errors="replace"))
+
+    def __exit__(self, failed: object, *_: object) -> None:
         self.requests.close()
-        self.process.join(timeout=5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        if not failed:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(EXIT_SECONDS)
+        self.process.kill()
+        self.process.wait()
+        self.answers.close()
+        self.printed.close()
 
 
-def _serve(
-    handle: str,
-    settings: Mapping[str, Any],
-    accelerator: Accelerator,
-    plugin_files: Sequence[Path],
-    feeds: Sequence[Feeds],
-    requests: Connection,
-    answers: Connection,
-) -> None:
-    """Open the model, then answer requests until the pipe is closed: by the parent, or by its death."""
+@dataclass(frozen=True)
+class _Failure:
+    """What a timing process answers if it can't go on."""
+
+    message: str
+    hint: str | None = None
+
+
+def serve(incoming: int, outgoing: int) -> None:
+    """In a timing process: open the model, then answer requests until the parent ends, or closes the pipe.
+
+    :param incoming: descriptor to read requests from
+    :param outgoing: descriptor to write answers to
+    """
+    requests, answers = Connection(incoming, writable=False), Connection(outgoing, readable=False)
+    with suppress(BrokenPipeError, KeyboardInterrupt):
+        try:
+            _serve(requests, answers)
+        except HfoptError as error:
+            answers.send(_Failure(error.message, error.hint))
+        except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
+            answers.send(_Failure(f"{type(error).__name__}: {error}"))
+
+
+def _serve(requests: Connection, answers: Connection) -> None:
     from hfopt.steps.outcome import open_model
 
+    handle, settings, accelerator, plugin_files, feeds = requests.recv()
+    model, device = ModelHandle.model_validate_json(handle), Accelerator.model_validate_json(accelerator)
+    with open_model(Plugins.discover(plugin_files), model, device, settings) as session:
+        calls = [session.bind(batch) for batch in feeds]
+        answers.send([])
+        while (request := _next(requests)) is not None:
+            start, count, sleep = request
+            answers.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
+
+
+def _next(requests: Connection) -> tuple[int, int, float] | None:
+    """The next request; None at the end of the pipe."""
     try:
-        model = ModelHandle.model_validate_json(handle)
-        with open_model(Plugins.discover(plugin_files), model, accelerator, settings) as session:
-            calls = [session.bind(batch) for batch in feeds]
-            answers.send([])
-            while True:
-                start, count, sleep = requests.recv()
-                answers.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
-    except (EOFError, KeyboardInterrupt):
-        return
-    except HfoptError as error:
-        answers.send(str(error))
-    except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
-        answers.send(f"{type(error).__name__}: {error}")
+        request: tuple[int, int, float] = requests.recv()
+    except EOFError:
+        return None
+    return request
 
 
 def _run(call: Callable[[], None], sleep: float) -> float:

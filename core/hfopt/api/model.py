@@ -150,7 +150,12 @@ class ModelLoader(ABC):
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:
-        """Why models of this type can't run on an accelerator, in a sentence; None if they can."""
+        """Why models of this type can't run on an accelerator in this environment.
+
+        Asked in a worker of the target, before any model is there.
+
+        :return: one sentence that says what to install, or None if they can
+        """
         return None
 
     @classmethod

@@ -23,8 +23,8 @@ def run(bench: Bench) -> Outcome:
     batches = list(data.batches(spread(len(data), TIMED_ROWS)))
     threads = {"threads": bench.request.threads}
     blocks = bench.stopwatch().compare(
-        Timed(bench.model("baseline"), threads),
-        Timed(bench.model("candidate"), threads),
+        Timed(bench.model("baseline"), threads, "the input model"),
+        Timed(bench.model("candidate"), threads, "the candidate"),
         [batch.feeds for batch in batches],
         warmup=config.timing.warmup_num,
         runs=config.timing.repeat_test_num,

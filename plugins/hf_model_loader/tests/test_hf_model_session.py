@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfopt import Accelerator, FetchContext, PreconditionFailed
+from hfopt import Accelerator, FetchContext, PreconditionFailed, TensorSpec
+from hfopt.errors import PluginError
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 
@@ -16,13 +17,13 @@ IDS = np.array([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0]])
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
 
 
-def open_(place, task="text-classification", settings=None, **from_pretrained_args):
+def open_(place, task="text-classification", settings=None, accelerator=None, **from_pretrained_args):
     hf_config = {"task": task, "from_pretrained_args": from_pretrained_args}
     chosen = PyTorchModel(
         PyTorchModelConfig.model_validate({"model_path": str(place), "hf_config": hf_config}, strict=False)
     )
     handle = chosen.fetch(FetchContext(Path(), lambda *_: None))
-    return PyTorchModel(PyTorchModelConfig(**handle.config)).open(handle, Accelerator(), settings or {})
+    return PyTorchModel(PyTorchModelConfig(**handle.config)).open(handle, accelerator or Accelerator(), settings or {})
 
 
 def test_a_session_computes_what_transformers_computes(folder):
@@ -150,3 +151,43 @@ def test_opening_prints_nothing_and_leaves_transformers_as_talkative_as_before(f
 
     assert capfd.readouterr() == ("", "")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_the_cpu_is_available_whatever_the_execution_provider_and_other_devices_say_why_not():
+    import torch
+
+    def unavailable(device):
+        return PyTorchModel.unavailable(Accelerator(device=device, execution_provider="OpenVINOExecutionProvider"))
+
+    assert unavailable("cpu") is None
+    assert unavailable("npu") == "PyTorch models run on cpu or gpu, not on npu"
+    if torch.cuda.is_available():
+        assert unavailable("gpu") is None
+    elif torch.version.cuda is None and torch.version.hip is None:
+        assert unavailable("gpu") == (
+            f"PyTorch {torch.__version__} is built without CUDA: install a build of torch with it"
+        )
+    else:
+        assert unavailable("gpu") == "PyTorch finds no GPU: torch.cuda.is_available() is false"
+
+
+def test_opening_on_a_device_that_is_not_there_is_a_sentence(folder):
+    with pytest.raises(PluginError, match="PyTorch models run on cpu or gpu, not on npu"):
+        open_(folder, accelerator=Accelerator(device="npu"))
+
+
+def test_model_and_inputs_go_to_the_device(folder):
+    """The device without memory stands for a GPU: both must be there for the model to run."""
+    from transformers import AutoModelForSequenceClassification
+
+    from hfopt_hf_model_loader.session import TorchSession
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    specs = [TensorSpec(name="input_ids", dtype="int64", axes=("batch_size", "sequence_length"))]
+    session = TorchSession(model, specs, "meta")
+    seen = []
+    model.register_forward_pre_hook(lambda _, arguments, named: seen.append(named["input_ids"]), with_kwargs=True)
+
+    session.bind({"input_ids": IDS})()
+
+    assert seen[0].device.type == model.classifier.weight.device.type == "meta"

@@ -11,11 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hfopt import Accelerator, FetchContext, PreconditionFailed
-from hfopt.errors import PluginError
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
-from hfopt_onnx_model.settings import InferenceSettings, session_options
 
 
 def tiny_model() -> onnx.ModelProto:
@@ -83,31 +81,6 @@ def test_an_input_that_can_not_be_filled_in_is_named(file):
     assert failure.value.message == "the data have no 'input_ids', which the model takes; they have pixel_values"
 
 
-def test_settings_reach_the_session_level_zero_included(file):
-    options = {
-        "intra_op_num_threads": 1, "inter_op_num_threads": 2, "execution_mode": 1, "graph_optimization_level": 0,
-        "extra_session_config": {"session.intra_op.allow_spinning": "0"},
-    }  # fmt: skip
-    handle = fetch(file, inference_settings={"session_options": options})
-
-    with open_model(handle, threads=2) as session:
-        reached = session.live.get_session_options()
-
-    assert (reached.intra_op_num_threads, reached.inter_op_num_threads) == (1, 2)
-    assert reached.execution_mode.name == "ORT_PARALLEL"
-    assert reached.graph_optimization_level.name == "ORT_DISABLE_ALL"
-    assert reached.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-
-
-def test_threads_of_the_step_count_where_the_model_says_nothing():
-    assert session_options(InferenceSettings(), threads=2).intra_op_num_threads == 2
-
-
-def test_a_provider_that_is_not_installed_is_an_error_not_a_fallback(file):
-    with pytest.raises(PluginError, match="this ONNX Runtime has no CUDAExecutionProvider"):
-        open_model(fetch(file), Accelerator(device="gpu", execution_provider="CUDAExecutionProvider"))
-
-
 def test_a_model_that_onnx_runtime_refuses_says_why(file):
     model = onnx.load(str(file))
     model.graph.node[0].op_type = "NoSuchOperator"
@@ -159,18 +132,6 @@ def test_what_a_pass_made_keeps_ranges_companions_and_settings(file):
 
     assert made.inputs == ranged
     assert (made.companions, made.attributes, made.inference_settings) == ((file,), {"model_type": "bert"}, {"a": 1})
-
-
-def test_the_snippet_loads_the_model_with_its_settings(file, monkeypatch):
-    options = {"intra_op_num_threads": 1, "execution_mode": 0, "graph_optimization_level": 2}
-    handle = fetch(file, inference_settings={"session_options": options})
-    monkeypatch.chdir(file.parent)
-    names = {}
-
-    exec(ONNXModel(ONNXModelConfig()).snippet(handle), names)
-
-    reached = names["session"].get_session_options()
-    assert (reached.intra_op_num_threads, reached.graph_optimization_level.name) == (1, "ORT_ENABLE_EXTENDED")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,13 @@ class PyTorchModel(ModelLoader):
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         from hfopt_hf_model_loader.session import load
 
-        return load(handle, self.config.hf_config, settings)
+        return load(handle, self.config.hf_config, accelerator, settings)
+
+    @classmethod
+    def unavailable(cls, accelerator: Accelerator) -> str | None:
+        from hfopt_hf_model_loader.session import why_unavailable
+
+        return why_unavailable(accelerator)
 
     @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Hugging Face model, open in PyTorch on the CPU."""
+"""A Hugging Face model, open in PyTorch on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hfopt import ModelHandle, PreconditionFailed, Session, TensorSpec
+from hfopt import Accelerator, ModelHandle, PreconditionFailed, Session, TensorSpec
+from hfopt.errors import PluginError
 from hfopt_hf_model_loader.architecture import first_line, model_class, read
 from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
 
@@ -17,14 +18,34 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, NDArray[Any]]
 
 
-def load(handle: ModelHandle, config: HfConfig, settings: Mapping[str, Any]) -> Session:
-    """Load a model's weights.
+DEVICES = {"cpu": "cpu", "gpu": "cuda"}
+"""PyTorch's name of an accelerator's device."""
+
+
+def why_unavailable(accelerator: Accelerator) -> str | None:
+    """Why PyTorch can't run models on an accelerator's device, in one sentence; None if it can."""
+    if accelerator.device not in DEVICES:
+        return f"PyTorch models run on {' or '.join(DEVICES)}, not on {accelerator.device}"
+    if accelerator.device == "cpu":
+        return None
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"PyTorch {torch.__version__} is built without CUDA: install a build of torch with it"
+    return None if torch.cuda.is_available() else "PyTorch finds no GPU: torch.cuda.is_available() is false"
+
+
+def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+    """Load a model's weights onto an accelerator's device.
 
     :param settings: ``threads`` for PyTorch; ``attn_implementation`` instead of the config's
+    :raises PluginError: PyTorch can't run models on the device
     :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
     import torch
 
+    if reason := why_unavailable(accelerator):
+        raise PluginError(reason)
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
     chosen = model_class(config, read(handle.path))
@@ -37,7 +58,7 @@ def load(handle: ModelHandle, config: HfConfig, settings: Mapping[str, Any]) -> 
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
-    return TorchSession(model.eval(), handle.inputs)
+    return TorchSession(model.eval(), handle.inputs, DEVICES[accelerator.device])
 
 
 def _arguments(written: FromPretrainedArgs, attention: str | None) -> dict[str, Any]:
@@ -70,12 +91,16 @@ def _quiet() -> Iterator[None]:
 
 
 class TorchSession(Session):
-    """Runs feeds as tensors, without gradients; what the model takes and the data lack is filled in."""
+    """Runs feeds as tensors, without gradients; what the model takes and the data lack is filled in.
+
+    :param device: ``cpu`` or ``cuda``; the model moves there
+    """
 
     outputs: Sequence[TensorSpec] = ()
 
-    def __init__(self, model: torch.nn.Module, inputs: Sequence[TensorSpec]) -> None:
-        self._model = model
+    def __init__(self, model: torch.nn.Module, inputs: Sequence[TensorSpec], device: str = "cpu") -> None:
+        self._model = model.to(device)
+        self._device = device
         self.inputs = inputs
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -89,11 +114,14 @@ class TorchSession(Session):
         import torch
 
         tensors, model = self._tensors(feeds), self._model
+        finish = torch.cuda.synchronize if self._device == "cuda" else lambda: None
 
         def call() -> None:
             with torch.inference_mode():
                 model(**tensors)
+            finish()
 
+        finish()
         return call
 
     @property
@@ -106,7 +134,10 @@ class TorchSession(Session):
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         import torch
 
-        return {spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype)) for spec in self.inputs}
+        return {
+            spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype), device=self._device)
+            for spec in self.inputs
+        }
 
 
 def _feed(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
@@ -124,5 +155,5 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
     """NumPy has no bfloat16: it becomes float32."""
     import torch
 
-    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
     return array

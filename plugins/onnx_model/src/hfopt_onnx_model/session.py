@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, Session, TensorSpec
+from hfopt.errors import PluginError
+from hfopt_onnx_model.providers import PROVIDERS, preload_cuda, why_missing
+from hfopt_onnx_model.settings import InferenceSettings, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -14,46 +21,161 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, NDArray[Any]]
 
 DTYPES = {
+    "tensor(bfloat16)": "bfloat16",
     "tensor(bool)": "bool",
     "tensor(double)": "float64",
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
+    "tensor(int16)": "int16",
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
     "tensor(int8)": "int8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
     "tensor(uint8)": "uint8",
 }
+HOST = "cpu"
+
+
+def open_session(
+    path: Path, settings: InferenceSettings, providers: Mapping[str, Mapping[str, str]], threads: int | None
+) -> OrtSession:
+    """Open a model with these execution providers and no others, ONNX Runtime's CPU provider behind them excepted.
+
+    :param providers: options by name, the first one first
+    :param threads: within operators, unless the settings say
+    :raises PluginError: ONNX Runtime is not installed, or its flavour lacks a provider; says what to install
+    :raises PreconditionFailed: ONNX Runtime refuses the model or the settings, or falls back to another provider
+    """
+    for name in providers:
+        if reason := why_missing(name):
+            raise PluginError(reason)
+    import onnxruntime
+
+    first = PROVIDERS[next(iter(providers))]
+    if first.memory == "cuda":
+        preload_cuda()
+    with _refusing(f"ONNX Runtime refuses {path.name}"):
+        session = onnxruntime.InferenceSession(
+            str(path),
+            session_options(settings, threads, profile=path.stem),
+            providers=list(providers),
+            provider_options=[dict(options) for options in providers.values()],
+            enable_fallback=0,
+        )
+    check_no_fallback(list(providers), session.get_providers())
+    if settings.tuning_op_result:
+        with _refusing("ONNX Runtime refuses the tuning results"):
+            session.set_tuning_results([dict(result) for result in settings.tuning_op_result], error_on_invalid=True)
+    device_id = int(next(iter(providers.values())).get("device_id", 0))
+    return OrtSession(session, memory=first.memory, device_id=device_id, io_bind=bool(settings.io_bind))
+
+
+def check_no_fallback(wanted: Sequence[str], got: Sequence[str]) -> None:
+    """A session that runs on something else than what was asked for would be timed as what it is not.
+
+    :raises PreconditionFailed: `got` does not begin with `wanted`
+    """
+    if list(got[: len(wanted)]) != list(wanted):
+        lost = next(name for position, name in enumerate(wanted) if got[position : position + 1] != [name])
+        raise PreconditionFailed(
+            f"ONNX Runtime could not start {lost}, and fell back to {', '.join(got)}",
+            hint="its driver or a library that it needs is missing; hfopt.log has what ONNX Runtime said",
+        )
 
 
 class OrtSession(Session):
-    """Runs feeds, after making them what the model takes: its names, its dtypes, what is missing filled in."""
+    """Runs feeds, after making them what the model takes: its names, its dtypes, what is missing filled in.
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    :param memory: where data lie while the model is timed: ``cpu``, ``cuda``, ``dml``
+    :param device_id: which of the devices of that kind
+    :param io_bind: bind inputs and outputs in `run` too
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        *,
+        memory: str = HOST,
+        device_id: int = 0,
+        io_bind: bool = False,
+    ) -> None:
         self._session = session
+        self._memory = memory
+        self._device_id = device_id
         self.inputs: Sequence[TensorSpec] = [_spec(value) for value in session.get_inputs()]
         self.outputs: Sequence[TensorSpec] = [_spec(value) for value in session.get_outputs()]
         self._names = [spec.name for spec in self.outputs]
+        self._bind_to_run = io_bind or any(spec.dtype == "bfloat16" for spec in self.outputs)
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._names, self._session.run(self._names, suited(feeds, self.inputs)), strict=True))
+        with _refusing("ONNX Runtime can't run the model"):
+            if not self._bind_to_run:
+                found = self._session.run(self._names, suited(feeds, self.inputs))
+            else:
+                binding = self._bound(feeds, outputs_in=HOST)
+                self._session.run_with_iobinding(binding)
+                binding.synchronize_outputs()
+                found = [_array(value) for value in binding.get_outputs()]
+        return dict(zip(self._names, found, strict=True))
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
+        with _refusing("ONNX Runtime can't take the data"):
+            binding = self._bound(feeds, outputs_in=self._memory)
+        session = self._session
+
+        def call() -> None:
+            try:
+                session.run_with_iobinding(binding)
+                binding.synchronize_outputs()
+            except Exception as error:
+                raise PreconditionFailed(f"ONNX Runtime can't run the model: {reason(error)}") from error
+
+        return call
+
+    def _bound(self, feeds: Feeds, outputs_in: str) -> onnxruntime.IOBinding:
+        """Inputs copied to the device, and outputs that ONNX Runtime allocates where they are wanted."""
         from onnxruntime import OrtValue
 
         binding = self._session.io_binding()
-        for name, array in suited(feeds, self.inputs).items():
-            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+        values = {
+            name: OrtValue.ortvalue_from_numpy(array, self._memory, self._device_id)
+            for name, array in suited(feeds, self.inputs).items()
+        }
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
         for name in self._names:
-            binding.bind_output(name)
-        session = self._session
-        return lambda: session.run_with_iobinding(binding)
+            binding.bind_output(name, outputs_in, 0 if outputs_in == HOST else self._device_id)
+        binding.synchronize_inputs()
+        binding.held = values  # a value on the host is its array's memory, which older versions don't keep alive
+        return binding
 
     @property
     def live(self) -> Any:
         return self._session
 
     def close(self) -> None:
+        if self._session.get_session_options().enable_profiling and (file := self._session.end_profiling()):
+            print(f"profile written to {file}", file=sys.stderr)
         del self._session
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """ONNX Runtime's exceptions as one of ours: it raises a dozen types without a common base."""
+    try:
+        yield
+    except PreconditionFailed:
+        raise
+    except Exception as error:
+        raise PreconditionFailed(f"{what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What ONNX Runtime says, without its codes; its first two lines, as one."""
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    return re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: )+", "", said) or type(error).__name__
 
 
 def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
@@ -79,6 +201,20 @@ def _missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
     if ids is not None and spec.name == "position_ids":
         return np.broadcast_to(np.arange(ids.shape[-1]), ids.shape)
     raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
+
+
+def _array(value: onnxruntime.OrtValue) -> NDArray[Any]:
+    """A value on the host as an array. ONNX Runtime has none for bfloat16, which is the upper half of a float32."""
+    import ctypes
+
+    import numpy as np
+
+    if value.data_type() != "tensor(bfloat16)":
+        array: NDArray[Any] = value.numpy()
+        return array
+    shape = value.shape()
+    bits = (ctypes.c_uint16 * int(np.prod(shape))).from_address(value.data_ptr())
+    return (np.ctypeslib.as_array(bits).astype(np.uint32) << 16).view(np.float32).reshape(shape)
 
 
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:

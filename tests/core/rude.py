@@ -1,0 +1,85 @@
+"""A plugin for ``-p`` whose models do, while they are timed, what ``inference_settings`` say."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import time
+from pathlib import Path
+
+from hfopt import Component, Config, ModelLoader, PreconditionFailed, Session, hookimpl
+
+
+@hookimpl
+def hfopt_model_loaders():
+    return [Component("Rude", f"{__name__}:RudeLoader", "a model that misbehaves")]
+
+
+class RudeConfig(Config):
+    """No options."""
+
+
+class RudeLoader(ModelLoader):
+    Config = RudeConfig
+
+    def fetch(self, context):
+        raise NotImplementedError
+
+    def open(self, handle, accelerator, settings):
+        wanted = handle.inference_settings
+        if "log" in wanted:
+            Path(wanted["log"]).write_text(json.dumps({"pid": os.getpid(), "settings": dict(settings)}))
+        if wanted.get("how") == "refuse":
+            raise PreconditionFailed("this model is crooked", hint="straighten it")
+        return RudeSession(wanted.get("how"), wanted.get("delay", 0.0))
+
+
+class RudeSession(Session):
+    inputs = outputs = ()
+
+    def __init__(self, how, delay):
+        self.how, self.delay = how, delay
+
+    def run(self, feeds):
+        raise NotImplementedError
+
+    def bind(self, feeds):
+        row = feeds["x"]
+        calls = [0]
+
+        def call():
+            calls[0] += 1
+            time.sleep(self.delay)
+            getattr(self, self.how or "behave")(row, calls[0])
+
+        return call
+
+    def behave(self, row, count):
+        pass
+
+    def print(self, row, count):
+        print("noise")
+        os.system("echo noise of a child; echo noise on stderr >&2")
+
+    def fail_at_the_third_call(self, row, count):
+        if count == 3:
+            raise ValueError("three is too many")
+
+    def segfault(self, row, count):
+        print("last words", flush=True)
+        ctypes.string_at(0)
+
+    def lose_the_file(self, row, count):
+        raise EOFError("the file ends here")
+
+    @property
+    def live(self):
+        return self
+
+    def close(self):
+        if self.how == "hang_at_exit":
+            time.sleep(3600)
+
+    def hang_at_exit(self, row, count):
+        pass

@@ -1,0 +1,145 @@
+"""The stopwatch: two fresh processes, whatever the models do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfopt import Accelerator, ModelHandle, PreconditionFailed, measuring
+from hfopt.measuring import CannotTime, Stopwatch, Timed
+
+RUDE = Path(__file__).with_name("rude.py")
+FEEDS = [{"x": np.zeros(1)}]
+
+
+def model(**settings):
+    return Timed(ModelHandle(type="Rude", path=RUDE, files=(), inference_settings=settings), {"threads": 3})
+
+
+def compare(first, second, feeds=FEEDS, **options):
+    events = []
+    watch = Stopwatch(Accelerator(), (RUDE,), lambda *event: events.append(event))
+    return watch.compare(first, second, feeds, **{"warmup": 2, "runs": 16, **options}), events
+
+
+def failure(first, second=None, feeds=FEEDS):
+    with pytest.raises(CannotTime) as caught:
+        compare(first, second or model(), feeds)
+    return caught.value
+
+
+def test_each_model_is_timed_in_a_process_of_its_own_with_the_threads_that_are_asked_for(tmp_path):
+    files = [tmp_path / "first", tmp_path / "second"]
+
+    blocks, events = compare(
+        *(model(log=str(file), delay=delay) for file, delay in zip(files, (0, 0.004), strict=True))
+    )
+
+    opened = [json.loads(file.read_text()) for file in files]
+    assert len({os.getpid(), *(each["pid"] for each in opened)}) == 3
+    assert [each["settings"] for each in opened] == [{"threads": 3}] * 2
+    assert blocks.shape == (2, 16, 1)
+    assert blocks[0].max() > 0
+    assert blocks[1].min() >= 4
+    assert events[-1] == ("timing", 16, 16)
+
+
+def test_what_a_timed_model_prints_stays_off_the_terminal(capfd):
+    compare(model(how="print"), model())
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_hangs_at_its_end_is_killed_and_its_timings_count(monkeypatch):
+    monkeypatch.setattr(measuring, "EXIT_SECONDS", 0.2)
+    start = time.monotonic()
+
+    blocks, _ = compare(model(how="hang_at_exit"), model())
+
+    assert blocks.shape == (2, 16, 1)
+    assert time.monotonic() - start < 30
+
+
+def test_a_model_that_fails_in_its_warm_up_says_why_and_which_it_is():
+    assert str(failure(model(how="fail_at_the_third_call"))) == "the Rude can't be timed: ValueError: three is too many"
+    second = failure(model(), model(how="fail_at_the_third_call"))
+    assert (second.position, second.message) == (1, "the Rude can't be timed: ValueError: three is too many")
+
+
+def test_a_model_that_can_not_be_opened_gives_its_reason_and_hint():
+    refused = failure(Timed(model(how="refuse").model, name="the candidate"))
+
+    assert (refused.message, refused.hint) == ("the candidate can't be timed: this model is crooked", "straighten it")
+    assert refused.position == 0
+
+
+def test_feeds_that_do_not_fit_are_a_sentence():
+    assert failure(model(), feeds=[{"y": np.zeros(1)}]).message == "the Rude can't be timed: KeyError: 'x'"
+
+
+def test_no_feeds_at_all_are_a_sentence():
+    with pytest.raises(PreconditionFailed, match="the data has no rows to time models on"):
+        compare(model(), model(), [])
+
+
+def test_a_crash_in_native_code_is_a_sentence_and_what_was_printed_before_goes_to_stderr(capfd):
+    crashed = failure(model(), model(how="segfault"))
+
+    assert crashed.message == "the process that timed the Rude was killed by SIGSEGV (a crash in native code)"
+    assert crashed.position == 1
+    assert capfd.readouterr().err.startswith("last words\n")
+
+
+def test_an_end_of_file_in_the_model_is_not_taken_for_the_end_of_the_work():
+    assert failure(model(how="lose_the_file")).message == "the Rude can't be timed: EOFError: the file ends here"
+
+
+def test_with_a_time_limit_slow_models_run_less_often_but_32_times_at_least():
+    fast, _ = compare(model(), model(), runs=64, seconds=60)
+    slow, _ = compare(model(delay=0.01), model(), runs=64, seconds=0.1)
+
+    assert (fast.size, slow.size) == (128, 64)
+
+
+def test_timing_ends_when_it_is_hopeless_but_not_before_four_blocks():
+    seen = []
+
+    blocks, _ = compare(model(), model(), runs=64, hopeless=lambda so_far: seen.append(so_far.shape) or len(seen) == 2)
+
+    assert seen == [(2, 4, 4), (2, 5, 4)]
+    assert blocks.shape == (2, 5, 4)
+
+
+def test_timing_processes_end_when_their_parent_is_killed(tmp_path):
+    log = tmp_path / "log"
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_measuring import compare, model
+compare(model(log={str(log)!r}, delay=0.01), model(delay=0.01), runs=100_000)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child = json.loads(log.read_text())["pid"]
+
+    parent.kill()
+    parent.wait()
+
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
