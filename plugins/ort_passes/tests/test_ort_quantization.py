@@ -15,7 +15,8 @@ from hfopt.api.example import example_feeds
 from hfopt.config.problems import validate
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization, OrtTransformersOptimizationConfig
-from hfopt_ort_passes.quantization import OnnxQuantization, OnnxQuantizationConfig
+from hfopt_ort_passes.quantization import OnnxQuantization
+from hfopt_ort_passes.quantization_options import OnnxQuantizationConfig
 
 
 def quantize(model, context, **options):
@@ -41,7 +42,7 @@ def test_a_fused_graph_is_quantized_with_its_attention(converted, context, tmp_p
     fused = OrtTransformersOptimization(OrtTransformersOptimizationConfig()).run(converted, context).model
     moved = fused.path.rename(tmp_path / "fused.onnx")
 
-    result = quantize(fused.with_(path=moved), context)
+    result = quantize(fused.with_(path=moved, files=(moved,)), context)
 
     assert result.report["quantized"]["QAttention"] == 2
 
