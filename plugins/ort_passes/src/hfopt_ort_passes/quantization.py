@@ -61,18 +61,24 @@ class OnnxQuantization(Pass):
                 source = copy(model.path, folder / "source.onnx")
             self._check_names(load(source, weights=False).graph, model)
             ranges = self._calibrate(source, folder, context, external=large)
-            quantized = quantize(source, self.config, ranges)
-            save(quantized, target, self.config)
-            counts = node_counts(quantized)
-            del quantized
-        report = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
-        if not report:
+            graph = quantize(source, self.config, ranges)
+            counts = node_counts(graph)
+            save(graph, target, self.config)
+            del graph
+        quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
+        if not quantized:
             raise PreconditionFailed(
                 "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
             )
         result = handle_of(target, like=model)
         try_out(result, model, context)
-        return PassResult(result, {"quantized": report})
+        report: dict[str, Any] = {"quantized": quantized}
+        if self.config.static and counts.get("Attention"):
+            report["warning"] = (
+                f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "
+                "operator: quantize dynamically, or fuse with enable_attention false in optimization_options"
+            )
+        return PassResult(result, report)
 
     def _calibrate(self, source: Path, folder: Path, context: PassContext, *, external: bool) -> TensorsData | None:
         config = self.config
