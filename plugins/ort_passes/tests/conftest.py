@@ -62,6 +62,11 @@ def converted(tmp_path_factory) -> ModelHandle:
     return export_bert(tmp_path_factory.mktemp("bert") / "model.onnx", attention="eager", dynamo=False)
 
 
+@pytest.fixture(scope="session")
+def exporter():
+    return export_bert
+
+
 class Lines(Dataset):
     """Random rows, of one length or each of a length of its own, made when they are read."""
 

@@ -15,12 +15,21 @@ from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.trial import try_out
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, ModelProto
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+MICROSOFT = "com.microsoft"
+
 STANDARD_FUSED = frozenset({"Gelu", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 """Fused operators that are in ONNX's own domain; all others are in Microsoft's."""
+
+SIZES = {
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads",
+}
+"""Options of this pass, and what a Hugging Face config calls them."""
 
 GPU_PROVIDERS: Mapping[str, str] = {
     "CUDAExecutionProvider": "cuda",
@@ -40,6 +49,12 @@ class OrtTransformersOptimization(Pass):
 
     def requires(self, model: ModelHandle) -> None:
         self._optimizer(model)
+        for option, attribute in SIZES.items():
+            written, own = getattr(self.config, option), model.attributes.get(attribute)
+            if written and own and written != own:  # the fused operators would compute something else, without a word
+                raise PreconditionFailed(
+                    f"{option}: {written} is written, and the model's {attribute} is {own}", hint=f"leave {option} out"
+                )
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
@@ -47,15 +62,15 @@ class OrtTransformersOptimization(Pass):
         before = load(model.path, weights=False).graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
             optimized = self._optimize(model, provider)
-            self._check_heads(optimized.model.graph)
             if self.config.use_gqa:
-                group_queries(optimized, self._size("num_key_value_heads", "num_key_value_heads", model))
+                group_queries(optimized, self._size("num_key_value_heads", model))
             fused = _more(optimized.model.graph, before)
             if self.config.float16:
                 self._halve(optimized, before)
             if self.config.input_int32:
                 optimized.change_graph_inputs_to_int32()
             optimized.topological_sort(is_deterministic=True)
+            _import_microsoft(optimized.model)
             save(optimized.model, target, self.config)
         report: dict[str, Any] = {"fused": fused}
         if warning := self._warning(fused, before):
@@ -94,8 +109,8 @@ class OrtTransformersOptimization(Pass):
         return optimize_model(
             str(model.path),
             model_type=optimizer,
-            num_heads=self._size("num_heads", "num_attention_heads", model),
-            hidden_size=self._size("hidden_size", "hidden_size", model),
+            num_heads=self._size("num_heads", model),
+            hidden_size=self._size("hidden_size", model),
             optimization_options=self._fusion_options(optimizer),
             opt_level=self.config.opt_level or 0,
             use_gpu=provider is not None,
@@ -103,9 +118,9 @@ class OrtTransformersOptimization(Pass):
             provider=provider,
         )
 
-    def _size(self, option: str, attribute: str, model: ModelHandle) -> int:
+    def _size(self, option: str, model: ModelHandle) -> int:
         """What the user wrote, else what the model's config says, else 0."""
-        return int(getattr(self.config, option) or model.attributes.get(attribute) or 0)
+        return int(getattr(self.config, option) or model.attributes.get(SIZES[option]) or 0)
 
     def _fusion_options(self, optimizer: str) -> FusionOptions:
         from onnxruntime.transformers.fusion_options import FusionOptions
@@ -133,16 +148,6 @@ class OrtTransformersOptimization(Pass):
             hint="set model_type to ONNX Runtime's name of a like architecture, or leave this pass out",
         )
 
-    def _check_heads(self, graph: GraphProto) -> None:
-        """Refuse a number of heads that the graph does not have: ONNX Runtime takes its own instead."""
-        for node in graph.node if self.config.num_heads else ():
-            for attribute in node.attribute if node.op_type in FUSED_ATTENTION else ():
-                if attribute.name == "num_heads" and attribute.i != self.config.num_heads:
-                    raise PreconditionFailed(
-                        f"num_heads: {self.config.num_heads} is written, and the graph has {attribute.i}",
-                        hint="leave num_heads out",
-                    )
-
     def _halve(self, optimized: OnnxModel, before: GraphProto) -> None:
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
@@ -169,11 +174,18 @@ class OrtTransformersOptimization(Pass):
         return "nothing was fused: the graph has none of the patterns that this optimizer knows"
 
 
+def _import_microsoft(model: ModelProto) -> None:
+    """Declare the domain of fused operators, without which shape inference and checkers refuse a model."""
+    used = any(node.domain == MICROSOFT for node in model.graph.node)
+    if used and all(opset.domain != MICROSOFT for opset in model.opset_import):
+        model.opset_import.add(domain=MICROSOFT, version=1)
+
+
 def _more(after: GraphProto, before: GraphProto) -> dict[str, int]:
     """How many fused operators a graph has more than before, most first."""
 
     def count(graph: GraphProto) -> Counter[str]:
-        return Counter(n.op_type for n in graph.node if n.domain == "com.microsoft" or n.op_type in STANDARD_FUSED)
+        return Counter(n.op_type for n in graph.node if n.domain == MICROSOFT or n.op_type in STANDARD_FUSED)
 
     return dict((count(after) - count(before)).most_common())
 

@@ -63,13 +63,13 @@ class OnnxQuantization(Pass):
             ranges = self._calibrate(source, folder, context, external=large)
             graph = quantize(source, self.config, ranges)
             counts = node_counts(graph)
+            quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
+            if not quantized:
+                raise PreconditionFailed(
+                    "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
+                )
             save(graph, target, self.config)
             del graph
-        quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
-        if not quantized:
-            raise PreconditionFailed(
-                "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
-            )
         result = handle_of(target, like=model)
         try_out(result, model, context)
         report: dict[str, Any] = {"quantized": quantized}
