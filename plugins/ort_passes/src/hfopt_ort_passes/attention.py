@@ -36,7 +36,7 @@ def why_unfused(graph: GraphProto) -> str | None:
             "the model was exported with attn_implementation sdpa, which scales queries and keys apart; "
             "ONNX Runtime fuses what eager writes: convert with attn_implementation eager"
         )
-    return "its attention is not written in a way that this optimizer knows; see model_type"
+    return "its attention is not written in a way that this optimizer knows"
 
 
 def _by_dynamo(graph: GraphProto) -> bool:
