@@ -16,7 +16,9 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "hfopt_passes": {
         "OnnxConversion": "hfopt-onnx-conversion",
+        "OnnxDynamicQuantization": "hfopt-ort-passes",
         "OnnxQuantization": "hfopt-ort-passes",
+        "OnnxStaticQuantization": "hfopt-ort-passes",
         "OrtPerfTuning": "hfopt-ort-passes",
         "OrtTransformersOptimization": "hfopt-ort-passes",
     },

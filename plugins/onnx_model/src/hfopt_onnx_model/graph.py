@@ -74,6 +74,14 @@ def _external_tensors(model: ModelProto, options: ExternalDataConfig) -> list[Te
     return [tensor for tensor in tensors if len(tensor.raw_data) >= max(1, options.size_threshold)]
 
 
+def outgrows_protobuf(model: ModelHandle) -> bool:
+    """Whether tools must write this model's intermediate forms as external data.
+
+    From half the threshold: optimizing may write out twice a weight that is used as it is and transposed.
+    """
+    return model.size_bytes >= EXTERNAL_THRESHOLD / 2
+
+
 def _weight_bytes(model: ModelProto) -> int:
     """Bytes of all initializers; protobuf itself can't count beyond 2 GiB."""
     return sum(tensor.ByteSize() for tensor in model.graph.initializer)

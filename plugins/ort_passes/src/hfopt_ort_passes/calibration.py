@@ -6,7 +6,7 @@ Giving them one batch a call bounds memory by that batch, and lets rows be as lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,33 @@ from hfopt_onnx_model.session import suited
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
+OPTIONS = {
+    "CalibMovingAverage": "moving_average",
+    "CalibMovingAverageConstant": "averaging_constant",
+    "CalibPercentile": "percentile",
+    "CalibTensorRangeSymmetric": "symmetric",
+}
+"""What ``extra_options`` of a quantization say of calibrating, and onnxruntime's calibrators call it."""
+
 
 def calibrate(
-    model: Path, data: Dataset, folder: Path, *, operators: Sequence[str], method: str, progress: ReportProgress
+    model: Path,
+    data: Dataset,
+    folder: Path,
+    *,
+    operators: Sequence[str],
+    method: str,
+    extra_options: Mapping[str, Any],
+    external: bool,
+    progress: ReportProgress,
 ) -> TensorsData:
     """Run the data through a model and find the range of every activation of some operators.
 
     :param folder: for a temporary copy of the model that yields those activations
     :param operators: the operators whose inputs and outputs get ranges
     :param method: MinMax; Entropy (Kullback-Leibler, Migacz 2017) or Percentile (99.999) of a histogram
+    :param extra_options: of the quantization; those that begin with Calib count here
+    :param external: write the copy's weights beside it, as a model of more than 2 GB must
     :raises PreconditionFailed: there are no data
     """
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
@@ -40,7 +58,9 @@ def calibrate(
         list(operators),
         augmented_model_path=str(folder / "calibrated.onnx"),
         calibrate_method=CalibrationMethod[method],
+        use_external_data_format=external,
         providers=["CPUExecutionProvider"],
+        extra_options={OPTIONS[name]: value for name, value in extra_options.items() if name in OPTIONS},
     )
     done = 0
     for batch in data.batches():

@@ -2,95 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import AfterValidator, Field
-
-from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.api.config import UnknownName, only
-from hfopt_onnx_model.graph import handle_of, save
-from hfopt_ort_passes.quiet import quiet
+from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.plugins import nearest
+from hfopt_onnx_model.graph import handle_of, load, save
+from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
+from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
+from hfopt_ort_passes.quiet import quiet, scratch, sentences
+from hfopt_ort_passes.trial import try_out
 
 if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-_CPU_ONLY = "half precision and GPU graphs are not available in this version"
+MICROSOFT = "com.microsoft"
 
-ORT_MODEL_TYPES: Mapping[str, str] = {
-    "albert": "bert",
-    "bert": "bert",
-    "camembert": "bert",
-    "deberta": "bert",
-    "deberta-v2": "bert",
-    "distilbert": "bert",
-    "electra": "bert",
-    "mpnet": "bert",
-    "roberta": "bert",
-    "xlm-roberta": "bert",
+STANDARD_FUSED = frozenset({"Gelu", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
+"""Fused operators that are in ONNX's own domain; all others are in Microsoft's."""
+
+SIZES = {
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads",
 }
-"""ONNX Runtime's optimizer by the model_type of a Hugging Face config."""
+"""Options of this pass, and what a Hugging Face config calls them."""
 
-FUSIONS = (
-    "attention_mask_format",
-    "disable_multi_head_attention_bias",
-    "enable_attention",
-    "enable_bias_gelu",
-    "enable_bias_skip_layer_norm",
-    "enable_embed_layer_norm",
-    "enable_gelu",
-    "enable_gelu_approximation",
-    "enable_gemm_fast_gelu",
-    "enable_layer_norm",
-    "enable_qordered_matmul",
-    "enable_rotary_embeddings",
-    "enable_shape_inference",
-    "enable_skip_layer_norm",
-    "group_norm_channels_last",
-    "use_multi_head_attention",
-)
-"""The attributes of `onnxruntime.transformers.fusion_options.FusionOptions` that a config may set."""
-
-
-def _known_fusions(options: dict[str, bool | int]) -> dict[str, bool | int]:
-    for name in options:
-        if name not in FUSIONS:
-            raise UnknownName("fusion option", name, list(FUSIONS))
-    return options
-
-
-class OrtTransformersOptimizationConfig(Config):
-    """Options of ``OrtTransformersOptimization``."""
-
-    model_type: str | None = Field(
-        None, description="ONNX Runtime's optimizer, such as bert; null: from the model's own type."
-    )
-    num_heads: int = Field(0, ge=0, description="Attention heads; 0: from the model's config.")
-    num_key_value_heads: int = Field(0, ge=0, description="Key and value heads; 0: from the model's config.")
-    hidden_size: int = Field(0, ge=0, description="Width of a hidden state; 0: from the model's config.")
-    optimization_options: Annotated[dict[str, bool | int], AfterValidator(_known_fusions)] = Field(
-        {}, description="Single fusions on or off, as onnxruntime's FusionOptions has them."
-    )
-    opt_level: Literal[0, 1, 2, 99] | None = Field(
-        None,
-        description="What ONNX Runtime itself optimizes beforehand; null: 0, nothing, which leaves the graph portable.",
-    )
-    only_onnxruntime: bool = Field(False, description="Leave out the fusions proper; needs an opt_level of 1 or more.")
-    input_int32: bool = Field(False, description="Take integer inputs as int32.")
-    use_gpu: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(False, description="Not available.")
-    float16: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(False, description="Not available.")
-    keep_io_types: bool = Field(True, description="Of no effect without float16.")
-    force_fp32_ops: Annotated[tuple[str, ...] | None, only(None, (), because=_CPU_ONLY)] = Field(
-        None, description="Not available."
-    )
-    force_fp32_nodes: Annotated[tuple[str, ...] | None, only(None, (), because=_CPU_ONLY)] = Field(
-        None, description="Not available."
-    )
-    force_fp16_inputs: Annotated[dict[str, Any] | None, only(None, {}, because=_CPU_ONLY)] = Field(
-        None, description="Not available."
-    )
-    use_gqa: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(False, description="Not available.")
+GPU_PROVIDERS: Mapping[str, str] = {
+    "CUDAExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+    "MIGraphXExecutionProvider": "migraphx",
+    "TensorrtExecutionProvider": "tensorrt",
+}
+"""What onnxruntime's optimizer calls the execution providers that it can optimize for."""
 
 
 class OrtTransformersOptimization(Pass):
@@ -101,37 +48,79 @@ class OrtTransformersOptimization(Pass):
     config: OrtTransformersOptimizationConfig
 
     def requires(self, model: ModelHandle) -> None:
-        if self.config.only_onnxruntime and not self.config.opt_level:
-            raise PreconditionFailed("only_onnxruntime does nothing at opt_level 0", hint="set opt_level to 1, 2 or 99")
         self._optimizer(model)
+        for option, attribute in SIZES.items():
+            written, own = getattr(self.config, option), model.attributes.get(attribute)
+            if written and own and written != own:  # the fused operators would compute something else, without a word
+                raise PreconditionFailed(
+                    f"{option}: {written} is written, and the model's {attribute} is {own}", hint=f"leave {option} out"
+                )
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
-        with quiet():
-            optimized = self._optimize(model)
-            fused = {name: count for name, count in optimized.get_fused_operator_statistics().items() if count}
+        provider = self._provider(context.accelerator)
+        before = load(model.path, weights=False).graph
+        with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
+            optimized = self._optimize(model, provider)
+            if self.config.use_gqa:
+                group_queries(optimized, self._size("num_key_value_heads", model))
+            fused = _more(optimized.model.graph, before)
+            if self.config.float16:
+                self._halve(optimized, before)
             if self.config.input_int32:
                 optimized.change_graph_inputs_to_int32()
             optimized.topological_sort(is_deterministic=True)
-            save(optimized.model, target)
+            _import_microsoft(optimized.model)
+            save(optimized.model, target, self.config)
         report: dict[str, Any] = {"fused": fused}
-        if not fused:
-            report["warning"] = "nothing was fused: the graph has none of the patterns that this optimizer knows"
-        return PassResult(handle_of(target, like=model), report)
+        if warning := self._warning(fused, before):
+            report["warning"] = warning
+        result = handle_of(target, like=model)
+        try_out(result, model, context)
+        return PassResult(result, report)
 
-    def _optimize(self, model: ModelHandle) -> OnnxModel:
+    def _provider(self, accelerator: Accelerator) -> str | None:
+        """The GPU to optimize for, by onnxruntime's name; None: the CPU."""
+        gpu = accelerator.device == "gpu"
+        if self.config.use_gpu and not gpu:
+            raise PreconditionFailed(
+                f"use_gpu: the accelerator of this run is {accelerator.device}", hint="leave use_gpu out"
+            )
+        if gpu and self.config.use_gqa and not self.config.float16:
+            raise PreconditionFailed("use_gqa: on a GPU GroupQueryAttention is float16 alone", hint="set float16")
+        if gpu and not self.config.use_gpu and (self.config.opt_level or 0) > 1:
+            raise PreconditionFailed(
+                f"opt_level {self.config.opt_level} writes operators of the CPU alone, and the accelerator is a GPU",
+                hint="set use_gpu",
+            )
+        if not self.config.use_gpu:
+            return None
+        if accelerator.execution_provider not in GPU_PROVIDERS:
+            raise PreconditionFailed(
+                f"use_gpu: ONNX Runtime's optimizer does not know {accelerator.execution_provider}; "
+                f"it knows {', '.join(GPU_PROVIDERS)}"
+            )
+        return GPU_PROVIDERS[accelerator.execution_provider]
+
+    def _optimize(self, model: ModelHandle, provider: str | None) -> OnnxModel:
         from onnxruntime.transformers.optimizer import optimize_model
 
         optimizer = self._optimizer(model)
         return optimize_model(
             str(model.path),
             model_type=optimizer,
-            num_heads=self.config.num_heads or int(model.attributes.get("num_attention_heads", 0)),
-            hidden_size=self.config.hidden_size or int(model.attributes.get("hidden_size", 0)),
+            num_heads=self._size("num_heads", model),
+            hidden_size=self._size("hidden_size", model),
             optimization_options=self._fusion_options(optimizer),
             opt_level=self.config.opt_level or 0,
+            use_gpu=provider is not None,
             only_onnxruntime=self.config.only_onnxruntime,
+            provider=provider,
         )
+
+    def _size(self, option: str, model: ModelHandle) -> int:
+        """What the user wrote, else what the model's config says, else 0."""
+        return int(getattr(self.config, option) or model.attributes.get(SIZES[option]) or 0)
 
     def _fusion_options(self, optimizer: str) -> FusionOptions:
         from onnxruntime.transformers.fusion_options import FusionOptions
@@ -147,12 +136,68 @@ class OrtTransformersOptimization(Pass):
 
     def _optimizer(self, model: ModelHandle) -> str:
         if self.config.model_type is not None:
-            return self.config.model_type
+            return ORT_MODEL_TYPES.get(self.config.model_type, self.config.model_type)
         own = str(model.attributes.get("model_type"))
-        if own not in ORT_MODEL_TYPES:
-            known = ", ".join(sorted(ORT_MODEL_TYPES))
+        if own in ORT_MODEL_TYPES:
+            return ORT_MODEL_TYPES[own]
+        if self.config.only_onnxruntime:
+            return "bert"  # none of its fusions runs
+        known = ", ".join(sorted(ORT_MODEL_TYPES))
+        raise PreconditionFailed(
+            f"no fusions are known for model type {own!r}; known: {known}",
+            hint="set model_type to ONNX Runtime's name of a like architecture, or leave this pass out",
+        )
+
+    def _halve(self, optimized: OnnxModel, before: GraphProto) -> None:
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+
+        graph = optimized.model.graph
+        operators = {node.op_type for node in graph.node}
+        _check("force_fp32_ops", "operator", self.config.force_fp32_ops, operators, {n.op_type for n in before.node})
+        _check("force_fp16_inputs", "operator", self.config.force_fp16_inputs, operators, set())
+        names = {node.name for node in graph.node}
+        _check("force_fp32_nodes", "node", self.config.force_fp32_nodes, names, {node.name for node in before.node})
+        blocked = [*DEFAULT_OP_BLOCK_LIST, *(self.config.force_fp32_ops or ())]
+        optimized.convert_float_to_float16(op_block_list=blocked, **self.config.fp16())
+
+    def _warning(self, fused: Mapping[str, int], before: GraphProto) -> str | None:
+        """What the user should know of a fusion that did nothing, or not all."""
+        has_attention = FUSED_ATTENTION & (fused.keys() | {node.op_type for node in before.node})
+        wanted = self.config.optimization_options.get("enable_attention", True) and not self.config.only_onnxruntime
+        reason = why_unfused(before) if wanted and not has_attention else None
+        if fused:
+            return reason and f"no attention was fused: {reason}"
+        if reason:
+            return f"nothing was fused: {reason}"
+        if self.config.only_onnxruntime:
+            return f"nothing was fused: ONNX Runtime alone fuses little at opt_level {self.config.opt_level}"
+        return "nothing was fused: the graph has none of the patterns that this optimizer knows"
+
+
+def _import_microsoft(model: ModelProto) -> None:
+    """Declare the domain of fused operators, without which shape inference and checkers refuse a model."""
+    used = any(node.domain == MICROSOFT for node in model.graph.node)
+    if used and all(opset.domain != MICROSOFT for opset in model.opset_import):
+        model.opset_import.add(domain=MICROSOFT, version=1)
+
+
+def _more(after: GraphProto, before: GraphProto) -> dict[str, int]:
+    """How many fused operators a graph has more than before, most first."""
+
+    def count(graph: GraphProto) -> Counter[str]:
+        return Counter(n.op_type for n in graph.node if n.domain == MICROSOFT or n.op_type in STANDARD_FUSED)
+
+    return dict((count(after) - count(before)).most_common())
+
+
+def _check(option: str, kind: str, written: Iterable[str] | None, there: set[str], before: set[str]) -> None:
+    """Refuse names that the fused graph does not have, over which ONNX Runtime passes in silence."""
+    for name in written or ():
+        if name in there:
+            continue
+        if name in before:
             raise PreconditionFailed(
-                f"no fusions are known for model type {own!r}; known: {known}",
-                hint="set model_type to ONNX Runtime's name of a like architecture, or leave this pass out",
+                f"{option}: the fusions replaced the {kind} {name!r}: name what is there after them"
             )
-        return ORT_MODEL_TYPES[own]
+        near = nearest(name, there)
+        raise PreconditionFailed(f"{option}: the graph has no {kind} {name!r}", hint=near and f"did you mean {near!r}?")

@@ -19,6 +19,16 @@ def hfopt_passes() -> list[Component]:
             "Quantize to 8 bits, activations dynamically or to calibrated ranges",
         ),
         Component(
+            "OnnxDynamicQuantization",
+            "hfopt_ort_passes.quantization:OnnxDynamicQuantization",
+            "OnnxQuantization, dynamic",
+        ),
+        Component(
+            "OnnxStaticQuantization",
+            "hfopt_ort_passes.quantization:OnnxStaticQuantization",
+            "OnnxQuantization, static",
+        ),
+        Component(
             "OrtPerfTuning",
             "hfopt_ort_passes.tuning:OrtPerfTuning",
             "Find the session options that run the model fastest",

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
-
-from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.api.config import only
-from hfopt_onnx_model.graph import handle_of, load, node_counts
+from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.plugins import nearest
+from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, save
 from hfopt_ort_passes.calibration import calibrate
-from hfopt_ort_passes.quiet import quiet
+from hfopt_ort_passes.quantization_options import (
+    DYNAMIC_OPERATORS,
+    NNAPI_SIGMOID,
+    STATIC_OPERATORS,
+    OnnxDynamicQuantizationConfig,
+    OnnxQuantizationConfig,
+    OnnxStaticQuantizationConfig,
+    QuantizationConfig,
+    StaticConfig,
+)
+from hfopt_ort_passes.quiet import quiet, scratch, sentences
+from hfopt_ort_passes.trial import try_out
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
-_SCRIPTS = "user scripts are not run in this version: name a data_config"
-_NPU = "QNN models are not prepared in this version"
-
-STATIC_OPERATORS = ("MatMul", "Gemm", "Gather")
-"""What is quantized statically unless the user says: the operators that hold a transformer's weights."""
+    from onnx import GraphProto, ModelProto
+    from onnxruntime.quantization.calibrate import TensorsData
 
 QUANTIZED_OPERATORS = (
     "ConvInteger",
@@ -31,155 +35,182 @@ QUANTIZED_OPERATORS = (
     "QAttention",
     "QEmbedLayerNormalization",
     "QGemm",
+    "QLinearAdd",
+    "QLinearConv",
     "QLinearMatMul",
 )
 """Operators that work on quantized weights; DequantizeLinear follows a quantized embedding."""
 
 
-class OnnxQuantizationConfig(Config):
-    """Options of ``OnnxQuantization``."""
-
-    quant_mode: Literal["dynamic", "static"] | None = Field(
-        None, description="How activations are quantized; null: static if there is a data_config, else dynamic."
-    )
-    data_config: DataName | None = Field(None, description="Rows to calibrate with, in static mode.")
-    calibrate_method: Literal["MinMax", "Entropy", "Percentile"] = Field(
-        "MinMax", description="How ranges are found, in static mode."
-    )
-    quant_format: Literal["QDQ", "QOperator"] = Field(
-        "QDQ", description="In static mode: pairs of operators around each float one, or integer operators."
-    )
-    activation_type: Literal["QInt8", "QUInt8"] = Field(
-        "QUInt8", description="Type of a quantized activation, in static mode; QInt8 is slow on CPUs."
-    )
-    weight_type: Literal["QInt8", "QUInt8"] = Field("QInt8", description="Type of a quantized weight.")
-    per_channel: bool = Field(True, description="One scale per output channel instead of one per tensor.")
-    reduce_range: bool = Field(
-        False, description="7 bits for weights: for x86 CPUs without VNNI, whose 8-bit products saturate."
-    )
-    quant_preprocess: bool = Field(True, description="Infer shapes and optimize the graph beforehand.")
-    op_types_to_quantize: tuple[str, ...] | None = Field(
-        None, description="Only these operators; null: all that can be, or in static mode MatMul, Gemm and Gather."
-    )
-    nodes_to_quantize: tuple[str, ...] | None = Field(
-        None, description="Only these nodes, by name; null: all that can be."
-    )
-    nodes_to_exclude: tuple[str, ...] | None = Field(None, description="All but these nodes, by name.")
-    ActivationSymmetric: bool = Field(False, description="Zero points of activations are 0, in static mode.")
-    WeightSymmetric: bool | None = Field(None, description="Zero points of weights are 0; null: for QInt8.")
-    MatMulConstBOnly: bool = Field(True, description="Only MatMul one of whose inputs is a weight.")
-    EnableSubgraph: bool = Field(False, description="Quantize inside If and Loop too, in dynamic mode.")
-    ForceQuantizeNoInputCheck: bool = Field(False, description="Quantize operators whose input is not quantized.")
-    extra_options: dict[str, Any] | None = Field(None, description="More of onnxruntime's extra_options.")
-    batch_size: int = Field(1, ge=1, description="Of no effect: the data config has its own.")
-    data_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
-    prepare_qnn_config: Annotated[bool, only(False, because=_NPU)] = Field(False, description="Not available.")
-    qnn_extra_options: Annotated[dict[str, Any] | None, only(None, {}, because=_NPU)] = Field(
-        None, description="Not available."
-    )
-
-    @model_validator(mode="after")
-    def _has_data(self) -> OnnxQuantizationConfig:
-        if self.quant_mode == "static" and self.data_config is None:
-            raise ValueError("static quantization needs a data_config to calibrate with; dynamic needs none")
-        return self
-
-    @property
-    def static(self) -> bool:
-        """Whether activations get their ranges beforehand."""
-        return self.quant_mode == "static" or (self.quant_mode is None and self.data_config is not None)
-
-
 class OnnxQuantization(Pass):
-    """Quantizes after the preparation that works on fused and unfused graphs alike."""
+    """Quantizes after the preparation that works on fused and unfused graphs alike, and tries the result."""
 
     Config: ClassVar[type[Config]] = OnnxQuantizationConfig
     accepts = frozenset({"ONNXModel"})
-    config: OnnxQuantizationConfig
+    config: QuantizationConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
-        prepared = context.folder / "prepared.onnx"
-        with quiet():
-            source = prepare(model.path, prepared) if self.config.quant_preprocess else model.path
-            if self.config.static:
-                self._quantize_static(source, target, context)
+        large = outgrows_protobuf(model)
+        load(model.path, weights=False)
+        hint = None if self.config.quant_preprocess else "leave quant_preprocess on: it gives every tensor a type"
+        with quiet(), scratch(context.folder) as folder, sentences("ONNX Runtime can't quantize this model", hint=hint):
+            if self.config.quant_preprocess:
+                source = prepare(model.path, folder / "prepared.onnx", external=large)
             else:
-                self._quantize_dynamic(source, target)
-        for leftover in (*context.folder.glob("prepared.onnx*"), *context.folder.glob("calibrated.onnx*")):
-            leftover.unlink()
-        counts = node_counts(load(target))
-        quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
-        if not quantized:
-            raise PreconditionFailed(
-                "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
+                source = copy(model.path, folder / "source.onnx")
+            self._check_names(load(source, weights=False).graph, model)
+            ranges = self._calibrate(source, folder, context, external=large)
+            graph = quantize(source, self.config, ranges)
+            counts = node_counts(graph)
+            quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
+            if not quantized:
+                raise PreconditionFailed(
+                    "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
+                )
+            save(graph, target, self.config)
+            del graph
+        result = handle_of(target, like=model)
+        try_out(result, model, context)
+        report: dict[str, Any] = {"quantized": quantized}
+        if self.config.static and counts.get("Attention"):
+            report["warning"] = (
+                f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "
+                "operator: quantize dynamically, or fuse with enable_attention false in optimization_options"
             )
-        return PassResult(handle_of(target, like=model), {"quantized": quantized})
+        return PassResult(result, report)
 
-    def _quantize_dynamic(self, source: Path, target: Path) -> None:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        quantize_dynamic(
+    def _calibrate(self, source: Path, folder: Path, context: PassContext, *, external: bool) -> TensorsData | None:
+        config = self.config
+        if not isinstance(config, StaticConfig) or not config.static:
+            return None
+        return calibrate(
             source,
-            target,
-            op_types_to_quantize=_list(self.config.op_types_to_quantize),
-            per_channel=self.config.per_channel,
-            reduce_range=self.config.reduce_range,
-            weight_type=QuantType[self.config.weight_type],
-            nodes_to_quantize=_list(self.config.nodes_to_quantize),
-            nodes_to_exclude=_list(self.config.nodes_to_exclude),
-            extra_options=self._extra_options() | {"MatMulConstBOnly": self.config.MatMulConstBOnly},
-        )
-
-    def _quantize_static(self, source: Path, target: Path, context: PassContext) -> None:
-        """As ``quantize_static`` does, but with ranges found batch by batch."""
-        from onnxruntime.quantization import QuantType
-        from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-        from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer
-
-        operators = list(self.config.op_types_to_quantize or STATIC_OPERATORS)
-        data = context.data[str(self.config.data_config)]
-        ranges = calibrate(
-            source,
-            data,
-            context.folder,
-            operators=operators,
-            method=self.config.calibrate_method,
+            context.data[str(config.data_config)],
+            folder,
+            operators=config.op_types_to_quantize or STATIC_OPERATORS,
+            method=config.calibrate_method,
+            extra_options=config.extra_options or {},
+            external=external,
             progress=context.progress,
         )
-        model = load_model_with_shape_infer(source)
-        types = (QuantType[self.config.weight_type], QuantType[self.config.activation_type])
-        nodes = (list(self.config.nodes_to_quantize or ()), self._excluded(model), operators)
-        options = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]} | self._extra_options()
-        if self.config.quant_format == "QDQ":
-            scales = (self.config.per_channel, self.config.reduce_range)
-            quantizer = QDQQuantizer(model, *scales, *types, ranges, *nodes, options)
+
+    def _check_names(self, graph: GraphProto, model: ModelHandle) -> None:
+        """Refuse nodes and operators that the graph does not have: the quantizers pass over them in silence."""
+        names = {node.name for node in graph.node}
+        for option in ("nodes_to_quantize", "nodes_to_exclude"):
+            for name in getattr(self.config, option) or ():
+                if name not in names:
+                    raise _no_node(option, name, names, model)
+        operators = {node.op_type for node in graph.node}
+        for name in self.config.op_types_to_quantize or ():
+            if self.config.static and name not in operators | set(STATIC_OPERATORS):
+                near = nearest(name, operators)
+                raise PreconditionFailed(
+                    f"op_types_to_quantize: the graph has no {name}; it has {', '.join(sorted(operators))}",
+                    hint=near and f"did you mean {near!r}?",
+                )
+
+
+class OnnxStaticQuantization(OnnxQuantization):
+    """`OnnxQuantization` in static mode."""
+
+    Config: ClassVar[type[Config]] = OnnxStaticQuantizationConfig
+
+
+class OnnxDynamicQuantization(OnnxQuantization):
+    """`OnnxQuantization` in dynamic mode."""
+
+    Config: ClassVar[type[Config]] = OnnxDynamicQuantizationConfig
+
+
+def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
+    """The graph with a type and a shape for every tensor, which the quantizer needs of fused operators too.
+
+    :param external: write weights beside it, as a model of more than 2 GB must
+    :return: `target`
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(
+        str(source),
+        str(target),
+        skip_onnx_shape=True,
+        auto_merge=True,
+        save_as_external_data=external,
+        all_tensors_to_one_file=external,
+        external_data_location=f"{target.name}.data" if external else None,
+    )
+    return target
+
+
+def copy(source: Path, target: Path) -> Path:
+    """The graph as it is, where ONNX Runtime may write files next to it.
+
+    :return: `target`
+    """
+    save(load(source), target)
+    return target
+
+
+def quantize(source: Path, config: QuantizationConfig, ranges: TensorsData | None) -> ModelProto:
+    """As onnxruntime's ``quantize_dynamic`` and ``quantize_static`` do, apart from calibrating and writing.
+
+    :param ranges: of activations, in static mode
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import (
+        QuantizationMode,
+        load_model_with_shape_infer,
+        update_opset_version,
+    )
+
+    weight_type = QuantType[config.weight_type]
+    model = load_model_with_shape_infer(source)
+    named = (list(config.nodes_to_quantize or ()), _excluded(model, config))
+    widths = (config.per_channel, config.reduce_range)
+    options = _extra_options(config)
+    if not isinstance(config, StaticConfig) or not config.static:
+        model = update_opset_version(model, weight_type)
+        nodes = (*named, list(config.op_types_to_quantize or DYNAMIC_OPERATORS))
+        types = (weight_type, QuantType.QUInt8)
+        quantizer = ONNXQuantizer(model, *widths, QuantizationMode.IntegerOps, False, *types, None, *nodes, options)
+    else:
+        types = (weight_type, QuantType[config.activation_type])
+        model = update_opset_version(model, *types)
+        nodes = (*named, list(config.op_types_to_quantize or STATIC_OPERATORS))
+        if config.quant_format == "QDQ":
+            quantizer = QDQQuantizer(model, *widths, *types, ranges, *nodes, options)
         else:
-            scales = (self.config.per_channel, self.config.reduce_range, QuantizationMode.QLinearOps, True)
-            quantizer = ONNXQuantizer(model, *scales, *types, ranges, *nodes, options)
-        quantizer.quantize_model()
-        quantizer.model.save_model_to_file(str(target))
+            mode = QuantizationMode.QLinearOps
+            quantizer = ONNXQuantizer(model, *widths, mode, True, *types, ranges, *nodes, options)
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    return quantizer.model.model
 
-    def _excluded(self, model: ModelProto) -> list[str]:
-        """The nodes that the user excludes, and MatMuls of two activations: static mode ignores MatMulConstBOnly."""
-        named = list(self.config.nodes_to_exclude or ())
-        return named + products_of_activations(model) if self.config.MatMulConstBOnly else named
 
-    def _extra_options(self) -> dict[str, Any]:
-        """A dictionary of its own: the quantizers change what they are given."""
-        symmetric = self.config.WeightSymmetric
-        return {
-            "ActivationSymmetric": self.config.ActivationSymmetric,
-            "WeightSymmetric": self.config.weight_type == "QInt8" if symmetric is None else symmetric,
-            "EnableSubgraph": self.config.EnableSubgraph,
-            "ForceQuantizeNoInputCheck": self.config.ForceQuantizeNoInputCheck,
-            **(self.config.extra_options or {}),
-        }
+def _excluded(model: ModelProto, config: QuantizationConfig) -> list[str]:
+    """The nodes that the user excludes, and MatMuls of two activations: static mode ignores MatMulConstBOnly."""
+    named = list(config.nodes_to_exclude or ())
+    return named + products_of_activations(model) if config.static and config.MatMulConstBOnly else named
+
+
+def _extra_options(config: QuantizationConfig) -> dict[str, Any]:
+    """A dictionary of its own: the quantizers change what they are given."""
+    symmetric = config.WeightSymmetric
+    options: dict[str, Any] = {
+        "WeightSymmetric": config.weight_type == "QInt8" if symmetric is None else symmetric,
+        "MatMulConstBOnly": config.MatMulConstBOnly,
+        "EnableSubgraph": config.EnableSubgraph,
+        "ForceQuantizeNoInputCheck": config.ForceQuantizeNoInputCheck,
+    }
+    if isinstance(config, StaticConfig) and config.static:
+        options["ActivationSymmetric"] = config.ActivationSymmetric
+        options["OpTypesToExcludeOutputQuantization"] = ["MatMul", "Gemm"]
+        options[NNAPI_SIGMOID] = config.nnapi_sigmoid
+    return options | (config.extra_options or {})
 
 
 def products_of_activations(model: ModelProto) -> list[str]:
@@ -188,16 +219,10 @@ def products_of_activations(model: ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == "MatMul" and weights.isdisjoint(node.input)]
 
 
-def prepare(source: Path, target: Path) -> Path:
-    """The graph with a type and a shape for every tensor, which the quantizer needs of fused operators too.
-
-    :return: `target`
-    """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    quant_pre_process(str(source), str(target), skip_onnx_shape=True, auto_merge=True)
-    return target
-
-
-def _list(names: tuple[str, ...] | None) -> list[str] | None:
-    return None if names is None else list(names)
+def _no_node(option: str, name: str, names: set[str], model: ModelHandle) -> PreconditionFailed:
+    if any(node.name == name for node in load(model.path, weights=False).graph.node):
+        return PreconditionFailed(
+            f"{option}: the preparation folds or replaces the node {name!r}", hint="set quant_preprocess to false"
+        )
+    near = nearest(name, names)
+    return PreconditionFailed(f"{option}: the graph has no node {name!r}", hint=near and f"did you mean {near!r}?")

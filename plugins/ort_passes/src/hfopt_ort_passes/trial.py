@@ -1,0 +1,32 @@
+"""One run of a new model, so that a model which ONNX Runtime refuses fails in the pass that made it."""
+
+from __future__ import annotations
+
+from hfopt import ModelHandle, PassContext, PreconditionFailed
+from hfopt.api.example import BATCH_AXIS, example_feeds
+
+EXAMPLE_BATCH, EXAMPLE_SIZE = 1, 8
+
+
+def try_out(made: ModelHandle, source: ModelHandle, context: PassContext) -> None:
+    """Open a model and run one random example.
+
+    :param source: what it was made of; if that does not run the example either, the example is to blame
+    :raises PreconditionFailed: the model can't be opened or run, with ONNX Runtime's reason
+    """
+    refusal = _refusal(made, context)
+    if refusal is not None and _refusal(source, context) is None:
+        reason = (str(refusal).strip().splitlines() or [type(refusal).__name__])[0]
+        raise PreconditionFailed(f"ONNX Runtime can't run the model that this pass made: {reason}") from refusal
+
+
+def _refusal(model: ModelHandle, context: PassContext) -> Exception | None:
+    """Why a model does not run the example."""
+    axes = {axis for spec in model.inputs for axis in spec.axes if isinstance(axis, str)}
+    sizes = {axis: EXAMPLE_BATCH if axis == BATCH_AXIS else EXAMPLE_SIZE for axis in axes}
+    with context.open(model, {}) as session:
+        try:
+            session.run(example_feeds(model.inputs, sizes))
+        except Exception as error:  # noqa: BLE001 - a dozen types without a common base; the caller says it
+            return error
+    return None
