@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hfopt import logs
 from hfopt.api.systems import System, SystemContext
 from hfopt.config.document import read
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
@@ -110,7 +111,13 @@ def run(
     started = now()
     journal = Journal(store.root)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
-    context = SystemContext(store.root, folder / LOG, tuple(file.absolute() for file in plugin_files), offline)
+    context = SystemContext(
+        store.root,
+        folder / LOG,
+        tuple(file.absolute() for file in plugin_files),
+        offline,
+        logs.environment_for(resolved.engine),
+    )
     with ExitStack() as stack:
         stack.enter_context(in_use(store.root))
         systems = _open_systems(resolved, context, in_process, stack)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from hfopt import logs
 from hfopt.errors import HfoptError
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
@@ -35,6 +36,7 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
     """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
     answers = _private_stdout()
     faulthandler.enable()
+    logs.configure()
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     idle = threading.Event()
     idle.set()

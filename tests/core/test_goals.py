@@ -128,3 +128,13 @@ def test_a_pass_may_have_a_host_of_its_own(project):
     project.config["passes"]["second"]["host"] = "other"
 
     assert project.run().returncode == 0
+
+
+@pytest.mark.parametrize(("level", "logged"), [(1, ["a fact", "a failure"]), (3, ["a failure"]), (4, [])])
+def test_the_log_has_what_the_severity_lets_through(project, misbehave, level, logged):
+    project.config["engine"]["log_severity_level"] = level
+
+    assert misbehave("log").returncode == 0
+
+    log = (project.folder / "hfopt-output" / "hfopt.log").read_text()
+    assert [text for text in ("a fact", "a failure") if text in log] == logged

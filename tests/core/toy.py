@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -275,6 +276,10 @@ class Misbehave(Pass):
     def print(self):
         print("noise on stdout")
         os.system("echo noise from a child")
+
+    def log(self):
+        logging.getLogger("toy").info("a fact")
+        logging.getLogger("toy").error("a failure")
 
     def hang(self):
         time.sleep(3600)

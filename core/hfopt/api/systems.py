@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,12 +38,14 @@ class SystemContext:
     :param log: the file that takes whatever workers and their libraries print
     :param plugin_files: ``-p`` files, loaded by every worker
     :param offline: no worker may make a request
+    :param log_levels: environment of workers that says what they log: see `hfopt.logs`
     """
 
     store: Path
     log: Path
     plugin_files: tuple[Path, ...] = ()
     offline: bool = False
+    log_levels: Mapping[str, str] = field(default_factory=dict)
 
 
 class System(ABC):

@@ -121,6 +121,9 @@ class PassSection(Config):
     )
 
 
+LogLevel = Literal[0, 1, 2, 3, 4]
+
+
 class Packaging(Config):
     """One entry of ``engine.packaging_config``."""
 
@@ -143,6 +146,13 @@ class Engine(Config):
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
         None, description="How the models are handed on besides best/: one way, or several."
     )
+    log_severity_level: LogLevel | None = Field(
+        None, description="What of workers' own messages hfopt.log gets: 0 all, 1 info, 2 warnings, 3 errors, 4 fatal."
+    )
+    ort_log_severity_level: LogLevel | None = Field(None, description="The same for ONNX Runtime's sessions; None: 4.")
+    ort_py_log_severity_level: LogLevel | None = Field(
+        None, description="The same for ONNX Runtime's tools in Python; None: 3."
+    )
     cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
     output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
 
@@ -152,7 +162,7 @@ SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators",
 _NO_SEARCH = "there is no search in this version: every option must have one value"
 _NO_SCRIPTS = "user scripts are not run in this version"
 _ONE_RESULT = "not available in this version: the result is the folder best/"
-_ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed"
+_ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
 
 REFUSED: Mapping[str, Mapping[str, str]] = {
@@ -175,9 +185,6 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
     "engine": {
         "clean_cache": _ALWAYS_FRESH,
         "clean_evaluation_cache": _ALWAYS_FRESH,
-        "log_severity_level": _ONE_LOG,
-        "ort_log_severity_level": _ONE_LOG,
-        "ort_py_log_severity_level": _ONE_LOG,
         "log_to_file": _ONE_LOG,
     },
     "passes": {"clean_run_cache": _ALWAYS_FRESH},

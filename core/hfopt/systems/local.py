@@ -128,7 +128,7 @@ class LocalSystem(System):
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env=environment(offline=self.context.offline),
+                env={**environment(offline=self.context.offline), **self.context.log_levels},
                 start_new_session=True,
             )
 

@@ -273,3 +273,11 @@ def test_the_snippet_runs_a_sentence_where_there_is_a_tokenizer(file):
     compile(code, "snippet", "exec")
     assert 'tokenizer("What a lovely film"' in code
     assert code.index("import AutoTokenizer") < code.index("session =")
+
+
+def test_sessions_log_as_the_run_says(monkeypatch):
+    monkeypatch.setenv("HFOPT_ORT_LOG_LEVEL", "2")
+    assert session_options(InferenceSettings(), None).log_severity_level == 2
+
+    monkeypatch.delenv("HFOPT_ORT_LOG_LEVEL")
+    assert session_options(InferenceSettings(), None).log_severity_level == 4

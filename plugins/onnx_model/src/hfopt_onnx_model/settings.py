@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from hfopt import Accelerator, Config, InputPath, ModelHandle, PreconditionFailed
+from hfopt import Accelerator, Config, InputPath, ModelHandle, PreconditionFailed, logs
 from hfopt_onnx_model.providers import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def session_options(settings: InferenceSettings, threads: int | None, profile: s
 
     wanted = settings.session_options
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
+    options.log_severity_level = logs.level(logs.ORT, _FATAL_ONLY)
     for name, value in _plain(wanted, threads).items():
         setattr(options, name, value)
     if wanted.execution_mode is not None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hfopt import HfoptError, PreconditionFailed
+from hfopt import HfoptError, PreconditionFailed, logs
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back prints and log lines. The tools configure the root logger: it is put back as it was."""
+    """Hold back prints, and log lines unless the config asks for them. The root logger is put back as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    root.setLevel(logging.ERROR)
-    root.handlers[:] = [logging.NullHandler()]  # the tools log as errors what they then carry on without
+    root.setLevel(logs.python_level(logs.ORT_PYTHON, 3))
+    if logs.ORT_PYTHON not in os.environ:
+        root.handlers[:] = [logging.NullHandler()]  # the tools log as errors what they then carry on without
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
