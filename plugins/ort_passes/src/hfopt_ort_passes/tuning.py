@@ -1,90 +1,59 @@
 """OrtPerfTuning: the session options that run a model fastest on this machine.
 
-Every setting is timed against the fastest so far, in alternating blocks, and replaces it only if the 95 % interval of
-the difference says that it is faster: what is saved has been measured, and is the default unless something beat it.
+A tournament: each setting is timed against the fastest so far, in alternating blocks, and replaces it if the 95 %
+interval of the difference says that it is faster. Of many settings one wins by luck sooner or later, so the winner is
+timed against the default once more, afresh, and saved only if it is faster again (docs/decisions/0008).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import Field
-
-from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult
-from hfopt.api.config import only
+from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, example_feeds
-from hfopt.measuring import TIMED_ROWS, Timed, spread
+from hfopt.measuring import TIMED_ROWS, CannotTime, Timed, spread
+from hfopt.plugins import nearest
+from hfopt_onnx_model.providers import why_missing
+from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, session_snippet, settings_of
+from hfopt_ort_passes.tuning_options import (
+    TENSORRT,
+    Chain,
+    OrtPerfTuningConfig,
+    Setting,
+    default_setting,
+    settings_to_try,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Blocks = NDArray[np.float64]
+    Feeds = Mapping[str, NDArray[Any]]
 
-_CPU_ONLY = "this version tunes for CPUExecutionProvider only"
-_NO_SCRIPTS = "user scripts are not run in this version: name a data_config"
-_NO_SHAPES = "not available in this version: name a data_config, whose rows have the lengths that matter"
 EXAMPLE_LENGTH = 64
 """Size of every dynamic axis but the batch's where no data is named."""
-TRIAL_MS = 4_000
-MIN_RUNS, MAX_RUNS = 32, 256
-PREHEAT = 5
+WARMUP, RUNS = 10, 256
+TRIAL_SECONDS = 4.0
+"""About what the timed runs of one trial may take; a slow model is timed less often, but 32 times."""
+MUCH_SLOWER = 1.5
+"""Times the best of its chain: the rest of the chain would be slower yet."""
+CLEARLY_SLOWER = 1.1
+"""Times the incumbent in every block so far: not worth more blocks."""
 
-ExecutionMode = Literal[0, 1]
-GraphLevel = Literal[0, 1, 2, 99]
-SEQUENTIAL, PARALLEL = 0, 1
+Trial = dict[str, Any]
 
 
-class OrtPerfTuningConfig(Config):
-    """Options of ``OrtPerfTuning``."""
+class Time(Protocol):
+    """Times two settings against each other, as `judge` has it.
 
-    data_config: DataName | None = Field(
-        None, description="Rows to time on, each at its own length; null: examples of 64 tokens."
-    )
-    batch_size: int = Field(1, ge=1, description="Of the examples, where no data is named.")
-    cpu_cores: int | None = Field(None, ge=1, description="At most so many threads; null: the CPUs that may be used.")
-    execution_mode_list: tuple[ExecutionMode, ...] | None = Field(
-        None, description="0 sequential, 1 parallel; null: both."
-    )
-    opt_level_list: tuple[GraphLevel, ...] | None = Field(
-        None, description="Graph optimization levels of the session; null: 99."
-    )
-    intra_thread_num_list: tuple[int | None, ...] = Field(
-        (None,), description="Threads within an operator; [null]: halved from cpu_cores down to 1."
-    )
-    inter_thread_num_list: tuple[int | None, ...] = Field(
-        (None,), description="Threads between operators in parallel mode; [null]: halved from cpu_cores down to 2."
-    )
-    extra_session_config: dict[str, str] | None = Field(None, description="Session config entries of every setting.")
-    providers_list: Annotated[tuple[str, ...] | None, only(None, (), ("CPUExecutionProvider",), because=_CPU_ONLY)] = (
-        Field(None, description="Execution providers to try.")
-    )
-    force_evaluate_other_eps: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(
-        False, description="Not available."
-    )
-    device: Annotated[str | None, only(None, "cpu", because=_CPU_ONLY)] = Field(None, description="cpu.")
-    io_bind: bool = Field(False, description="Accepted either way: inputs are always bound before timing.")
-    enable_cuda_graph: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(False, description="Not available.")
-    trt_fp16_enable: Annotated[bool, only(False, because=_CPU_ONLY)] = Field(False, description="Not available.")
-    enable_profiling: Annotated[bool, only(False, because="profiling slows what is timed")] = Field(
-        False, description="Not available."
-    )
-    data_dir: Annotated[None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_NO_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
-    input_names: Annotated[tuple[str, ...] | None, only(None, because=_NO_SHAPES)] = Field(
-        None, description="Not available."
-    )
-    input_shapes: Annotated[tuple[tuple[int, ...], ...] | None, only(None, because=_NO_SHAPES)] = Field(
-        None, description="Not available."
-    )
-    input_types: Annotated[tuple[str, ...] | None, only(None, because=_NO_SHAPES)] = Field(
-        None, description="Not available."
-    )
+    :param whole: to the end, however hopeless the second looks
+    """
+
+    def __call__(self, first: Setting, second: Setting, *, whole: bool = False) -> Trial: ...
 
 
 class OrtPerfTuning(Pass):
@@ -96,85 +65,179 @@ class OrtPerfTuning(Pass):
     config: OrtPerfTuningConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
+        config, accelerator = self.config, context.accelerator
+        if config.device not in (None, accelerator.device):
+            raise PreconditionFailed(f"device is {config.device}, but this run's accelerator is {accelerator.device}")
+        cores = min(config.cpu_cores or context.threads, context.threads)
+        own, tried, skipped = providers_to_try(config, settings_of(model), accelerator)
+        default = default_setting(config, model.inference_settings, own, cores)
+        chains = settings_to_try(config, default, tried, cores)
         feeds = self._feeds(model, context)
-        cores = min(self.config.cpu_cores or context.threads, context.threads)
-        default, *challengers = settings_to_try(self.config, cores)
-        runs = self._runs(model, context, feeds[0])
-        incumbent, trials = default, []
-        for number, challenger in enumerate(challengers):
-            context.progress("settings", number, len(challengers))
-            blocks = context.compare(_timed(model, incumbent), _timed(model, challenger), feeds, runs=runs)
-            trial = judge(blocks) | {"incumbent": incumbent, "challenger": challenger}
-            trials.append(trial)
-            if trial["faster"]:
-                incumbent = challenger
-        return PassResult(_timed(model, incumbent).model, {"trials": trials, "default_kept": incumbent == default})
+        outcome = tune(default, chains, self._timer(model, context, feeds, sum(len(each.settings) for each in chains)))
+        tuned = model.with_(inference_settings=outcome["saved"])
+        if (profiling := settings_of(model).session_options.enable_profiling) is not None:
+            tuned = _with_profiling(tuned, profiling)
+        report = {"threads": context.threads, "rows": len(feeds), "skipped_providers": skipped, **outcome}
+        report["snippet"] = session_snippet(model.path.name, settings_of(tuned))
+        if config.enable_profiling:
+            report["profile"] = _profile(tuned, context, feeds)
+        return PassResult(tuned, report)
 
-    def _feeds(self, model: ModelHandle, context: PassContext) -> list[dict[str, NDArray[Any]]]:
+    def _timer(self, model: ModelHandle, context: PassContext, feeds: Sequence[Feeds], total: int) -> Time:
+        number = count()
+
+        def time(first: Setting, second: Setting, *, whole: bool = False) -> Trial:
+            context.progress("settings", min(next(number), total), total)
+            pair = [
+                Timed(model.with_(inference_settings=dict(each)), {"threads": context.threads})
+                for each in (first, second)
+            ]
+            give_up = None if whole else hopeless
+            return judge(
+                context.compare(*pair, feeds, warmup=WARMUP, runs=RUNS, seconds=TRIAL_SECONDS, hopeless=give_up)
+            )
+
+        return time
+
+    def _feeds(self, model: ModelHandle, context: PassContext) -> list[Feeds]:
         if self.config.data_config is not None:
             data = context.data[self.config.data_config]
             return [batch.feeds for batch in data.batches(spread(len(data), TIMED_ROWS))]
+        if self.config.input_names:
+            return [example_feeds(_written_inputs(self.config, model.inputs), {})]
         axes = {axis for spec in model.inputs for axis in spec.axes if isinstance(axis, str)}
         sizes = {axis: self.config.batch_size if axis == BATCH_AXIS else EXAMPLE_LENGTH for axis in axes}
         return [example_feeds(model.inputs, sizes)]
 
-    def _runs(self, model: ModelHandle, context: PassContext, feeds: dict[str, NDArray[Any]]) -> int:
-        """As many runs as take about four seconds, in whole blocks of sixteen."""
-        with context.open(model, {}) as session:
-            call = session.bind(feeds)
-            for _ in range(PREHEAT):
-                call()
-            start = time.perf_counter()
-            call()
-            milliseconds = 1_000 * (time.perf_counter() - start)
-        wanted = int(TRIAL_MS / max(milliseconds, 0.001))
-        return max(MIN_RUNS, min(MAX_RUNS, wanted // 16 * 16))
 
+def _written_inputs(config: OrtPerfTuningConfig, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """The inputs that the config names, with exactly its shapes and dtypes, and the model's range of integers.
 
-def settings_to_try(config: OrtPerfTuningConfig, cores: int) -> list[dict[str, Any]]:
-    """Session options, each once, the default first: sequential, all threads within operators, all optimizations.
-
-    :param cores: the most threads of either kind
+    :raises PreconditionFailed: the model takes no such input, or not of that dtype
     """
-    levels = config.opt_level_list or (99,)
-    modes = config.execution_mode_list or (SEQUENTIAL, PARALLEL)
-    threads = {SEQUENTIAL: list(_sequential(config, cores)), PARALLEL: list(_parallel(config, cores))}
-    extra = {"extra_session_config": config.extra_session_config} if config.extra_session_config else {}
-    tried = [
-        {"execution_mode": mode, "graph_optimization_level": level, **counts, **extra}
-        for level in sorted(levels, reverse=True)
-        for mode in modes
-        for counts in threads[mode]
-    ]
-    return [options for position, options in enumerate(tried) if options not in tried[:position]]
+    known = {spec.name: spec for spec in inputs}
+    found = []
+    for position, name in enumerate(config.input_names or ()):
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near!r}?" if near else None
+            raise PreconditionFailed(
+                f"input_names: the model takes no {name!r}; it takes {', '.join(known)}", hint=hint
+            )
+        dtype = config.input_types[position] if config.input_types else known[name].dtype
+        if dtype != known[name].dtype:
+            raise PreconditionFailed(f"input_types: {name} is {dtype}, but the model takes {known[name].dtype}")
+        found.append(known[name].model_copy(update={"axes": (config.input_shapes or ())[position]}))
+    return found
 
 
-def _sequential(config: OrtPerfTuningConfig, cores: int) -> Iterator[dict[str, int]]:
-    """Threads within operators; between them there is one."""
-    for intra in _counts(config.intra_thread_num_list, cores, least=1):
-        yield {"intra_op_num_threads": intra, "inter_op_num_threads": 1}
+def providers_to_try(
+    config: OrtPerfTuningConfig, settings: InferenceSettings, accelerator: Accelerator
+) -> tuple[Setting, list[Setting], dict[str, str]]:
+    """Execution providers, with their options, as a setting has them.
+
+    :param settings: the model's own
+    :return: what the model runs on, what is tried, and why others of providers_list are not
+    :raises PreconditionFailed: none of providers_list can be tried
+    """
+    chosen = chosen_providers(settings, accelerator)
+    first = next(iter(chosen))
+    if config.trt_fp16_enable and TENSORRT not in (first, *(config.providers_list or ())):
+        raise PreconditionFailed(f"trt_fp16_enable needs {TENSORRT}, and the model runs on {first}")
+    own = _as_setting(config, chosen)
+    tried: list[Setting] = []
+    skipped: dict[str, str] = {}
+    for name in dict.fromkeys(config.providers_list or (first,)):
+        if name == first:
+            tried.append(own)
+        elif reason := why_missing(name):
+            skipped[name] = reason
+        elif not config.force_evaluate_other_eps:
+            skipped[name] = f"the model runs on {first}; with force_evaluate_other_eps this one would be tried too"
+        else:
+            alone = chosen_providers(InferenceSettings(execution_provider=name), accelerator)
+            tried.append(_as_setting(config, {name: chosen.get(name, alone[name])}))
+    if not tried:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise PreconditionFailed(f"nothing of providers_list can be tried: {reasons}")
+    return own, tried, skipped
 
 
-def _parallel(config: OrtPerfTuningConfig, cores: int) -> Iterator[dict[str, int]]:
-    """Threads between operators; what is left of the cores goes to threads within each, unless the user says."""
-    for inter in _counts(config.inter_thread_num_list, cores, least=2):
-        left = max(1, cores // inter)
-        for intra in [count for count in config.intra_thread_num_list if count is not None] or [left]:
-            yield {"intra_op_num_threads": intra, "inter_op_num_threads": inter}
+def _as_setting(config: OrtPerfTuningConfig, chosen: Mapping[str, Mapping[str, str]]) -> Setting:
+    fp16 = {"trt_fp16_enable": "True"} if config.trt_fp16_enable else {}
+    options = [{**each, **(fp16 if name == TENSORRT else {})} for name, each in chosen.items()]
+    return {"execution_provider": list(chosen), "provider_options": options}
 
 
-def _counts(written: Sequence[int | None], cores: int, least: int) -> list[int]:
-    """The counts that the user wrote, or halvings from `cores` down to `least`."""
-    given = [count for count in written if count is not None]
-    if given:
-        return given
-    halvings = [cores]
-    while halvings[-1] // 2 >= least:
-        halvings.append(halvings[-1] // 2)
-    return [count for count in halvings if count >= least]
+def tune(default: Setting, chains: Sequence[Chain], time: Time) -> dict[str, Any]:
+    """Find the fastest setting that is beyond doubt faster than the default, or keep the default.
+
+    :return: default, trials, confirmation (null if nothing has beaten the default), saved, default_kept
+    :raises CannotTime: the default can't be timed
+    """
+    winner, trials = tournament(default, chains, time)
+    if not any("medians_ms" in trial for trial in trials):
+        trials.append({"incumbent": default, "challenger": default, **time(default, default, whole=True)})
+    confirmation: Trial | None = None
+    if winner != default:
+        confirmation = _trial(default, winner, time, default, whole=True)
+    saved = winner if confirmation is not None and confirmation.get("faster") else default
+    return {
+        "default": default,
+        "trials": trials,
+        "confirmation": confirmation,
+        "saved": saved,
+        "default_kept": saved == default,
+    }
 
 
-def judge(blocks: Blocks) -> dict[str, Any]:
+def tournament(default: Setting, chains: Sequence[Chain], time: Time) -> tuple[Setting, list[Trial]]:
+    """Time every setting against the fastest so far.
+
+    :return: the setting that was beaten by none, and every trial; one that failed, or was left out, has the reason
+    :raises CannotTime: the default can't be timed
+    """
+    incumbent, pace = default, 1.0
+    trials: list[Trial] = []
+    for chain in chains:
+        best = float("inf")
+        for position, challenger in enumerate(chain.settings):
+            if challenger == default:
+                best = min(best, 1.0)
+                continue
+            trial = _trial(incumbent, challenger, time, default)
+            trials.append(trial)
+            if "medians_ms" not in trial:
+                if trial["failed"] == "incumbent":
+                    incumbent, pace = default, 1.0
+                continue
+            trial["times_default"] = pace * trial["medians_ms"][1] / trial["medians_ms"][0]
+            best = min(best, trial["times_default"])
+            if trial["faster"]:
+                incumbent, pace = challenger, trial["times_default"]
+            if chain.searched and trial["times_default"] > MUCH_SLOWER * best:
+                trials += [_left_out(incumbent, each) for each in chain.settings[position + 1 :] if each != default]
+                break
+    return incumbent, trials
+
+
+def _trial(incumbent: Setting, challenger: Setting, time: Time, default: Setting, *, whole: bool = False) -> Trial:
+    pair: Trial = {"incumbent": incumbent, "challenger": challenger}
+    try:
+        return pair | time(incumbent, challenger, whole=whole)
+    except CannotTime as error:
+        failed = ("incumbent", "challenger")[error.position]
+        if pair[failed] == default:
+            raise
+        return pair | {"failed": failed, "reason": error.message}
+
+
+def _left_out(incumbent: Setting, challenger: Setting) -> Trial:
+    reason = f"a setting nearer to the best has taken more than {MUCH_SLOWER} times as long"
+    return {"incumbent": incumbent, "challenger": challenger, "left_out": True, "reason": reason}
+
+
+def judge(blocks: Blocks) -> Trial:
     """Whether the second model is faster than the first: the median's 95 % interval of the difference lies below zero.
 
     :param blocks: milliseconds, [2, blocks, runs in a block]
@@ -186,9 +249,37 @@ def judge(blocks: Blocks) -> dict[str, Any]:
     resampled = block_bootstrap(blocks, lambda runs: np.median(runs, axis=-1))
     medians = [float(np.median(model)) for model in blocks]
     interval = percentile_interval(medians[1] - medians[0], resampled[1] - resampled[0])
-    return {"medians_ms": medians, "difference_ms": interval._asdict(), "faster": interval.high < 0}
+    own = [percentile_interval(median, model) for median, model in zip(medians, resampled, strict=True)]
+    return {
+        "medians_ms": medians,
+        "intervals_ms": [[each.low, each.high] for each in own],
+        "difference_ms": interval._asdict(),
+        "runs": int(blocks[0].size),
+        "faster": interval.high < 0,
+    }
 
 
-def _timed(model: ModelHandle, options: dict[str, Any]) -> Timed:
-    settings = {**model.inference_settings, "session_options": options}
-    return Timed(model.with_(inference_settings=settings))
+def hopeless(blocks: Blocks) -> bool:
+    """Whether the second model was clearly slower in every block so far."""
+    import numpy as np
+
+    first, second = np.median(blocks, axis=-1)
+    return bool(np.all(second > CLEARLY_SLOWER * first))
+
+
+def _with_profiling(model: ModelHandle, enabled: bool) -> ModelHandle:
+    settings = model.inference_settings
+    options = {**settings["session_options"], "enable_profiling": enabled}
+    return model.with_(inference_settings={**settings, "session_options": options})
+
+
+def _profile(model: ModelHandle, context: PassContext, feeds: Sequence[Feeds]) -> str:
+    """Run the feeds once with profiling on.
+
+    :return: the profile's name in the step's folder
+    """
+    with context.open(_with_profiling(model, True), {}) as session:
+        for each in feeds:
+            session.run(each)
+        shutil.move(session.live.end_profiling(), context.folder / "profile.json")
+    return "profile.json"
