@@ -46,8 +46,8 @@ ORT_MODEL_TYPES: Mapping[str, str] = {
 }
 """ONNX Runtime's optimizer by the model_type of a Hugging Face config.
 
-Its own for phi is for the graphs of one exporter script alone. With each of these a small random model, exported without
-a cache, computed the same after fusion, rows padded on either side included.
+Its own for phi is for the graphs of one exporter script alone. With each of these a small random model, exported
+without a cache, computed the same after fusion, rows padded on either side included.
 """
 
 OPTIMIZERS = (
