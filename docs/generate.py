@@ -9,8 +9,9 @@ import inspect
 import io
 import json
 import os
+import tomllib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,72 @@ def components_page() -> str:
     return "\n".join(parts)
 
 
+def olive_keys_page() -> str:
+    """What becomes of every key of Olive 0.6.1."""
+    parts = [
+        f"# Keys of Olive 0.6.1\n{MADE}",
+        "*used*: as Olive means it, or as the note says; defaults that differ are in [olive.md](olive.md).\n"
+        "*ignored*: accepted, of no effect. *refused*: an error with this reason, unless it asks for nothing.\n"
+        "*unknown*: an error, as any key that hfopt does not know.\n",
+    ]
+    table = tomllib.loads((Path(__file__).parent / "olive-keys.toml").read_text("utf-8"))
+    for section in table["section"]:
+        fates = {key: _fate(section["where"], key, table["unknown"]) for key in section["keys"].split()}
+        rows = [f"| `{key}` | {' | '.join(fate)} |" for key, fate in fates.items()]
+        parts.append(
+            f"## {section['title']}\n\n| key | what becomes of it | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
+    """What becomes of a key, from the code that decides it."""
+    if (reason := schema.REFUSED.get(where, {}).get(key)) is not None:
+        return "refused", reason
+    if (notice := schema.IGNORED.get(where, {}).get(key)) is not None:
+        return "ignored", f"with a notice: {notice}"
+    if where == "" and key in schema.SECTIONS:
+        return "used", ""
+    field = next((f for name, f in _section_model(where).model_fields.items() if (f.alias or name) == key), None)
+    if field is None:
+        return "unknown", unknown[key]
+    text = (field.description or "").replace("|", "\\|")
+    if text.startswith("Not available"):
+        return "refused", next((_because(each) for each in _validators(field)), text)
+    return ("ignored", text) if text.startswith(("Of no effect", "Accepted")) else ("used", text)
+
+
+def _section_model(where: str) -> type[BaseModel]:
+    sections: dict[str, type[BaseModel]] = {
+        "systems": schema.SystemSection,
+        "data_configs": schema.DataSection,
+        "metrics": schema.Metric,
+        "sub_types": schema.SubType,
+        "passes": schema.PassSection,
+        "engine": schema.Engine,
+    }
+    if where in sections:
+        return sections[where]
+    component, *path = where.split(".")
+    offers = Plugins.discover().offers
+    model: type[BaseModel] = next(each for each in offers if each.component.name == component).load().Config
+    for name in path:
+        model = next(iter(_nested(model.model_fields[name].annotation)))
+    return model
+
+
+def _validators(field: FieldInfo) -> list[Any]:
+    """What `hfopt.api.config.only` put on a field, wherever in its annotation."""
+    found = list(field.metadata)
+    for argument in typing.get_args(field.annotation):
+        found += getattr(argument, "__metadata__", ())
+    return [each for each in found if getattr(getattr(each, "func", None), "__name__", "") == "check"]
+
+
+def _because(validator: Any) -> str:
+    return str(validator.func.__doc__)
+
+
 def hooks_page() -> str:
     """Every hook, from its specification."""
     parts = [f"# Hooks\n{MADE}", inspect.cleandoc(hookspecs.__doc__ or "") + "\n"]
@@ -172,6 +239,7 @@ PAGES = {
     "components.md": components_page,
     "config.md": config_page,
     "hooks.md": hooks_page,
+    "olive-keys.md": olive_keys_page,
 }
 
 if __name__ == "__main__":

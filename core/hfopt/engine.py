@@ -105,7 +105,7 @@ def run(
     reporter = reporter or Reporter()
     plugins = Plugins.discover(plugin_files)
     resolved = resolve(read(config), plugins)
-    folder = _writable(Path(output_dir or resolved.engine.output_dir))
+    folder = _writable(Path(output_dir or resolved.engine.output_dir) / (resolved.engine.output_name or ""))
     store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
     store.sweep()
     started = now()

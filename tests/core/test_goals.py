@@ -138,3 +138,12 @@ def test_the_log_has_what_the_severity_lets_through(project, misbehave, level, l
 
     log = (project.folder / "hfopt-output" / "hfopt.log").read_text()
     assert [text for text in ("a fact", "a failure") if text in log] == logged
+
+
+def test_an_output_name_is_a_folder_for_the_result(project):
+    project.config["engine"]["output_name"] = "mine"
+
+    assert project.run().returncode == 0
+
+    assert (project.folder / "hfopt-output" / "mine" / "run.json").exists()
+    assert (project.folder / "hfopt-output" / "mine" / "best" / "line.json").exists()

@@ -31,7 +31,7 @@ def generate():
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "components.md", "config.md", "hooks.md"])
+@pytest.mark.parametrize("name", ["cli.md", "components.md", "config.md", "hooks.md", "olive-keys.md"])
 def test_a_reference_page_is_what_the_code_yields(name):
     made = generate().PAGES[name]()
 

@@ -118,6 +118,7 @@ def only(*accepted: Any, because: str) -> AfterValidator:
             raise ValueError(because)
         return value
 
+    check.__doc__ = because
     return AfterValidator(check)
 
 

@@ -28,6 +28,9 @@ class SystemConfig(Config):
     """Options that every system has."""
 
     accelerators: tuple[AcceleratorConfig, ...] = Field((), description="One result set each; none: the CPU.")
+    hf_token: bool | None = Field(
+        None, description="Of no effect on this machine: the token of `hf auth login` is used by itself."
+    )
 
 
 @dataclass(frozen=True)

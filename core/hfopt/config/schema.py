@@ -12,6 +12,8 @@ from pydantic import Field
 
 from hfopt.api.config import Config
 
+_FOLDER_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
 
 class InputModel(Config):
     """``input_model``."""
@@ -117,7 +119,7 @@ class PassSection(Config):
         None, description="An entry of evaluators, or one written out, to measure this pass's model by."
     )
     output_name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="A folder of output_dir that gets its model too."
+        None, pattern=_FOLDER_NAME, description="A folder of output_dir that gets its model too."
     )
 
 
@@ -128,9 +130,7 @@ class Packaging(Config):
     """One entry of ``engine.packaging_config``."""
 
     type: str = Field(description="A packager, such as Zipfile.")
-    name: str = Field(
-        "OutputModels", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="What the package is called."
-    )
+    name: str = Field("OutputModels", pattern=_FOLDER_NAME, description="What the package is called.")
     config: dict[str, Any] = Field({}, description="The packager's options.")
 
 
@@ -154,6 +154,11 @@ class Engine(Config):
         None, description="The same for ONNX Runtime's tools in Python; None: 3."
     )
     cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
+    output_name: str | None = Field(
+        None,
+        pattern=_FOLDER_NAME,
+        description="A folder of output_dir that takes run.json and best/.",
+    )
     output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
 
 
@@ -161,7 +166,6 @@ SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators",
 
 _NO_SEARCH = "there is no search in this version: every option must have one value"
 _NO_SCRIPTS = "user scripts are not run in this version"
-_ONE_RESULT = "not available in this version: the result is the folder best/"
 _ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
 
@@ -174,7 +178,6 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "engine": {
         "search_strategy": _NO_SEARCH,
         "plot_pareto_frontier": _NO_SEARCH,
-        "output_name": _ONE_RESULT,
     },
     "data_configs": {"components": _NO_SCRIPTS, "user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
     "metrics": {"user_config": _NO_SCRIPTS},
