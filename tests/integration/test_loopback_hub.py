@@ -106,6 +106,21 @@ print(json.dumps([len(open(h.hf_hub_download("acme/tiny", name), "rb").read()) f
     ]
 
 
+def test_facts_about_paths_are_those_that_the_listing_has(hub, client):
+    commit = hub.add_model("acme/tiny", MODEL)
+    text = """
+api = h.HfApi()
+wanted = ["model.safetensors", "onnx", "config.json", "none.json"]
+infos = {info.path: info for info in api.get_paths_info("acme/tiny", wanted)}
+listed = {info.path: info for info in api.list_repo_tree("acme/tiny", recursive=True)}
+one, = api.get_paths_info("acme/tiny", "config.json", revision="COMMIT", expand=True)
+print(json.dumps([sorted(infos), all(info == listed[path] for path, info in infos.items()),
+                  infos["model.safetensors"].lfs.size, type(infos["onnx"]).__name__, one.size]))
+"""
+    named = ["config.json", "model.safetensors", "onnx"]
+    assert client(text.replace("COMMIT", commit)) == [named, True, 2048, "RepoFolder", len(MODEL["config.json"])]
+
+
 def test_transformers_and_datasets_load_from_it(hub, client):
     hub.add_model("acme/tiny", MODEL)
     hub.rename("model", "tiny", "acme/tiny")

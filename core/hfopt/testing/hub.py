@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class _Fault:
     times: int
     retry_after: int | None = None
     cut_after: int | None = None
+    reset: bool = False
 
 
 class Hub:
@@ -183,12 +185,14 @@ class Hub:
         """
         self._faults.append(_Fault(part, times, retry_after=retry_after))
 
-    def cut(self, times: int, *, after: int, part: str = "") -> None:
+    def cut(self, times: int, *, after: int, part: str = "", reset: bool = False) -> None:
         """Drop the connection of the next downloads of a path that has `part` in it.
 
         :param after: bytes of content that are sent before; the client keeps whole chunks, of 10 MiB by default
+        :param reset: without a goodbye, as a router that forgets the connection does: the client itself takes up
+            downloads that were closed, not those that were reset
         """
-        self._faults.append(_Fault(part, times, cut_after=after))
+        self._faults.append(_Fault(part, times, cut_after=after, reset=reset))
 
     def _add(
         self,
@@ -316,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refusal(404, "EntryNotFound", f"{folder} does not exist", **{"X-Repo-Commit": commit})
             self._send_json(entries)
         elif what == "paths-info":
-            wanted = json.loads(body)["paths"]
+            wanted = parse_qs(body.decode()).get("paths", [])
             self._send_json([entry for entry in _tree(files, "", recursive=True) if entry["path"] in wanted])
         else:
             facts: dict[str, Any] = {
@@ -372,7 +376,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content if fault is None else content[: fault.cut_after])
         if fault is not None:
             self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
+            if fault.reset:  # closing with a linger of no seconds sends RST; wfile and rfile would keep the socket open
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                socket.close(self.connection.detach())
+            else:
+                self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
 
     def _cut(self, path: str) -> _Fault | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import shutil
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from hfopt.testing.hub import TOKEN
-from hfopt_hf_hub.model import HfModelConfig
+from hfopt_hf_hub.model import HfModelConfig, companions
 
 SMALL = {
     "config.json": b"{}",
@@ -29,7 +33,8 @@ UNWANTED = {
 }
 WEIGHTS = {"model.safetensors": bytes(range(256)) * 10}
 MODEL = {**SMALL, **UNWANTED, **WEIGHTS}
-SHARDS = {f"model-0000{n}-of-00002.safetensors": b"%d" % n for n in (1, 2)} | {"model.safetensors.index.json": b"{}"}
+INDEX = "model.safetensors.index.json"
+PARTS = {f"model-0000{n}-of-00002.safetensors": b"%d" % n for n in (1, 2)}
 
 
 def asked(hub, start=0):
@@ -64,12 +69,77 @@ def test_a_tokenizer_comes_without_weights_and_is_something_else_in_keys(hub, ge
     assert set(files()) == set(SMALL)
 
 
-def test_shards_come_with_their_index(hub, get, files):
-    hub.add_model("acme/tiny", {**SMALL, **UNWANTED, **SHARDS})
+def index_of(*names):
+    return {INDEX: json.dumps({"weight_map": {f"layer.{n}": name for n, name in enumerate(names)}}).encode()}
+
+
+@pytest.mark.parametrize("parts", [PARTS, {"a.safetensors": b"1", "weights/b.safetensors": b"2"}])
+def test_the_shards_that_the_index_names_come_with_it_whatever_they_are_called(hub, get, files, parts):
+    stray = {"model-00001-of-00003.safetensors": b"of an earlier upload"}
+    hub.add_model("acme/tiny", {**SMALL, **UNWANTED, **stray, **parts, **index_of(*parts, *parts)})
 
     get()
 
-    assert set(files()) == {*SMALL, *SHARDS}
+    assert set(files()) == {*SMALL, INDEX, *parts}
+
+
+def test_an_index_that_names_what_is_not_there_is_said_before_a_shard_is_downloaded(hub, get):
+    first, second = PARTS
+    commit = hub.add_model("acme/tiny", {**SMALL, first: b"1", **index_of(first, second)})
+
+    failure = get()
+
+    assert failure == {
+        "message": f"{INDEX} of acme/tiny at {commit[:12]} names {second}, which the repository lacks",
+        "hint": "name a revision that is whole",
+    }
+    resolved = {path for _, path in asked(hub) if "/resolve/" in path}
+    assert resolved == {f"/acme/tiny/resolve/{commit}/{INDEX}"}
+
+
+def test_offline_shards_that_the_cache_lacks_are_named_with_the_way_out(hub, get):
+    hub.add_model("acme/tiny", {**SMALL, **PARTS, **index_of(*PARTS)})
+    get()
+    second = list(PARTS)[1]
+    for kept in (hub.home / "hub").rglob("trees"):  # as another program, or an older client, leaves the cache
+        shutil.rmtree(kept)
+    next((hub.home / "hub").rglob(second)).unlink()
+
+    failure = get(offline=True, to="offline")
+
+    assert failure["message"].endswith(f"is not whole in the hub cache: {second} missing")
+    assert "--offline" in failure["hint"]
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        (b"{}", "is not an index of weights"),
+        (b'{"weight_map": {}}', "names no weights"),
+        (b'{"weight_map": {"a": "pytorch_model.bin"}}', "names pytorch_model.bin, which is not safetensors"),
+        (b'{"weight_map": {"a": "../a.safetensors"}}', "names ../a.safetensors, which the repository lacks"),
+    ],
+)
+def test_a_damaged_index_is_refused(hub, get, index, reason):
+    commit = hub.add_model("acme/tiny", {**SMALL, **UNWANTED, **PARTS, INDEX: index})
+
+    assert get()["message"] == f"{INDEX} of acme/tiny at {commit[:12]} {reason}"
+
+
+def test_every_vocabulary_that_transformers_names_belongs_to_a_model_and_no_other_text_does():
+    source = Path(find_spec("transformers").submodule_search_locations[0])
+    named = {
+        value.value
+        for file in source.glob("models/*/tokenization_*.py")
+        for statement in ast.parse(file.read_text("utf-8")).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "VOCAB_FILES_NAMES"
+        for value in statement.value.values
+        if isinstance(value, ast.Constant)
+    }
+    assert {"vocab.txt", "source.spm", "bpe.codes", "dict.txt", "prophetnet.tokenizer"} < named
+
+    assert set(companions(sorted(named))) == named
+    assert companions(["LICENSE.txt", "requirements.txt", "README.md", "sub/vocab.txt", INDEX]) == []
 
 
 def test_files_are_hard_links_to_the_cache_and_what_is_cached_is_not_asked_for_again(hub, get, files):
@@ -131,6 +201,28 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, get, files):
     assert files()["model.safetensors"].read_bytes() == WEIGHTS["model.safetensors"]
 
 
+def test_a_file_whose_connection_is_reset_is_asked_for_again_and_the_others_are_kept(hub, get, files):
+    hub.add_model("acme/tiny", MODEL)
+    hub.cut(2, after=1050, part="model.safetensors", reset=True)
+
+    get(setup="import hfopt_hf_hub.sentences as s\ns.PAUSES = (0.01, 0.01)")
+
+    assert len([r for r in hub.requests if r.method == "GET" and r.host == hub.files_url]) == 3
+    resolved = [path for method, path in asked(hub) if method == "GET" and "/resolve/" in path]
+    assert len(resolved) == len(set(resolved)) == len(SMALL)
+    assert files()["model.safetensors"].read_bytes() == WEIGHTS["model.safetensors"]
+
+
+def test_connections_that_are_reset_again_and_again_are_given_up(hub, get):
+    hub.add_model("acme/tiny", MODEL)
+    hub.cut(1000, after=1050, part="model.safetensors", reset=True)
+
+    failure = get(setup="import hfopt_hf_hub.sentences as s\ns.PAUSES = (0.01, 0.01)")
+
+    assert failure["message"] == f"the hub at {hub.url} can't be reached for acme/tiny"
+    assert len([r for r in hub.requests if r.method == "GET" and r.host == hub.files_url]) == 3
+
+
 @pytest.mark.parametrize("part", ["/revision/main", "/tree/", "/resolve/", "/files/"])
 def test_a_busy_hub_is_waited_for(hub, get, part):
     hub.add_model("acme/tiny", {**SMALL, **WEIGHTS})
@@ -182,6 +274,9 @@ def test_refusals_are_sentences_that_say_what_to_do(hub, get):
         "gated": "acme/gated is gated: it needs an account that has accepted its licence",
         "stranger": "acme/gated is gated, and the account whose token is used has no access to it",
     }
+    assert cases["none"]["hint"] == (
+        "check the name (there is no local folder of that name either); a private one needs `hf auth login`"
+    )
     assert "hf auth login" in cases["gated"]["hint"]
     assert f"{hub.url}/acme/gated" in cases["stranger"]["hint"]
     assert get("acme/gated", to="c", token=TOKEN)["report"]["files"] == 5
@@ -195,6 +290,19 @@ def test_a_full_disk_is_a_sentence(hub, get):
 
     assert failure["message"].startswith("the disk is full while acme/tiny is downloaded to ")
     assert "HF_HOME" in failure["hint"]
+
+
+@pytest.mark.parametrize("error", ["EROFS", "EACCES"])
+def test_a_cache_that_can_not_be_written_is_used_without_noting_what_a_branch_is(hub, get, error):
+    hub.add_model("acme/tiny", MODEL)
+    get()
+    hub.add_model("acme/tiny", MODEL, branch="v1")
+    refuse = f"import hfopt_hf_hub.hub as h\ndef refuse(*_, **__): raise OSError(errno.{error}, 'read-only')\n"
+
+    done = get(revision="v1", to="again", setup=refuse + "h.NamedTemporaryFile = refuse")
+
+    assert done["report"]["files"] == 5
+    assert [path.name for path in (hub.home / "hub").rglob("refs/*")] == ["main"]
 
 
 def test_pickles_are_refused_before_anything_is_downloaded(hub, get):

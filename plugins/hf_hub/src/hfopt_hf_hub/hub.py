@@ -28,6 +28,7 @@ NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 REVISION = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -90,7 +91,8 @@ def paths_of(repository: Repository, commit: str, *, offline: bool) -> list[str]
 def download(repository: Repository, commit: str, paths: Collection[str], *, offline: bool) -> Path:
     """Have some files of a commit in the hub cache.
 
-    What is there is not asked for again; a download that was cut off goes on where it was, 429 is waited for.
+    What is there is not asked for again; 429 is waited for. A download whose connection is closed goes on where it was;
+    one whose connection is reset begins its file anew, a few times.
 
     :return: the cache's folder for the commit, in which they are
     :raises PreconditionFailed: as `commit_of`; the disk is full; offline, and the cache lacks a file
@@ -120,17 +122,23 @@ def download(repository: Repository, commit: str, paths: Collection[str], *, off
 def remember(snapshot: Path, revision: str) -> None:
     """Note in the hub cache what a branch or tag is, as ``huggingface_hub`` does: it is found offline then.
 
+    A cache that can't be written, as one that is shared, is left as it is.
+
     :param snapshot: from `download`
     """
     if _COMMIT.fullmatch(revision):
         return
     reference = snapshot.parents[1] / "refs" / revision
-    if reference.is_file() and reference.read_text("utf-8") == snapshot.name:
-        return
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", dir=reference.parent, delete=False, encoding="utf-8") as file:
-        file.write(snapshot.name)
-    os.replace(file.name, reference)
+    try:
+        if reference.is_file() and reference.read_text("utf-8") == snapshot.name:
+            return
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=reference.parent, delete=False, encoding="utf-8") as file:
+            file.write(snapshot.name)
+        os.replace(file.name, reference)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
 
 
 def link(snapshot: Path, paths: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -156,11 +164,15 @@ def link(snapshot: Path, paths: Sequence[str], folder: Path) -> dict[str, Any]:
 
 def incomplete(repository: Repository, commit: str, missing: Sequence[str]) -> PreconditionFailed:
     """The failure that the hub cache lacks files."""
-    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
     return PreconditionFailed(
-        f"{repository.name} at {commit[:12]} is not whole in the hub cache: {shown} missing",
+        f"{repository.name} at {commit[:12]} is not whole in the hub cache: {some(missing)} missing",
         hint="run once without --offline and HF_HUB_OFFLINE, which completes it",
     )
+
+
+def some(paths: Sequence[str]) -> str:
+    """Paths for a sentence: three of them, and how many more there are."""
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _check_inside(repository: Repository, path: str) -> None:

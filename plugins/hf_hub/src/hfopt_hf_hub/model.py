@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -13,9 +14,24 @@ from hfopt import Config, PreconditionFailed
 from hfopt.api.resources import Resolved, Resource, ResourceContext
 from hfopt_hf_hub import hub
 
-WEIGHTS, INDEX, SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
-COMPANIONS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.bpe", "merges.txt", "vocab.txt")
-"""Configs of model, generation, tokenizer and processors, vocabularies, chat templates: of the top folder."""
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+COMPANIONS = (
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "*.tokenizer",
+    "*.bpe",
+    "bpe.codes",
+    "dict.txt",
+    "merges.txt",
+    "vocab.txt",
+)
+"""Configs of model, generation, tokenizer and processors, vocabularies, chat templates: of the top folder.
+
+Not every ``*.txt``: a licence and a list of requirements are no vocabularies.
+"""
 TEMPLATES = "additional_chat_templates/*.jinja"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -86,11 +102,7 @@ class HfModel(Resource):
         if WEIGHTS in there:
             return [WEIGHTS]
         if INDEX in there:
-            shards = [path for path in there if "/" not in path and fnmatchcase(path, SHARDS)]
-            missing = _unlisted(shards)
-            if missing:
-                raise hub.incomplete(self._repository, pin, missing)
-            return [INDEX, *shards]
+            return [INDEX, *self._shards(there, pin, context)]
         if context.offline and "config.json" in there and not any(path in there for path in _PICKLES):
             raise hub.incomplete(self._repository, pin, [WEIGHTS])
         if any(path in there for path in _PICKLES):
@@ -99,6 +111,31 @@ class HfModel(Resource):
                 hint="name a revision with safetensors, or save it again: model.save_pretrained(folder)",
             )
         raise PreconditionFailed(f"{name} has no weights as safetensors: no {WEIGHTS}")
+
+    def _shards(self, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
+        """The files that the index names; it is downloaded for that.
+
+        :raises PreconditionFailed: it is damaged, or names what the repository lacks or what is not safetensors
+        """
+        index = f"{INDEX} of {self.config.name} at {pin[:12]}"
+        file = hub.download(self._repository, pin, [INDEX], offline=context.offline) / INDEX
+        try:
+            shards = sorted(set(json.loads(file.read_text("utf-8"))["weight_map"].values()))
+            pickles = [path for path in shards if not path.endswith(".safetensors")]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PreconditionFailed(f"{index} is not an index of weights") from error
+        if not shards:
+            raise PreconditionFailed(f"{index} names no weights")
+        if pickles:
+            raise PreconditionFailed(f"{index} names {hub.some(pickles)}, which is not safetensors")
+        missing = [path for path in shards if path not in there]
+        if missing and context.offline:
+            raise hub.incomplete(self._repository, pin, missing)
+        if missing:
+            raise PreconditionFailed(
+                f"{index} names {hub.some(missing)}, which the repository lacks", hint="name a revision that is whole"
+            )
+        return shards
 
 
 def companions(paths: Sequence[str]) -> list[str]:
@@ -113,12 +150,3 @@ def companions(paths: Sequence[str]) -> list[str]:
 
 def _is_index(path: str) -> bool:
     return path.endswith(".index.json")
-
-
-def _unlisted(shards: Sequence[str]) -> list[str]:
-    """Shards say how many there are: model-00001-of-00003.safetensors."""
-    if not shards:
-        return [SHARDS]
-    count = PurePosixPath(shards[0]).stem.rpartition("-")[2]
-    wanted = [f"model-{n:05}-of-{count}.safetensors" for n in range(1, int(count) + 1)] if count.isdecimal() else []
-    return [path for path in wanted if path not in shards]

@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSES = (1.0, 2.0, 4.0)
-"""Seconds to wait before asking a busy hub again; its Retry-After counts if it is longer."""
+"""Seconds to wait before asking again; the Retry-After of a busy hub counts if it is longer."""
 LONGEST_PAUSE = 60.0
 _CLIENTS = frozenset({"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"})
 _BUSY = frozenset({429, 500, 502, 503, 504})
+_BROKEN = frozenset(
+    {"ChunkedEncodingError", "IncompleteRead", "ProtocolError", "ReadError", "RemoteProtocolError", "WriteError"}
+)
+"""What HTTP libraries call a connection that broke while it was used; one that never came about is not asked again."""
 
 
 def patiently(ask: Callable[[], T]) -> T:
-    """Ask again, a few times, if the hub says that it is busy.
+    """Ask again, a few times, if the hub says that it is busy or if the connection breaks.
+
+    The client overcomes some kinds of break by itself; after the others, asking again begins the broken file anew, and
+    keeps the whole ones.
 
     :raises Exception: whatever `ask` raises at last
     """
@@ -104,7 +111,7 @@ def _answered(error: BaseException, repository: Repository, revision: str) -> Pr
     if isinstance(error, errors.RepositoryNotFoundError):
         return PreconditionFailed(
             f"the hub has no {repository.kind} {name!r} that is open to you",
-            hint="check the name; a private one needs `hf auth login`",
+            hint="check the name (there is no local folder of that name either); a private one needs `hf auth login`",
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return PreconditionFailed(f"{name} has no revision {revision!r}", hint=f"see {page}/tree/main for what it has")
@@ -125,7 +132,7 @@ def _unanswered(error: BaseException, repository: Repository) -> PreconditionFai
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return None
-    if type(error).__module__.partition(".")[0] in _CLIENTS or isinstance(error, ConnectionError | TimeoutError):
+    if _of_a_client(error) or isinstance(error, ConnectionError | TimeoutError):
         return PreconditionFailed(
             f"the hub at {constants.ENDPOINT} can't be reached for {repository.name}",
             hint="check the connection; --offline uses what was downloaded before",
@@ -165,7 +172,19 @@ def _wait(error: BaseException, pause: float) -> float | None:
         if isinstance(each, HfHubHTTPError) and each.response.status_code in _BUSY:
             told = each.response.headers.get("Retry-After", "")
             return max(pause, float(told)) if told.isdecimal() else pause
+        if _broke_off(each):
+            return pause
     return None
+
+
+def _broke_off(error: BaseException) -> bool:
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+        return True
+    return _of_a_client(error) and type(error).__name__ in _BROKEN
+
+
+def _of_a_client(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
