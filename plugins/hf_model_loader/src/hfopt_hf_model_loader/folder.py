@@ -25,6 +25,10 @@ COMPANIONS = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "bpe.codes",
+    "dict.txt",
     "preprocessor_config.json",
     "chat_template.jinja",
 )
