@@ -2,7 +2,7 @@
 
 A tournament: each setting is timed against the fastest so far, in alternating blocks, and replaces it if the 95 %
 interval of the difference says that it is faster. Of many settings one wins by luck sooner or later, so the winner is
-timed against the default once more, afresh, and saved only if it is faster again (docs/decisions/0008).
+timed against the default once more, afresh, and saved only if it is faster again (docs/decisions/0006).
 """
 
 from __future__ import annotations
