@@ -46,6 +46,7 @@ known: .venv/.workspace  ## write core/hfopt/known.py anew from the plugins' hoo
 bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/light_commands.py
 	$(BIN)/python benchmarks/calibration_memory.py
+	$(BIN)/python benchmarks/large_model.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build

@@ -121,3 +121,10 @@ def move_out(tensor: TensorProto, data: bytes, file: Path, *, append: bool) -> N
     set_external_data(tensor, file.name, offset, len(data))
     for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
+
+
+def computes_in_half(model: ModelProto) -> bool:
+    """Whether a model has weights in float16."""
+    import onnx
+
+    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor, _ in tensors(model))
