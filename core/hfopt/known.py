@@ -15,8 +15,11 @@ KNOWN: dict[str, dict[str, str]] = {
         "huggingface_metrics": "hfopt-hf-metrics",
     },
     "hfopt_passes": {
+        "DynamicToFixedShape": "hfopt-onnx-conversion",
         "OnnxConversion": "hfopt-onnx-conversion",
         "OnnxDynamicQuantization": "hfopt-ort-passes",
+        "OnnxFloatToFloat16": "hfopt-onnx-conversion",
+        "OnnxOpVersionConversion": "hfopt-onnx-conversion",
         "OnnxQuantization": "hfopt-ort-passes",
         "OnnxStaticQuantization": "hfopt-ort-passes",
         "OrtPerfTuning": "hfopt-ort-passes",

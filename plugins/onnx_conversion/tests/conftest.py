@@ -6,12 +6,14 @@ import pytest
 import torch
 import transformers
 
-from hfopt import TensorSpec
+from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
 from hfopt_hf_model_loader.session import TorchSession
+from hfopt_onnx_conversion.export import export
+from hfopt_onnx_model.graph import handle_of
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
 
-@pytest.fixture(scope="session")
-def bert() -> TorchSession:
+def make_bert() -> TorchSession:
     """BertForSequenceClassification: 2 layers, hidden size 16, attention written out, seed 0."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
@@ -29,3 +31,33 @@ def bert() -> TorchSession:
         for name, high in ranges.items()
     )
     return TorchSession(transformers.BertForSequenceClassification(config).eval(), specs)
+
+
+@pytest.fixture(scope="session")
+def bert() -> TorchSession:
+    return make_bert()
+
+
+@pytest.fixture(scope="session")
+def converted(bert, tmp_path_factory) -> ModelHandle:
+    """The same as ONNX, opset 17."""
+    path = tmp_path_factory.mktemp("converted") / "model.onnx"
+    export(bert, bert.inputs, path, exporters=("torchscript",))
+    return handle_of(path, like=ModelHandle(type="PyTorchModel", path=path, files=(), inputs=bert.inputs))
+
+
+@pytest.fixture
+def apply(tmp_path):
+    """Runs a pass of ONNX models in a new folder: ``apply(pass_class, handle, **options)``."""
+
+    def open_model(handle, settings):
+        return ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {"threads": 1, **settings})
+
+    def apply_(pass_class, handle, **options):
+        folder = tmp_path / f"pass{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        work = pass_class(pass_class.Config(**options))
+        work.requires(handle)
+        return work.run(handle, PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None))
+
+    return apply_

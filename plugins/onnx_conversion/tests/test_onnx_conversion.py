@@ -9,23 +9,38 @@ import onnx
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 
 from hfopt import Accelerator, HfoptError, ModelHandle, PassContext, Session, TensorSpec
 from hfopt.api.example import example_feeds
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
-from hfopt_onnx_conversion.export import export
 from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
 SIZES = {"vocab_size": 40, "max_position_embeddings": 40}
 BERT_LIKE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+DEBERTA = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+}
+ENDS = {name: number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))}
 ARCHITECTURES = {
     "bert": transformers.BertConfig(**SIZES, **BERT_LIKE),
-    "roberta": transformers.RobertaConfig(**SIZES, **BERT_LIKE, pad_token_id=1),
-    "electra": transformers.ElectraConfig(**SIZES, **BERT_LIKE, embedding_size=16),
     "distilbert": transformers.DistilBertConfig(**SIZES, dim=16, n_layers=2, n_heads=2, hidden_dim=32),
+    "roberta": transformers.RobertaConfig(**SIZES, **BERT_LIKE, pad_token_id=1),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZES, **BERT_LIKE, pad_token_id=1),
+    "albert": transformers.AlbertConfig(**SIZES, **BERT_LIKE, embedding_size=16),
+    "electra": transformers.ElectraConfig(**SIZES, **BERT_LIKE, embedding_size=16),
+    "mpnet": transformers.MPNetConfig(**SIZES, **BERT_LIKE),
+    "deberta-v2": transformers.DebertaV2Config(**SIZES, **BERT_LIKE, **DEBERTA),
+    "modernbert": transformers.ModernBertConfig(
+        **SIZES, **BERT_LIKE, **{f"{name}_token_id": number for name, number in ENDS.items()}, local_attention=8
+    ),
 }
+SEGMENTS = ("bert", "albert", "electra")
 
 
 def text_inputs(*names):
@@ -39,7 +54,7 @@ def text_inputs(*names):
 
 def classifier(name) -> TorchSession:
     torch.manual_seed(0)
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if name in ("bert", "electra") else [])
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if name in SEGMENTS else [])
     specs = [
         spec.model_copy(update={"high": 2}) if spec.name == "token_type_ids" else spec for spec in text_inputs(*names)
     ]
@@ -112,17 +127,6 @@ def test_hidden_states_keep_the_name_of_the_sequence_axis():
         ("last_hidden_state", ("batch_size", "sequence_length", 16)),
         ("pooler_output", ("batch_size", 16)),
     ]
-
-
-def test_two_exports_are_the_same_bytes_and_name_no_file_of_this_machine(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        export(classifier("bert"), classifier("bert").inputs, tmp_path / name / "model.onnx", 17)
-
-    one, two = ((tmp_path / name / "model.onnx").read_bytes() for name in ("one", "two"))
-    assert one == two
-    assert b"site-packages" not in one
-    assert str(Path(__file__).parent).encode() not in one
 
 
 def test_nothing_is_printed(tmp_path, capfd):
@@ -208,3 +212,26 @@ def test_the_source_given_by_the_model_loader_is_asked_for_plain_attention(tmp_p
     OnnxConversion(OnnxConversionConfig(parity="off")).run(handle, context)
 
     assert asked == [{"attn_implementation": "eager"}]
+
+
+def test_half_precision_is_exported_by_a_cast_and_compared_to_its_tolerance(tmp_path):
+    handle, report = convert(classifier("bert"), tmp_path, torch_dtype="float16")
+
+    assert [spec.dtype for spec in handle.outputs] == ["float16"]
+    assert report["parity"]["agree"]
+    assert report["parity"]["outputs"]["logits"]["difference"] > 0
+
+
+def test_bfloat16_is_refused_as_an_option_and_cast_away_where_the_model_has_it(tmp_path):
+    with pytest.raises(ValidationError, match="bfloat16 is not exported, for which ONNX Runtime has no operators"):
+        OnnxConversionConfig(torch_dtype="bfloat16")
+    source = classifier("bert")
+    source.live.to(torch.bfloat16)
+
+    with pytest.raises(HfoptError) as failure:
+        convert(source, tmp_path)
+
+    assert failure.value.message.startswith("the model is held in bfloat16")
+    assert failure.value.hint == "set torch_dtype to float32 or float16"
+    handle, _ = convert(source, tmp_path, torch_dtype="float32", parity="warn")
+    assert [spec.dtype for spec in handle.outputs] == ["float32"]

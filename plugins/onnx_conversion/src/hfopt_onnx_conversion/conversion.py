@@ -7,15 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hfopt import Config, HfoptError, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api.config import only
-from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_onnx_conversion.checked import CheckedConfig, check
 
 _ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
+_NO_BFLOAT16 = "for which ONNX Runtime has no operators on the CPU"
 TORCHSCRIPT_OPSETS, DYNAMO_OPSETS = (13, 20), (18, 25)
 
 
-class OnnxConversionConfig(ExternalDataConfig):
+class OnnxConversionConfig(CheckedConfig):
     """Options of ``OnnxConversion``."""
 
     target_opset: int | None = Field(
@@ -23,9 +24,6 @@ class OnnxConversionConfig(ExternalDataConfig):
         ge=TORCHSCRIPT_OPSETS[0],
         le=DYNAMO_OPSETS[1],
         description="The ONNX opset; null: 17, the first with LayerNormalization, or 18 with the dynamo exporter.",
-    )
-    parity: Literal["error", "warn", "off"] = Field(
-        "error", description="What to do if outputs differ by more than 1e-4 of the largest, plus 1e-5."
     )
     use_dynamo_exporter: bool | None = Field(
         None,
@@ -37,8 +35,9 @@ class OnnxConversionConfig(ExternalDataConfig):
         None, description="cpu."
     )
     torch_dtype: Annotated[
-        str | None, only(None, "float32", because="this version converts in float32; quantize afterwards")
-    ] = Field(None, description="float32.")
+        Literal["float32", "float16", "bfloat16"] | None,
+        only(None, "float32", "float16", because=f"bfloat16 is not exported, {_NO_BFLOAT16}"),
+    ] = Field(None, description="float32 or float16: weights are cast before the export; null: as they were loaded.")
     parallel_jobs: int | None = Field(None, description="Of no effect: there is one graph.")
     merge_components: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
     merge_adapter_weights: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
@@ -77,12 +76,14 @@ class OnnxConversion(Pass):
             raise PreconditionFailed("the inputs of this model are not known, so that it can't be traced")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
-        from hfopt.parity import compare_sessions, describe
+        from hfopt.parity import record
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
         target = context.folder / "model.onnx"
         with context.open(model, {"attn_implementation": "eager"}) as source:
+            before = [] if self.config.parity == "off" else record(source, model.inputs)
+            half = self._set_dtype(source)
             context.progress("export", 0, None)
             how = export(
                 source,
@@ -92,17 +93,24 @@ class OnnxConversion(Pass):
                 exporters=_EXPORTERS[self.config.use_dynamo_exporter],
                 external=self.config,
             )
-            converted = handle_of(target, like=model)
-            report: dict[str, Any] = {**asdict(how), "operators": node_counts(load(target, weights=False))}
-            if how.failed:
-                report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
-            if self.config.parity != "off":
-                context.progress("parity", 0, None)
-                with context.open(converted, {}) as candidate:
-                    report["parity"] = compare_sessions(source, candidate, model.inputs)
-        if self.config.parity == "error" and not report["parity"]["agree"]:
-            raise HfoptError(
-                f"the converted model computes something else: {describe(report['parity'])}",
-                hint="set parity to warn to keep it all the same, and see the report in the cache",
+        converted = handle_of(target, like=model)
+        report: dict[str, Any] = {**asdict(how), "operators": node_counts(load(target, weights=False))}
+        if how.failed:
+            report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
+        return PassResult(converted, report | check(context, converted, before, self.config.parity, half=half))
+
+    def _set_dtype(self, source: Session) -> bool:
+        """Give the open model the dtype in which it is to be exported.
+
+        :return: whether that is half precision
+        """
+        import torch
+
+        if self.config.torch_dtype is not None:
+            source.live.to(getattr(torch, self.config.torch_dtype))
+        dtypes = {each.dtype for each in source.live.parameters()}
+        if torch.bfloat16 in dtypes:
+            raise PreconditionFailed(
+                f"the model is held in bfloat16, {_NO_BFLOAT16}", hint="set torch_dtype to float32 or float16"
             )
-        return PassResult(converted, report)
+        return torch.float16 in dtypes

@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Session, TensorSpec
 from hfopt.api.example import example_feeds
 from hfopt_onnx_conversion.tracing import TRACED_BATCH, TRACED_SIZE, dynamic_axes, sizes
+from hfopt_onnx_model.graph import load
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -30,8 +32,10 @@ LOGGERS = (
 """Loggers that speak of what users can't act on."""
 
 
-def capture(source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int) -> ModelProto:
-    """The graph of an open PyTorch model.
+def capture(
+    source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int, folder: Path
+) -> ModelProto:
+    """The graph of an open PyTorch model, whose weights are left in `folder`.
 
     transformers' own exporter is taken where there is one (5.0 and later): it mends what torch.export can't do with
     models of transformers, such as attention to rows that are padded throughout.
@@ -53,8 +57,9 @@ def capture(source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
         config = OnnxConfig(dynamic_shapes=shapes, opset_version=opset)
         captured = OnnxExporter().export(source.live, copy.copy(tensors), config).program
     name_axes(captured, inputs)
-    model: ModelProto = onnx_ir.to_proto(captured)
-    return model
+    target = folder / "captured.onnx"
+    onnx_ir.save(captured, str(target), external_data="captured.onnx.data")
+    return load(target, weights=False)
 
 
 def _with_torch(

@@ -70,12 +70,12 @@ def export(
                 if exporter == "torchscript":
                     model = trace(source, inputs, outputs, wanted, Path(folder))
                 else:
-                    model = capture(source, inputs, outputs, wanted)
+                    model = capture(source, inputs, outputs, wanted, Path(folder))
             except Exception as error:  # noqa: BLE001 - an exporter raises whatever the model's code meets
                 failed[exporter] = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
                 continue
-        clean(model)
-        save(model, target, external)
+            clean(model)
+            save(model, target, external, source=Path(folder))
         return Exported(exporter, wanted, failed)
     raise PreconditionFailed(f"the model can't be exported: {describe_failures(failed)}")
 

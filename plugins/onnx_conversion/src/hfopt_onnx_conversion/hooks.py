@@ -7,8 +7,12 @@ from hfopt import Component, hookimpl
 
 @hookimpl
 def hfopt_passes() -> list[Component]:
+    here = "hfopt_onnx_conversion"
     return [
+        Component("OnnxConversion", f"{here}.conversion:OnnxConversion", "PyTorch to ONNX, outputs compared"),
         Component(
-            "OnnxConversion", "hfopt_onnx_conversion.conversion:OnnxConversion", "PyTorch to ONNX, outputs compared"
-        )
+            "OnnxOpVersionConversion", f"{here}.opset:OnnxOpVersionConversion", "The operators of another ONNX opset"
+        ),
+        Component("OnnxFloatToFloat16", f"{here}.half:OnnxFloatToFloat16", "Weights and operators in half precision"),
+        Component("DynamicToFixedShape", f"{here}.shapes:DynamicToFixedShape", "Named axes become fixed sizes"),
     ]

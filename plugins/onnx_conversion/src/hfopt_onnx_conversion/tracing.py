@@ -27,7 +27,7 @@ PROBED_BATCH, PROBED_SIZE = 3, 11
 def trace(
     source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int, folder: Path
 ) -> ModelProto:
-    """The graph of an open PyTorch model.
+    """The graph of an open PyTorch model; what the exporter wrote as external data is left in `folder`.
 
     :param source: its ``live`` is a ``torch.nn.Module``
     :param folder: for the files that the exporter writes, removed by the caller
@@ -48,7 +48,7 @@ def trace(
         opset_version=opset,
         dynamo=False,
     )
-    return load(target)
+    return load(target, weights=False)
 
 
 def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -26,7 +26,8 @@ class ExternalDataConfig(Config):
     )
     all_tensors_to_one_file: bool = Field(True, description="External data are one file, not one for each tensor.")
     external_data_name: Annotated[str | None, AfterValidator(_plain_name)] = Field(
-        None, description="Name of the one file of external data; null: the model's name with .data behind it."
+        None,
+        description="Name of the file of external data, numbered if there are several; null: the model's and .data.",
     )
     size_threshold: int = Field(1024, ge=0, description="Bytes from which a tensor goes to external data.")
     convert_attribute: bool = Field(False, description="Write tensors that are attributes to external data too.")

@@ -11,67 +11,77 @@ from typing import TYPE_CHECKING
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
 from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_onnx_model.weights import bring_in, data_of, move_out, read_in, span, tensors, weight_bytes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto, ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
 EXTERNAL_THRESHOLD = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB."""
+
+FILE_LIMIT = 2**31 - 2**20
+"""Bytes that weights may have inside a model's file; the rest is for its nodes."""
 
 
 def load(path: Path, *, weights: bool = True) -> ModelProto:
     """Read a model.
 
     :param weights: read external data too
-    :raises PreconditionFailed: the file is not an ONNX model, or external data are missing
+    :raises PreconditionFailed: the file is not an ONNX model, or external data are missing or truncated
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path), load_external_data=weights)
+        model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged") from error
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise PreconditionFailed(f"{path}: external data are missing: {error}") from error
     if not model.graph.node:
         raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged")
+    if weights:
+        read_in(model, path.parent)
     return model
 
 
-def save(model: ModelProto, path: Path, external: ExternalDataConfig | None = None) -> None:
+def save(
+    model: ModelProto, path: Path, external: ExternalDataConfig | None = None, *, source: Path | None = None
+) -> None:
     """Write a model into one file, or its weights beside it; weights of more than 2 GB are always beside it.
 
-    Weights that go beside it are moved out of `model`, so that memory holds them once.
+    What goes beside it is written one tensor at a time and moved out of `model`, so that memory holds it once.
 
     :param external: how they are written; None: as its defaults say
+    :param source: another folder, where the external data lie of a model that was loaded without them
+    :raises PreconditionFailed: more is left inside than a file can hold
     """
     import onnx
-    from onnx.external_data_helper import set_external_data
+    from onnx.external_data_helper import uses_external_data
 
     options = external or ExternalDataConfig()
-    if not options.save_as_external_data and _weight_bytes(model) < EXTERNAL_THRESHOLD:
-        onnx.save(model, str(path))
-        return
+    folder = source or path.parent
+    beside = options.save_as_external_data or weight_bytes(model, folder) >= EXTERNAL_THRESHOLD
     name = options.external_data_name or f"{path.name}.data"
-    tensors = _external_tensors(model, options)
-    for number, tensor in enumerate(tensors):
-        # onnx's own names for single files are random
-        set_external_data(tensor, name if options.all_tensors_to_one_file else f"{name}.{number:04}")
-    for place in {f"{name}.{number:04}" for number in range(len(tensors))} | {name}:
-        (path.parent / place).unlink(missing_ok=True)
+    written = 0
+    for tensor, in_a_node in tensors(model):
+        can_leave = (
+            beside and tensor.data_type != onnx.TensorProto.STRING and (options.convert_attribute or not in_a_node)
+        )
+        if not can_leave and not uses_external_data(tensor):
+            continue
+        data = data_of(tensor, folder)
+        if can_leave and len(data) >= max(1, options.size_threshold):
+            place = name if options.all_tensors_to_one_file else f"{name}.{written:04}"
+            move_out(tensor, data, path.parent / place, append=options.all_tensors_to_one_file and written > 0)
+            written += 1
+        elif uses_external_data(tensor):
+            bring_in(tensor, data)
+    inside = sum(tensor.ByteSize() for tensor, _ in tensors(model))
+    if inside >= FILE_LIMIT:
+        raise PreconditionFailed(
+            f"{inside} bytes of weights would stay in {path.name}, and a file of this format holds {FILE_LIMIT}",
+            hint="lower size_threshold, or set convert_attribute",
+        )
     onnx.save(model, str(path))
-
-
-def _external_tensors(model: ModelProto, options: ExternalDataConfig) -> list[TensorProto]:
-    """The tensors that go to external data."""
-    import onnx
-
-    tensors = list(model.graph.initializer)
-    if options.convert_attribute:
-        found = (attribute for node in model.graph.node for attribute in node.attribute)
-        tensors += [attribute.t for attribute in found if attribute.type == onnx.AttributeProto.TENSOR]
-    return [tensor for tensor in tensors if len(tensor.raw_data) >= max(1, options.size_threshold)]
 
 
 def outgrows_protobuf(model: ModelHandle) -> bool:
@@ -82,28 +92,15 @@ def outgrows_protobuf(model: ModelHandle) -> bool:
     return model.size_bytes >= EXTERNAL_THRESHOLD / 2
 
 
-def _weight_bytes(model: ModelProto) -> int:
-    """Bytes of all initializers; protobuf itself can't count beyond 2 GiB."""
-    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
-
-
 def model_files(path: Path) -> tuple[Path, ...]:
     """A model's file, then those of its external data.
 
-    :raises PreconditionFailed: one is missing
+    :raises PreconditionFailed: one is missing, truncated, or outside the model's folder
     """
-    import onnx
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+    from onnx.external_data_helper import uses_external_data
 
-    model = load(path, weights=False)
-    tensors = [*model.graph.initializer]
-    tensors += [a.t for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
-    places = {ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)}
-    files = (path, *(path.parent / place for place in sorted(places)))
-    for file in files:
-        if not file.is_file():
-            raise PreconditionFailed(f"{path}: its weights are in {file.name}, which is missing")
-    return files
+    stored = [tensor for tensor, _ in tensors(load(path, weights=False)) if uses_external_data(tensor)]
+    return (path, *sorted({span(tensor, path.parent)[0] for tensor in stored}))
 
 
 def describe_io(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

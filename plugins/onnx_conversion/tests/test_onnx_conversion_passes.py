@@ -1,0 +1,272 @@
+"""OnnxOpVersionConversion, OnnxFloatToFloat16 and DynamicToFixedShape on a converted BERT."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from pydantic import ValidationError
+
+from hfopt import Accelerator, HfoptError, PreconditionFailed
+from hfopt.api.example import example_feeds
+from hfopt_onnx_conversion import half as half_module
+from hfopt_onnx_conversion.half import OnnxFloatToFloat16
+from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, latest_opset
+from hfopt_onnx_conversion.shapes import DynamicToFixedShape
+from hfopt_onnx_model import graph
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+
+PASSES = {
+    "opset": (OnnxOpVersionConversion, {}),
+    "half": (OnnxFloatToFloat16, {}),
+    "shapes": (DynamicToFixedShape, {"dim_param": ("batch_size",), "dim_value": (2,)}),
+}
+
+
+def run(handle, feeds):
+    with ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {"threads": 1}) as session:
+        return session.run(feeds)["logits"]
+
+
+def feeds_of(handle, batch=2, length=9):
+    return example_feeds(handle.inputs, {"batch_size": batch, "sequence_length": length}, padded=True, seed=7)
+
+
+def opsets(handle):
+    return {entry.domain: entry.version for entry in onnx.load(str(handle.path)).opset_import}
+
+
+def fused(converted, folder):
+    """The same graph with com.microsoft operators, whose domain it does not import."""
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    optimized = optimize_model(str(converted.path), model_type="bert", num_heads=2, hidden_size=16, opt_level=0)
+    optimized.topological_sort(is_deterministic=True)
+    assert optimized.get_fused_operator_statistics()["Attention"] == 2
+    graph.save(optimized.model, folder / "fused.onnx")
+    return graph.handle_of(folder / "fused.onnx", like=converted)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_external_data_go_where_the_options_say_and_come_from_where_they_were(name, converted, apply):
+    pass_class, options = PASSES[name]
+    asked = {"save_as_external_data": True, "size_threshold": 0}
+
+    beside = apply(pass_class, converted, **options, **asked, external_data_name="w").model
+    again = apply(pass_class, converted, **options, **asked, external_data_name="w").model
+    source = apply(OnnxOpVersionConversion, converted, target_opset=17, **asked).model
+    many = apply(pass_class, source, **options, **asked, all_tensors_to_one_file=False).model
+    inside = apply(pass_class, converted, **options).model
+
+    assert [path.name for path in beside.files] == ["model.onnx", "w"]
+    assert [path.read_bytes() for path in beside.files] == [path.read_bytes() for path in again.files]
+    assert len(many.files) > 20
+    expected = run(inside, feeds_of(converted))
+    for other in (beside, many):
+        np.testing.assert_array_equal(run(other, feeds_of(converted)), expected)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_model_with_weights_above_the_threshold_goes_through(name, converted, apply, monkeypatch):
+    monkeypatch.setattr(graph, "EXTERNAL_THRESHOLD", 1_000)
+    source = apply(OnnxOpVersionConversion, converted, target_opset=17).model
+    assert [path.name for path in source.files] == ["model.onnx", "model.onnx.data"]
+    pass_class, options = PASSES[name]
+
+    result = apply(pass_class, source, **options)
+
+    assert [path.name for path in result.model.files] == ["model.onnx", "model.onnx.data"]
+    assert result.report["parity"]["agree"]
+
+
+def test_the_opset_becomes_what_was_asked_and_everything_else_stays(converted, apply):
+    result = apply(OnnxOpVersionConversion, converted, target_opset=21)
+
+    assert opsets(result.model) == {"": 21}
+    before, after = (onnx.load(str(handle.path)) for handle in (converted, result.model))
+    assert [node.name for node in after.graph.node] == [node.name for node in before.graph.node]
+    assert list(after.graph.value_info) == list(before.graph.value_info)
+    onnx.checker.check_model(after)
+    assert (result.model.inputs, result.model.outputs) == (converted.inputs, converted.outputs)
+    np.testing.assert_allclose(run(result.model, feeds_of(converted)), run(converted, feeds_of(converted)), atol=1e-6)
+
+
+def test_left_unwritten_the_opset_is_the_latest_that_onnx_runtime_knows(converted, apply):
+    result = apply(OnnxOpVersionConversion, converted)
+
+    assert opsets(result.model) == {"": latest_opset()}
+    assert result.report["opset"] > 20
+    with pytest.raises(PreconditionFailed, match=f"knows opsets up to {latest_opset()}; target_opset is 99"):
+        apply(OnnxOpVersionConversion, converted, target_opset=99)
+
+
+def test_an_operator_that_an_older_opset_lacks_is_named(converted, apply):
+    with pytest.raises(PreconditionFailed) as failure:
+        apply(OnnxOpVersionConversion, converted, target_opset=13)
+
+    assert failure.value.message == (
+        "the graph can't be converted to opset 13: No Previous Version of LayerNormalization exists"
+    )
+    assert failure.value.hint == "set target_opset of the pass that exports the model instead"
+
+
+def test_fused_operators_pass_through_another_opset_and_to_float16(converted, apply, tmp_path):
+    source = fused(converted, tmp_path)
+
+    newer = apply(OnnxOpVersionConversion, source, target_opset=21)
+    half = apply(OnnxFloatToFloat16, source)
+
+    assert opsets(newer.model) == {"": 21, "com.microsoft": 1}
+    assert newer.report["operators"]["Attention"] == half.report["operators"]["Attention"] == 2
+    assert newer.report["parity"]["agree"]
+    assert half.report["parity"]["agree"]
+
+
+def test_weights_are_halved_and_outputs_agree_to_half_precision(converted, apply):
+    result = apply(OnnxFloatToFloat16, converted)
+
+    assert result.model.outputs[0].dtype == "float16"
+    assert not [t.name for t in onnx.load(str(result.model.path)).graph.initializer if t.data_type == TensorProto.FLOAT]
+    found, expected = run(result.model, feeds_of(converted)), run(converted, feeds_of(converted))
+    np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
+    assert result.report["parity"]["outputs"]["logits"]["allowed"] > 1e-4 * np.abs(expected).max()
+
+
+def test_inputs_and_outputs_can_keep_their_types(converted, apply):
+    result = apply(OnnxFloatToFloat16, converted, keep_io_types=True)
+
+    assert result.model.outputs[0].dtype == "float32"
+    assert result.report["operators"]["Cast"] > 0
+
+
+@pytest.mark.parametrize("symbolic", [True, False])
+def test_operators_and_nodes_on_the_lists_stay_in_float32(symbolic, converted, apply):
+    node = next(n.name for n in onnx.load(str(converted.path)).graph.node if n.op_type == "Gemm")
+
+    result = apply(
+        OnnxFloatToFloat16,
+        converted,
+        op_block_list=("MatMul",),
+        node_block_list=(node,),
+        use_symbolic_shape_infer=symbolic,
+    )
+
+    model = onnx.load(str(result.model.path))
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    used = {n.name: {types[name] for name in n.input if name in types} for n in model.graph.node}
+    products = [n.name for n in model.graph.node if n.op_type == "MatMul"]
+    assert {kind for name in (*products, node) for kind in used[name]} == {TensorProto.FLOAT}
+    assert TensorProto.FLOAT16 in types.values()
+
+
+def test_weights_are_kept_away_from_zero_and_infinity(converted, apply):
+    result = apply(OnnxFloatToFloat16, converted, min_positive_val=0.01, max_finite_val=0.02, parity="warn")
+
+    tables = [
+        onnx.numpy_helper.to_array(t).astype(np.float32)
+        for t in onnx.load(str(result.model.path)).graph.initializer
+        if t.data_type == TensorProto.FLOAT16 and "word_embeddings" in t.name
+    ]
+    size = np.abs(tables[0])[tables[0] != 0]
+    assert (round(float(size.min()), 3), round(float(size.max()), 3)) == (0.01, 0.02)
+    assert result.report["parity"]["agree"] is False
+    with pytest.raises(HfoptError, match="the converted model computes something else: logits differs by"):
+        apply(OnnxFloatToFloat16, converted, min_positive_val=0.01, max_finite_val=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"op_block_list": ("Softmx",)}, "the model has no operator named 'Softmx'", "did you mean 'Softmax'?"),
+        (
+            {"node_block_list": ("/model/clasifier/Gemm",)},
+            "the model has no node",
+            "did you mean '/model/classifier/Gemm'?",
+        ),
+    ],
+)
+def test_what_the_model_has_not_can_not_be_blocked(options, message, hint, converted, apply):
+    with pytest.raises(PreconditionFailed) as failure:
+        apply(OnnxFloatToFloat16, converted, **options)
+
+    assert failure.value.message.startswith(message)
+    assert failure.value.hint == hint
+    apply(OnnxFloatToFloat16, converted, op_block_list=("NonMaxSuppression", "SkipLayerNormalization"), parity="off")
+
+
+def test_types_that_can_not_be_inferred_are_said_and_leave_no_file(converted, apply, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load(str(converted.path))
+    model.graph.node[5].op_type, model.graph.node[5].domain = "Unheard", "nowhere"
+    model.opset_import.add(domain="nowhere", version=1)
+
+    with pytest.raises(
+        PreconditionFailed, match="the types of the graph can't be inferred: Incomplete symbolic"
+    ) as failure:
+        half_module.add_types(model, symbolic=True)
+
+    assert failure.value.hint == "try use_symbolic_shape_infer: false"
+    assert os.listdir(tmp_path) == []
+
+
+def test_named_axes_become_sizes_in_inputs_and_outputs(converted, apply):
+    result = apply(DynamicToFixedShape, converted, dim_param=("batch_size", "sequence_length"), dim_value=(3, 12))
+
+    assert {spec.axes for spec in result.model.inputs} == {(3, 12)}
+    assert [spec.axes for spec in result.model.outputs] == [(3, 2)]
+    assert result.report["shapes"]["logits"] == [3, 2]
+    feeds = feeds_of(converted, 3, 12)
+    np.testing.assert_allclose(run(result.model, feeds), run(converted, feeds), atol=1e-6)
+
+
+def test_shapes_of_inputs_fix_the_same_axes_of_the_others(converted, apply):
+    result = apply(DynamicToFixedShape, converted, input_name=("input_ids",), input_shape=((1, 8),))
+
+    assert {spec.axes for spec in result.model.inputs} == {(1, 8)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        (
+            {"dim_param": ("batch",), "dim_value": (1,)},
+            "the model has no axis named 'batch'",
+            "did you mean 'batch_size'?",
+        ),
+        (
+            {"input_name": ("ids",), "input_shape": ((1, 8),)},
+            "the model has no input named 'ids'",
+            "it has attention_mask, input_ids, token_type_ids",
+        ),
+        (
+            {"input_name": ("input_ids",), "input_shape": ((8,),)},
+            "input_shape [8] does not fit input 'input_ids': Rank mismatch. Existing:2 Replacement:1",
+            None,
+        ),
+    ],
+)
+def test_axes_and_inputs_that_the_model_has_not_are_refused(options, message, hint, converted, apply):
+    with pytest.raises(PreconditionFailed) as failure:
+        apply(DynamicToFixedShape, converted, **options)
+
+    assert (failure.value.message, failure.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs dim_param and dim_value, or input_name and input_shape"),
+        ({"dim_param": ("batch_size",)}, "dim_param and dim_value go together: they have 1 and 0 entries"),
+        (
+            {"input_name": ("a", "b"), "input_shape": ((1,),)},
+            "input_name and input_shape go together: they have 2 and 1",
+        ),
+        ({"dim_param": ("batch_size",), "dim_value": (0,)}, "greater than or equal to 1"),
+    ],
+)
+def test_lists_that_do_not_match_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        DynamicToFixedShape.Config(**options)
