@@ -100,7 +100,8 @@ def test_a_message_reads_in_full(project):
 
     assert project.run().stderr == (
         "hfopt: config.json:43: passes.first.type: no pass named 'Scael'; installed: Misbehave, OnnxConversion, "
-        "OnnxQuantization, OrtPerfTuning, OrtTransformersOptimization, Retune, Scale\n"
+        "OnnxDynamicQuantization, OnnxQuantization, OnnxStaticQuantization, OrtPerfTuning, "
+        "OrtTransformersOptimization, Retune, Scale\n"
         "  hint: did you mean 'Scale'?\n"
     )
 
