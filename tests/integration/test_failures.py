@@ -164,7 +164,7 @@ def test_a_model_that_a_session_refuses_says_what_onnx_runtime_said(thread, told
     code, said = told()
 
     assert code == 1
-    assert "no result: tuning: ONNX Runtime refuses input.onnx: " in said
+    assert "no result: tuning: the ONNXModel can't be timed: ONNX Runtime refuses input.onnx: " in said
     assert "acme:Nonsense" in said
 
 
