@@ -37,7 +37,7 @@ EXIT_CODES = {
     ExitCode.NO_RESULT: "no usable result",
     ExitCode.USAGE: "the config or the command line is wrong; nothing has run",
     ExitCode.MISSING: "a needed plugin or accelerator is missing or broken; nothing has run",
-    ExitCode.INTERRUPTED: "interrupted; the same command goes on",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM or SIGHUP); the same command goes on",
 }
 
 

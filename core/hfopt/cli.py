@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from hfopt.errors import ExitCode, HfoptError
+from hfopt.signals import interruptible
 from hfopt.version import __version__
 
 COMMANDS = ("run", "validate", "plugins", "runs", "cache", "worker")
@@ -38,7 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :return: the exit code of docs/reference/cli.md
     """
-    args = build_parser().parse_args(argv)
+    try:
+        with interruptible():
+            args = build_parser().parse_args(argv)
+            return _execute(args)
+    except KeyboardInterrupt:
+        print("hfopt: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+
+
+def _execute(args: argparse.Namespace) -> int:
     try:
         return int(args.execute(args))
     except HfoptError as error:
@@ -46,6 +56,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"hfopt: {error}", file=sys.stderr)
         return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("hfopt: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED

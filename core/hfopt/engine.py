@@ -5,11 +5,13 @@ Knows nothing of terminals (`hfopt.terminal`) nor of run.json's shape (`hfopt.re
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from hfopt import logs
 from hfopt.api.systems import System, SystemContext
 from hfopt.config.document import read
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
-from hfopt.errors import ExitCode, PluginError, UsageError
+from hfopt.errors import ExitCode, Interrupted, PluginError, UsageError
 from hfopt.identity import Identity, identities, request
-from hfopt.journal import Journal, SettledStep
+from hfopt.journal import Journal, RunLog, SettledStep
 from hfopt.keys import Digests
+from hfopt.places import LOG
 from hfopt.plan import Plan, Step, build
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
@@ -30,12 +33,11 @@ from hfopt.results import package, save_models
 from hfopt.store import ArtifactStore, Manifest, now
 from hfopt.turns import in_use
 
-LOG = "hfopt.log"
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
 class Reporter:
-    """Who hears how a run goes; does nothing by itself."""
+    """Who hears how a run goes; does nothing by itself. A running step's progress comes from another thread."""
 
     def notice(self, text: str) -> None:
         """Something that the user should know and need not act on."""
@@ -53,6 +55,24 @@ class Reporter:
         """A step ended without a result."""
 
 
+class LogReporter(Reporter):
+    """To the log `hfopt`: notices and failures as warnings, which Python shows unless told otherwise, steps as info."""
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("hfopt")
+
+    def notice(self, text: str) -> None:
+        self.log.warning("%s", text)
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        self.log.info("%s: %s", step.name, "in the cache" if cached else f"{manifest.seconds:.1f} s")
+        if "warning" in manifest.report:
+            self.log.warning("%s: %s", step.name, manifest.report["warning"])
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        self.log.error("%s: %s", step.name, fault.message)
+
+
 @dataclass
 class Progressed:
     """What is known of every step so far."""
@@ -66,16 +86,13 @@ class Progressed:
     def settled(self, step: Step) -> bool:
         return step in self.manifests or step in self.faults
 
-    def settled_steps(self) -> list[SettledStep]:
-        """What the journal notes."""
-        made = [
-            SettledStep(
-                step.name, self.keys[step], step.component, "cached" if step in self.cached else "made", m.seconds
-            )
-            for step, m in self.manifests.items()
-        ]
-        failed = [SettledStep(step.name, self.keys[step], step.component, "failed", None) for step in self.faults]
-        return made + failed
+    def noted(self, step: Step) -> SettledStep:
+        """A settled step as the journal has it."""
+        manifest = self.manifests.get(step)
+        outcome = "failed" if manifest is None else "cached" if step in self.cached else "made"
+        return SettledStep(
+            step.name, self.keys[step], step.component, outcome, None if manifest is None else manifest.seconds
+        )
 
 
 def run(
@@ -101,15 +118,16 @@ def run(
     :raises ConfigError: every mistake in the config, before anything runs
     :raises PluginError: no accelerator of the config is available
     :raises UsageError: output_dir can't be written
+    :raises Interrupted: a KeyboardInterrupt, which is sent on when what was done is recorded
     """
-    reporter = reporter or Reporter()
+    reporter = reporter or LogReporter()
     plugins = Plugins.discover(plugin_files)
     resolved = resolve(read(config), plugins)
     folder = _writable(Path(output_dir or resolved.engine.output_dir) / (resolved.engine.output_name or ""))
     store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
     store.sweep()
     started = now()
-    journal = Journal(store.root)
+    journal = Journal(store.root, reporter.notice)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
     context = SystemContext(
         store.root,
@@ -119,20 +137,27 @@ def run(
         logs.environment_for(resolved.engine),
     )
     with ExitStack() as stack:
-        stack.enter_context(in_use(store.root))
+        if not stack.enter_context(in_use(store.root)):
+            reporter.notice(f"{store.root}: there are no locks on its file system: don't run two configs on it at once")
         systems = _open_systems(resolved, context, in_process, stack)
         plan = _plan(resolved, systems, reporter)
-        number = journal.begin(resolved.document.file, folder)
-        work = _Drive(plan, plugins, store, systems, reporter)
-        work.drive()
-        record = make_record(plan, work.state, store, plugins, folder, started)
-        save_models(plan, work.state, store, plugins, folder)
-        write_record(record)
-        for made in package(plan, work.state, store, plugins, record):
-            reporter.notice(f"packaged: {made}")
-        journal.note(number, work.state.settled_steps())
-        journal.end(number, record.status)
+        log = stack.enter_context(journal.run(resolved.document.file, folder))
+        work = _Drive(plan, plugins, store, systems, reporter, log)
+        try:
+            work.drive()
+            save_models(plan, work.state, store, plugins, folder)
+            record = make_record(plan, work.state, store, plugins, folder, started)
+            write_record(record)
+            for made in package(plan, work.state, store, plugins, record):
+                reporter.notice(f"packaged: {made}")
+        except KeyboardInterrupt:
+            work.interrupt()
+            record = make_record(plan, work.state, store, plugins, folder, started)
+            write_record(record)
+        log.end(record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
+    if work.state.interrupted:
+        raise Interrupted(record)
     return record
 
 
@@ -175,21 +200,35 @@ def _open_systems(config: RunConfig, context: SystemContext, in_process: bool, s
 
             cls = InProcessSystem
         systems[name] = cls(chosen.config, context)
-        stack.callback(systems[name].close)
+        stack.push(partial(_close, systems[name]))
     return systems
+
+
+def _close(system: System, failure: type[BaseException] | None, *_: object) -> None:
+    """End a system: at once if the run did not come to its end."""
+    if failure is not None:
+        system.cancel()
+    system.close()
 
 
 class _Drive:
     """Takes every step of a plan to a manifest or a fault."""
 
     def __init__(
-        self, plan: Plan, plugins: Plugins, store: ArtifactStore, systems: Mapping[str, System], reporter: Reporter
+        self,
+        plan: Plan,
+        plugins: Plugins,
+        store: ArtifactStore,
+        systems: Mapping[str, System],
+        reporter: Reporter,
+        log: RunLog,
     ) -> None:
         self.plan = plan
         self.plugins = plugins
         self.store = store
         self.systems = systems
         self.reporter = reporter
+        self.log = log
         self.steps = plan.steps()
         self.machines = {name: system.machine() for name, system in systems.items()}
         self.resolved, unresolved = resolve_references(self.steps, systems[DEFAULT_SYSTEM])
@@ -212,7 +251,7 @@ class _Drive:
         return {"components": found, "files": files}
 
     def drive(self) -> None:
-        """Run until every step is settled, or the user interrupts."""
+        """Run until every step is settled."""
         for step in self.steps:
             manifest = self.store.find(self.state.keys[step])
             if manifest is not None:
@@ -224,15 +263,17 @@ class _Drive:
         for step in self.steps:
             if step in self.state.cached:
                 self.reporter.finished(step, self.state.manifests[step], cached=True)
+        self.log.note([self.state.noted(step) for step in self.state.manifests])
         self.plugins.call_lifecycle("hfopt_before_run", self.reporter.notice, plan=self.plan)
         for step, fault in self.unresolved.items():
             self._fail(step, fault)
-        try:
-            self._drive_uncached()
-        except KeyboardInterrupt:
-            self.state.interrupted = True
-            for system in self.systems.values():
-                system.cancel()
+        self._drive_uncached()
+
+    def interrupt(self) -> None:
+        """Stop what runs."""
+        self.state.interrupted = True
+        for system in self.systems.values():
+            system.cancel()
 
     def _drive_uncached(self) -> None:
         order = {step: number for number, step in enumerate(self.steps)}
@@ -282,6 +323,7 @@ class _Drive:
         manifest = None if fault is not None else self.store.find(key)
         if manifest is not None:
             self.state.manifests[step] = manifest
+            self.log.note([self.state.noted(step)])
             self.reporter.finished(step, manifest, cached=False)
             self.plugins.call_lifecycle(
                 "hfopt_after_step", self.reporter.notice, step=step, key=key, metrics=manifest.metrics
@@ -293,6 +335,7 @@ class _Drive:
         self.state.faults[step] = fault
         if any(self.state.faults.get(parent) for parent in step.inputs.values()):
             return
+        self.log.note([self.state.noted(step)])
         self.reporter.failed(step, fault)
         self.plugins.call_lifecycle(
             "hfopt_on_step_error",

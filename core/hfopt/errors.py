@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hfopt.record import RunRecord
 
 
 class ExitCode(IntEnum):
@@ -58,10 +62,15 @@ class StepFailed(HfoptError):
     """A step ended without a result."""
 
 
-class Interrupted(HfoptError):
-    """The user asked the run to stop."""
+class Interrupted(KeyboardInterrupt):
+    """The user stopped a run: a KeyboardInterrupt that comes with what was done until then.
 
-    exit_code = ExitCode.INTERRUPTED
+    :param record: as a run that ends returns it; its status is interrupted
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        super().__init__("the run was interrupted; the same call goes on where it stopped")
+        self.record = record
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import machine
 from hfopt.config.figures import Figure
+from hfopt.places import RECORD
 from hfopt.plan import Branch, Candidate, Plan, Step
 from hfopt.plugins import Plugins, versions
 from hfopt.store import ArtifactStore, now
+from hfopt.summary import text_of
 from hfopt.version import __version__
 
 if TYPE_CHECKING:
     from hfopt.engine import Progressed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """A finished run.
 
@@ -41,6 +43,14 @@ class RunRecord:
     def results(self) -> list[dict[str, Any]]:
         """One entry per accelerator."""
         return list(self.data["results"])
+
+    def summary(self) -> str:
+        """The tables that `hfopt run` ends with."""
+        return text_of(self.data, self.folder)
+
+    def __repr__(self) -> str:
+        """The summary, so that the last line of a notebook's cell shows it."""
+        return f"{self.status}\n{self.summary()}"
 
 
 def make_record(
@@ -73,7 +83,7 @@ def make_record(
 
 def write_record(record: RunRecord) -> None:
     """Write run.json at once or not at all."""
-    file = record.folder / "run.json"
+    file = record.folder / RECORD
     temporary = file.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(record.data, indent=1, ensure_ascii=False) + "\n", "utf-8")
     os.replace(temporary, file)

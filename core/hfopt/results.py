@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
+from hfopt.places import BEST
 from hfopt.plan import Plan, Step
 from hfopt.plugins import Plugins
 from hfopt.steps.outcome import revive
 from hfopt.store import MODEL, ArtifactStore, list_files
+from hfopt.turns import sole_maker
 from hfopt.version import __version__
 
 if TYPE_CHECKING:
     from hfopt.engine import Progressed
     from hfopt.record import RunRecord
 
-BEST = "best"
+_TEMPORARY = ".hfopt-making-"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -42,8 +44,11 @@ def save_models(plan: Plan, state: Progressed, store: ArtifactStore, plugins: Pl
         for name, entry in plan.config.passes.items():
             if entry.output_name is not None and made[name] in state.manifests:
                 wanted[entry.output_name + suffix] = made[name]
-    for name, step in wanted.items():
-        save_model(folder / name, state.keys[step], store.read_model(state.keys[step]), plugins)
+    with sole_maker(folder) as certain:
+        for leftover in folder.glob(f"{_TEMPORARY}*") if certain else ():
+            shutil.rmtree(leftover, ignore_errors=True)
+        for name, step in wanted.items():
+            save_model(folder / name, state.keys[step], store.read_model(state.keys[step]), plugins)
 
 
 def package(plan: Plan, state: Progressed, store: ArtifactStore, plugins: Plugins, record: RunRecord) -> list[Path]:
@@ -94,7 +99,7 @@ def save_model(target: Path, key: str, handle: ModelHandle, plugins: Plugins) ->
     """
     if _holds(target, key):
         return
-    temporary = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    temporary = Path(mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
         os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
         moved = copy_model(handle, temporary)
@@ -129,7 +134,7 @@ def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:
         place = folder / (path.relative_to(base) if path.is_relative_to(base) else path.name)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            _copy(path, place)
         return place
 
     return handle.with_(
@@ -138,6 +143,12 @@ def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:
         path=folder / handle.path.relative_to(base),
         components={name: copy_model(part, folder / name) for name, part in handle.components.items()},
     )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file in pieces between which an interrupt gets through: shutil.copyfile has the kernel copy up to 1 GB."""
+    with open(source, "rb") as read, open(target, "wb") as write:
+        shutil.copyfileobj(read, write, 16 * 2**20)
 
 
 def swap(new: Path, target: Path) -> None:

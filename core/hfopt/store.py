@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hfopt.api.model import ModelHandle
 from hfopt.errors import HfoptError
+from hfopt.turns import held
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
@@ -64,6 +65,7 @@ class Uses(BaseModel):
 class Manifest(BaseModel):
     """What an artifact says of itself.
 
+    ``name`` is that of the step that made it; others may have it from the cache under another.
     ``recipe`` is what its key was made of; ``digest`` covers the files' names and bytes: how two systems are compared.
     """
 
@@ -71,6 +73,7 @@ class Manifest(BaseModel):
 
     schema_version: int = 1
     key: str
+    name: str = ""
     kind: str
     component: str
     config: dict[str, Any]
@@ -129,10 +132,13 @@ class ArtifactStore:
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
-        """A temporary folder on the store's file system, gone afterwards unless committed."""
+        """A temporary folder on the store's file system, gone afterwards unless committed.
+
+        Made while holding the key's lock: without it, another run's start sweeps the folder away.
+        """
         parent = self.root / "making"
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f"{os.getpid()}-{key[:12]}-", dir=parent))
+        folder = Path(mkdtemp(prefix=f"{key}-", dir=parent))
         try:
             yield folder
         finally:
@@ -154,10 +160,9 @@ class ArtifactStore:
             raise HfoptError(f"could not write artifact {manifest.key[:12]} to {target}")
 
     def sweep(self) -> None:
-        """Remove what processes that have since died left half made."""
+        """Remove what was left half made by makers that are gone: nobody holds the artifact's lock."""
         for folder in self.root.glob("making/*"):
-            pid = folder.name.partition("-")[0]
-            if pid.isdigit() and not Path("/proc", pid).exists():
+            if not held(self.lock(folder.name.partition("-")[0])):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def read_model(self, key: str) -> ModelHandle:

@@ -1,194 +1,163 @@
-"""What a person sees of a run: lines while it goes (stderr), a table at the end (stdout)."""
+"""What a person sees of a run: what goes on (stderr), and what it came to (stdout)."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import threading
+import time
+from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
+from rich.progress import Progress as Bars
+from rich.text import Text
 
-from hfopt.config.schema import Goal
-from hfopt.engine import LOG, Reporter
+from hfopt import summary
+from hfopt.engine import Reporter
 from hfopt.plan import Plan, Step
 from hfopt.protocol import Fault, Progress
 from hfopt.record import RunRecord
-from hfopt.results import BEST
-from hfopt.store import MODEL, Manifest
+from hfopt.store import Manifest
+from hfopt.wording import duration
+
+_TOOK = len("in the cache")
+_WIDE_ENOUGH = 72
+"""For a bar beside the words."""
+
+
+@dataclass
+class _Running:
+    """A step that is being made."""
+
+    event: Progress
+    bar: TaskID | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def count(self) -> str:
+        return f"{self.event.done}/{self.event.total}" if self.event.total else ""
 
 
 class Terminal(Reporter):
-    """Plain lines on stderr; on a terminal also a line that says what is running."""
+    """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.status: Status | None = None
+    :param every: seconds between reminders of what is running, where there are no bars
+    """
+
+    def __init__(self, every: float = 30) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.running: dict[Step, _Running] = {}
+        self.lock = threading.Lock()
         self.width = 0
+        self.every = every
+        self.ended = threading.Event()
+        self.bars = _bars(self.console) if sys.stderr.isatty() and not self.console.is_dumb_terminal else None
+        self.idle: TaskID | None = None
+        if self.bars is not None:
+            self.bars.start()
+            self.idle = self.bars.add_task("", phase="reading the config and its inputs", known=False)
 
     def notice(self, text: str) -> None:
-        self.console.print(f"note: {text}", markup=False)
+        self._line(f"note: {text}")
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         known = f", {cached} of them in the cache" if cached else ""
-        self.console.print(f"{total} steps{known}")
+        self._line(f"{total} steps{known}")
         self.width = max(len(step.name) for step in plan.steps())
-        if self.console.is_terminal and cached < total:
-            self.status = self.console.status("starting a worker")
-            self.status.start()
+        if self.bars is not None:
+            self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))
+        if cached == total:
+            self._no_longer_idle()
+        elif self.bars is not None and self.idle is not None:
+            self.bars.update(self.idle, phase="starting a worker")
+        else:
+            threading.Thread(target=self._remind, name="reminders", daemon=True).start()
 
     def progress(self, step: Step, event: Progress) -> None:
-        if self.status is not None:
-            count = f" {event.done} of {event.total}" if event.total else ""
-            self.status.update(f"{step.name}: {event.phase}{count}")
+        self._no_longer_idle()
+        with self.lock:
+            running = self.running.setdefault(step, _Running(event))
+            waits = event.phase.startswith("waiting") and event.phase != running.event.phase
+            running.event = event
+            if self.bars is not None:
+                if running.bar is None:
+                    running.bar = self.bars.add_task(f"{step.name:{self.width}}", phase="", known=False)
+                known = bool(event.total)
+                phase = f"{event.phase} {running.count}"
+                self.bars.update(running.bar, completed=event.done, total=event.total, phase=phase, known=known)
+        if waits and self.bars is None:
+            self._line(f"  {step.name:{self.width}}  {event.phase}")
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
-        took = "in the cache" if cached else f"{manifest.seconds:.1f} s"
+        self._forget(step)
+        took = "in the cache" if cached else duration(manifest.seconds)
         kind = "" if step.component.startswith("hfopt:") else step.component.partition(":")[2]
-        self.console.print(f"  {step.name:{self.width}}  {took:>12}  {kind}", markup=False)
+        self._line(f"  {step.name:{self.width}}  {took:>{_TOOK}}  {kind}".rstrip())
         if "warning" in manifest.report:
             self.notice(f"{step.name}: {manifest.report['warning']}")
 
     def failed(self, step: Step, fault: Fault) -> None:
-        self.console.print(f"  {step.name:{self.width}}  {'failed':>12}  {fault.message}", markup=False)
+        self._forget(step)
+        self._line(f"  {step.name:{self.width}}  {'failed':>{_TOOK}}  {fault.message}")
         if fault.hint:
-            self.console.print(f"  hint: {fault.hint}", markup=False)
+            self._line(f"  hint: {fault.hint}")
 
     def close(self) -> None:
-        """Take the live line away."""
-        if self.status is not None:
-            self.status.stop()
+        """Take the bars away, and remind of nothing more."""
+        self.ended.set()
+        if self.bars is not None:
+            self.bars.stop()
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _no_longer_idle(self) -> None:
+        if self.bars is not None and self.idle is not None:
+            self.bars.remove_task(self.idle)
+            self.idle = None
+
+    def _forget(self, step: Step) -> None:
+        with self.lock:
+            running = self.running.pop(step, None)
+        if self.bars is not None and running is not None and running.bar is not None:
+            self.bars.remove_task(running.bar)
+
+    def _remind(self) -> None:
+        while not self.ended.wait(self.every):
+            with self.lock:
+                lines = [
+                    f"  {step.name:{self.width}}  {running.event.phase} {running.count}".rstrip()
+                    + f", {time.monotonic() - running.since:.0f} s so far"
+                    for step, running in self.running.items()
+                ]
+            for line in lines:
+                self._line(line)
+
+
+class _Bar(ProgressColumn):
+    """A bar where the total is known: one that goes to and fro says nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bar = BarColumn(bar_width=width)
+
+    def render(self, task: Task) -> RenderableType:
+        return self.bar.render(task) if task.fields["known"] else ""
+
+
+class _Line(ProgressColumn):
+    """Like the line of a finished step, with what is going on at its end; cut off where the terminal ends."""
+
+    def render(self, task: Task) -> Text:
+        took = duration(task.elapsed or 0)
+        return Text(f"  {task.description}  {took:>{_TOOK}}  {task.fields['phase']}", no_wrap=True, overflow="ellipsis")
+
+
+def _bars(console: Console) -> Bars:
+    columns = [_Line(), _Bar(min(40, console.width // 4))] if console.width >= _WIDE_ENOUGH else [_Line()]
+    return Bars(*columns, console=console, transient=True)
 
 
 def show_results(record: RunRecord) -> None:
-    """A table for every model that was measured, beside the input model; then where the result lies."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for result in record.results:
-        for candidate in result["candidates"]:
-            if candidate["status"] == "succeeded":
-                console.print(_table(result, candidate))
-                for line in [*_summary(result, candidate), *_goals(result, candidate)]:
-                    console.print(line, markup=False, soft_wrap=True)
-            elif record.status != "interrupted":
-                _show_error(console, candidate, record.folder / LOG)
-    if record.status == "interrupted":
-        console.print("interrupted: the same command goes on where this one stopped")
-    elif any(result["best"] for result in record.results):
-        places = [_near(folder) for folder in sorted(record.folder.glob(f"{BEST}*")) if (folder / MODEL).is_file()]
-        console.print(
-            f"model: {', '.join(places)}   record: {_near(record.folder / 'run.json')}", markup=False, soft_wrap=True
-        )
-
-
-def _show_error(console: Console, candidate: Mapping[str, Any], log: Path) -> None:
-    error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
-    console.print(f"no result: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
-    if not error["expected"]:
-        console.print(f"this looks like a bug; the traceback is in {_near(log)}", markup=False, soft_wrap=True)
-
-
-def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
-    accelerator = result["accelerator"]
-    table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
-    table.add_column("")
-    last = candidate["id"] == result["candidates"][-1]["id"]
-    for heading in ("input model", "result" if last else f"after {_last_pass(candidate)}", "difference"):
-        table.add_column(heading, justify="right")
-    before = result["input_model"]["metrics"]
-    for key, after in candidate["metrics"].items():
-        table.add_row(key, _number(before.get(key)), _number(after), _difference(after))
-    if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
-        table.add_row("size", _bytes(result["input_model"]["size_bytes"]), _bytes(candidate["size_bytes"]), "")
-    return table
-
-
-def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Ratios, the way people quote them. The first line says so if it got slower."""
-    lines = []
-    for key, after in candidate["metrics"].items():
-        before = result["input_model"]["metrics"].get(key)
-        if before is not None and after["unit"] == "ms" and after["value"] > 0:
-            lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
-    lines.sort(key=lambda line: "SLOWER" not in line)
-    old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
-    return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
-
-
-def _last_pass(candidate: Mapping[str, Any]) -> str:
-    return next(str(step["name"]) for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
-
-
-def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Each goal, and whether it is met."""
-    lines = []
-    for key, figure in candidate["metrics"].items():
-        if "goal" in figure:
-            goal = Goal(**figure["goal"])
-            before = result["input_model"]["metrics"].get(key, {}).get("value")
-            limit = goal.limit(before, figure["higher_is_better"])
-            word = "met" if goal.met(figure["value"], before, figure["higher_is_better"]) else "MISSED"
-            sign = ">=" if figure["higher_is_better"] else "<="
-            needed = "" if limit is None else f" ({sign} {_value(limit, figure['unit'])})"
-            lines.append(
-                f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_value(figure['value'], figure['unit'])}"
-            )
-    return lines
-
-
-def _value(value: float, unit: str) -> str:
-    return _bytes(int(value)) if unit == "bytes" else _scaled(value, unit)
-
-
-def _speed(ratio: float, difference: Mapping[str, float]) -> str:
-    """How many times as fast, or slow; a difference whose interval holds zero is none."""
-    if difference["low"] <= 0 <= difference["high"]:
-        return "no faster and no slower than the input model"
-    return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"
-
-
-def _number(figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return ""
-    if figure["unit"] == "bytes":
-        return _bytes(figure["value"])
-    text = _scaled(figure["value"], figure["unit"])
-    if figure["low"] is None:
-        return text
-    low, high = (_scaled(figure[end], figure["unit"], bare=True) for end in ("low", "high"))
-    return f"{text} [{low}, {high}]"
-
-
-def _difference(figure: Mapping[str, Any]) -> str:
-    difference, unit = figure["difference"], figure["unit"]
-    if difference is None:
-        return ""
-    if unit == "bytes":
-        sign = "-" if difference["value"] < 0 else "+"
-        return sign + _bytes(abs(difference["value"]))
-    text = _scaled(difference["value"], unit, signed=True)
-    if difference["low"] is None:
-        return text
-    low, high = (_scaled(difference[end], unit, signed=True, bare=True) for end in ("low", "high"))
-    return f"{text} [{low}, {high}]"
-
-
-def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False) -> str:
-    """A proportion in per cent, milliseconds with two places, anything else with four."""
-    sign = "+" if signed else ""
-    if unit == "":
-        return f"{value:{sign}.4g}"
-    if unit == "proportion":
-        return f"{100 * value:{sign}.2f}" + ("" if bare else (" points" if signed else " %"))
-    return f"{value:{sign}.2f}" + ("" if bare else f" {unit}")
-
-
-def _bytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:.1f} MB"
-
-
-def _near(path: Path) -> str:
-    """A path as short as the current folder allows."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    """What the run came to, on stdout."""
+    summary.write(Console(highlight=False, width=None if sys.stdout.isatty() else 110), record.data, record.folder)

@@ -1,133 +1,226 @@
-"""Looking after a cache: what is in it, whether it is sound, why a step ran again, and making room.
-
-Nothing here runs steps.
-"""
+"""Looking after a cache: what is in it, whether it is sound, and making room. Nothing here runs steps."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from hfopt.errors import HfoptError, UsageError
-from hfopt.journal import Journal
-from hfopt.store import MANIFEST, ArtifactStore, Manifest, digest_file
-from hfopt.turns import NotNow, in_use
+from hfopt.journal import Journal, Use
+from hfopt.reasons import Made, changes, reasons
+from hfopt.store import MANIFEST, Manifest, digest_file
+from hfopt.turns import NotNow, unused
+from hfopt.wording import near
 
 
 @dataclass(frozen=True)
 class Entry:
     """An artifact in the cache.
 
-    :param used: when a run last made it or had it from the cache
+    :param use: its last one; None if the journal knows of none
     """
 
     manifest: Manifest
     folder: Path
-    used: str
+    use: Use | None
+
+    @property
+    def key(self) -> str:
+        return self.manifest.key
 
     @property
     def size(self) -> int:
         return sum(file.size for file in self.manifest.files)
 
+    @property
+    def used(self) -> str:
+        """When a run last made it or had it from the cache."""
+        return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
 
-def entries(cache_dir: Path) -> list[Entry]:
+    @property
+    def name(self) -> str:
+        """The step as which it was last used."""
+        return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
+
+
+def entries(journal: Journal) -> list[Entry]:
     """Everything in a cache, most recently used first. What can't be read is left out: a run would make it anew."""
-    used = Journal(cache_dir).last_used()
-    found = [Entry(m, folder, max(used.get(m.key, ""), m.created)) for folder, m in _manifests(cache_dir)]
-    return sorted(found, key=lambda entry: (entry.used, entry.manifest.key), reverse=True)
+    uses = journal.last_uses()
+    found = [Entry(manifest, folder, uses.get(manifest.key)) for folder, manifest in _manifests(journal.cache)]
+    return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
 
 
 def _manifests(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
     for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        try:
+        with suppress(OSError, ValidationError):
             yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except (OSError, ValidationError):
-            continue
 
 
-def find(cache_dir: Path, prefix: str) -> Entry:
-    """The artifact whose key begins so.
+def find(among: list[Entry], wanted: str) -> Entry:
+    """The artifact whose key begins so, or the last one of the step of that name.
 
     :raises UsageError: there is none, or there are several
     """
-    matching = [entry for entry in entries(cache_dir) if entry.manifest.key.startswith(prefix)]
+    named = [entry for entry in among if entry.name == wanted]
+    matching = named[:1] or [entry for entry in among if entry.key.startswith(wanted)]
     if len(matching) != 1:
         what = "no artifact" if not matching else f"{len(matching)} artifacts"
         raise UsageError(
-            f"{what} in {cache_dir} with a key that begins with {prefix!r}", hint="hfopt cache ls shows all"
+            f"{what} with a key that begins with {wanted!r}, and no step of that name", hint="hfopt cache ls shows all"
         )
     return matching[0]
 
 
-def differences(entry: Entry, others: list[Entry]) -> tuple[Entry, dict[str, tuple[Any, Any]]] | None:
-    """How an artifact's recipe differs from that of the one most like it: why the step ran again.
+@dataclass(frozen=True)
+class Comparison:
+    """Why an artifact was made although there was another.
 
-    :return: the other, and by path into the recipe this one's value and the other's; None if there is no other
+    :param key: of the other
+    :param run: that had the other for the same step; None if it is merely the most like
+    :param reasons: what has changed since, in plain words
     """
-    own = flatten(entry.manifest.recipe)
-    same_kind = [each for each in others if each.manifest.component == entry.manifest.component and each != entry]
-    compared = [(each, _changes(own, flatten(each.manifest.recipe))) for each in same_kind]
-    return min(compared, key=lambda pair: len(pair[1]), default=None)
+
+    key: str
+    run: int | None
+    reasons: list[str]
 
 
-def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    paths = sorted(own.keys() | other.keys())
-    return {path: (own.get(path), other.get(path)) for path in paths if own.get(path) != other.get(path)}
+def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
+    """Compare an artifact with what the run before had for its step, or else with the earlier one that is most like it.
+
+    :param there: everything in the cache
+    :return: None if there is no earlier one
+    """
+    by_key = {each.key: each for each in there}
+
+    def made(key: str) -> Made | None:
+        return Made(by_key[key].manifest, by_key[key].name) if key in by_key else None
+
+    before = journal.predecessor(entry.key)
+    if before is not None and before[1] in by_key:
+        run: int | None = before[0]
+        key = before[1]
+    else:
+        earlier = [
+            each
+            for each in there
+            if each.manifest.component == entry.manifest.component and each.manifest.created < entry.manifest.created
+        ]
+        if not earlier:
+            return None
+        run = None
+        key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
+    then = by_key[key]
+    named = reasons(Made(entry.manifest, entry.name), Made(then.manifest, then.name), made)
+    return Comparison(key, run, named)
 
 
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON as one level: ``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    if isinstance(value, dict) and value:
-        return {name: each for key, inner in value.items() for name, each in flatten(inner, f"{path}.{key}").items()}
-    return {path.removeprefix("."): value}
-
-
-def damaged(cache_dir: Path) -> Iterator[tuple[Path, str]]:
-    """Artifacts whose bytes are not those that were written, each with what is wrong."""
+def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every artifact, each with what is not as it was written."""
     for folder in sorted(cache_dir.glob("artifacts/*/*")):
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
         except (OSError, ValidationError):
-            yield folder, "its manifest can't be read"
-            continue
-        for file in manifest.files:
-            try:
-                if digest_file(folder / file.path) != file.sha256:
-                    yield folder, f"{file.path} has changed"
-            except OSError:
-                yield folder, f"{file.path} is missing"
+            yield folder, ["its manifest can't be read"]
+        else:
+            yield folder, list(_faults(folder, manifest))
 
 
-def prune(cache_dir: Path, max_size: int) -> tuple[int, int]:
-    """Remove what was used longest ago, until the rest is at most `max_size` bytes.
+def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for file in manifest.files:
+        try:
+            if digest_file(folder / file.path) != file.sha256:
+                yield f"{file.path} has changed"
+        except OSError:
+            yield f"{file.path} is missing"
 
-    :return: how many artifacts were removed, and their bytes
+
+def remove(cache_dir: Path, folders: list[Path]) -> None:
+    """Remove artifacts.
+
     :raises HfoptError: a run is using the cache
     """
-    try:
-        with in_use(cache_dir, alone=True):
-            kept, removed = 0, list[Entry]()
-            for entry in entries(cache_dir):
-                if kept + entry.size > max_size or removed:
-                    removed.append(entry)
-                    shutil.rmtree(entry.folder)
-                else:
-                    kept += entry.size
-    except NotNow as error:
-        raise HfoptError(f"a run is using {cache_dir}", hint="wait for it to end") from error
-    return len(removed), sum(entry.size for entry in removed)
+    with _to_ourselves(cache_dir):
+        for folder in folders:
+            shutil.rmtree(folder)
 
 
-def store_of(cache_dir: Path) -> ArtifactStore:
-    """The store in a folder that must be a cache.
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` did, in artifacts and bytes."""
 
-    :raises UsageError: it is not
+    removed: int
+    freed: int
+    kept: int
+    size: int
+
+
+def prune(journal: Journal, max_size: int) -> Pruned:
+    """Remove what was used longest ago, until the rest is at most `max_size` bytes.
+
+    An artifact goes with those that it refers to: without them it is of no use. So do leftovers of what never became
+    an artifact, and locks that nobody holds.
+
+    :raises HfoptError: a run is using the cache
     """
-    if not (cache_dir / "artifacts").is_dir():
-        raise UsageError(f"{cache_dir}: no cache here", hint="name the folder of engine.cache_dir with --cache-dir")
-    return ArtifactStore(cache_dir)
+    with _to_ourselves(journal.cache):
+        there = entries(journal)
+        kept = keep({entry.key: entry for entry in there}, max_size)
+        for folder in journal.cache.glob("artifacts/*/*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+        for folder in journal.cache.glob("artifacts/*"):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        for folder in journal.cache.glob("making/*"):
+            shutil.rmtree(folder)
+        for lock in journal.cache.glob("locks/*"):
+            if lock.name != "in-use":
+                lock.unlink(missing_ok=True)
+    size = sum(entry.size for entry in kept.values())
+    return Pruned(len(there) - len(kept), sum(entry.size for entry in there) - size, len(kept), size)
+
+
+def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
+    """The most recently used that fit, each with all that it refers to.
+
+    :param there: by key, most recently used first
+    """
+    kept: dict[str, Entry] = {}
+    for key in there:
+        wanted = _with_parts(key, there)
+        if wanted is None:
+            continue
+        more = kept | wanted
+        if sum(entry.size for entry in more.values()) > max_size:
+            break
+        kept = more
+    return kept
+
+
+def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
+    """An artifact and all that it refers to; None if some of that is not there."""
+    if key not in there:
+        return None
+    found = {key: there[key]}
+    for other in there[key].manifest.uses.artifacts:
+        parts = _with_parts(other, there)
+        if parts is None:
+            return None
+        found |= parts
+    return found
+
+
+@contextmanager
+def _to_ourselves(cache_dir: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(unused(cache_dir))
+        except NotNow as error:
+            raise HfoptError(f"{near(cache_dir)}: {error}", hint="hfopt runs shows what is running") from error
+        yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from functools import cache
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,6 @@ from packaging.utils import canonicalize_name
 _SKIPPED = {"__pycache__", ".git", ".venv", "tests"}
 
 
-@cache
 def fingerprint(distribution: str | None) -> dict[str, str]:
     """Versions (or source digests) of a distribution, of the installed closure of what it requires, and of Python.
 

@@ -1,7 +1,7 @@
 """`hfopt worker`: executes requests from stdin, answers on stdout, until stdin ends.
 
-The one thread that reads stdin is also the guard: when the host is gone, so is the worker. Steps run in the main
-thread.
+The one thread that reads stdin is also the guard: when the host is gone, so is the worker with all that it started.
+Steps run in the main thread.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hfopt import logs
 from hfopt.errors import HfoptError
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, Request, StepRequest, StepResult
+from hfopt.signals import end_group
 from hfopt.steps import data, evaluate, fetch, measure, questions, transform
 from hfopt.steps.outcome import Bench
 from hfopt.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
@@ -46,6 +47,7 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
             requests.put(line)
         requests.put(None)
         if not idle.is_set():
+            end_group()
             os._exit(GUARD_EXIT)
 
     threading.Thread(target=read, name="guard", daemon=True).start()
@@ -135,6 +137,7 @@ class Work:
             files = list_files(folder)
             manifest = Manifest(
                 key=request.key,
+                name=request.name,
                 kind=request.kind,
                 component=request.component,
                 config=request.config,

@@ -70,10 +70,10 @@ class Project:
             text=True,
         )
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         self.write()
         return subprocess.Popen(
-            self.command("run", "config.json"),
+            self.command("run", "config.json", *arguments),
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -95,17 +95,40 @@ class Project:
         log = self.folder / "toy.log"
         return log.read_text().splitlines() if log.exists() else []
 
+    @property
+    def spans(self) -> list[tuple[float, float, str]]:
+        """When passes that log it began and ended."""
+        begun: dict[str, list[float]] = {}
+        found = []
+        for line in (self.folder / "toy.log.spans").read_text().splitlines():
+            at, what, name = line.split(" ", 2)
+            if what == "begin":
+                begun.setdefault(name, []).append(float(at))
+            else:
+                found.append((begun[name].pop(), float(at), name))
+        return found
+
     def cached(self) -> dict[str, bool]:
         return {step["name"]: step["cached"] for step in self.candidate["steps"]}
 
 
-@pytest.fixture
-def project(tmp_path) -> Project:
-    (tmp_path / "line.json").write_text(json.dumps({"slope": 0.5}))
+def project_in(folder: Path) -> Project:
+    (folder / "line.json").write_text(json.dumps({"slope": 0.5}))
     chance = random.Random(0)
     xs = [chance.random() * 3 for _ in range(200)]
-    (tmp_path / "points.json").write_text(json.dumps([[x, int(0.5 * x + chance.random() * 0.2 > 1)] for x in xs]))
-    return Project(tmp_path, copy.deepcopy(CONFIG))
+    (folder / "points.json").write_text(json.dumps([[x, int(0.5 * x + chance.random() * 0.2 > 1)] for x in xs]))
+    return Project(folder, copy.deepcopy(CONFIG))
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return project_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory) -> Callable[[], Project]:
+    """For what several tests look at and none changes."""
+    return lambda: project_in(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hfopt.api.model import ModelHandle, TensorSpec
 from hfopt.keys import Digests, key_of, replace_strings
 from hfopt.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
+from hfopt.turns import sole_maker
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -102,15 +103,14 @@ def test_a_digest_depends_on_names_and_bytes_alone(store):
     assert commit(store, "c" * 64, "other").digest != first.digest
 
 
-def test_only_folders_of_processes_that_have_died_are_swept(store):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for pid in (gone.pid, os.getpid()):
-        (store.root / "making" / f"{pid}-x").mkdir(parents=True)
+def test_only_what_nobody_is_making_any_more_is_swept(store):
+    for key in (KEY, OTHER):
+        (store.root / "making" / f"{key}-x").mkdir(parents=True)
 
-    store.sweep()
+    with sole_maker(store.lock(KEY)):
+        store.sweep()
 
-    assert [path.name for path in (store.root / "making").iterdir()] == [f"{os.getpid()}-x"]
+    assert [path.name for path in (store.root / "making").iterdir()] == [f"{KEY}-x"]
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))

@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+import copy
+import errno
+import fcntl
+import json
+import os
+import stat
 import subprocess
 import sys
+import time
 
-from hfopt.turns import turn
+import pytest
 
-TIMING = {
-    "name": "latency",
-    "type": "latency",
-    "data_config": "points",
-    "sub_types": [{"name": "p50", "metric_config": {"warmup_num": 1, "repeat_test_num": 16}}],
-}
+from hfopt import turns
+from hfopt.errors import HfoptError
+from hfopt.turns import NotNow, in_use, sole_maker, turn, unused
 
 
-def test_two_runs_at_once_on_one_cache_do_each_step_once_and_both_finish(project):
-    for name in ("first", "second"):
-        project.config["passes"][name]["config"]["seconds"] = 0.5
-    project.config["evaluators"]["e"]["metrics"].append(TIMING)
+def test_two_runs_at_once_do_each_step_once_and_nothing_runs_beside_what_measures(project):
+    passes = project.config["passes"]
+    passes["first"]["config"]["seconds"] = 1.0
+    passes["tune"] = {"type": "Tune", "config": {"seconds": 0.3}}
     project.write()
-    environment = project.environment
+    other = copy.deepcopy(project.config)
+    other["passes"]["second"]["config"] = {"factor": 3.0, "seconds": 0.3}
+    (project.folder / "other.json").write_text(json.dumps(other))
     runs = [
         subprocess.Popen(
-            project.command("run", "config.json", "--output-dir", f"out-{number}"),
-            cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            project.command("run", config, "--output-dir", config.removesuffix(".json")),
+            cwd=project.folder, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
-        for number in range(2)
+        for config in ("config.json", "other.json")
     ]  # fmt: skip
 
     outputs = [run.communicate() for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0], outputs
-    assert sorted(project.executed) == ["Retune []", "Scale 0.75", "Scale 2.0"]
+    once = ["Scale 0.75", "Scale 2.0", "Scale 3.0"]
+    assert sorted(project.executed) == [*["Retune []"] * 2, *once, "Tune", "Tune"]
+    spans = project.spans
+    alone = [span for span in spans if span[2] == "Tune"]
+    assert len(alone) == 2
+    for begin, end, _ in alone:
+        others = [span for span in spans if span[0] != begin]
+        assert all(another_end <= begin or another_begin >= end for another_begin, another_end, _ in others)
+
+
+def test_a_run_says_that_it_waits_for_another_and_takes_over_when_that_is_killed(project):
+    project.config["passes"]["second"] = {"type": "Misbehave", "config": {"how": "hang_until_told"}}
+    hold = project.folder / "toy.log.hold"
+    hold.touch()
+    first = project.start("--output-dir", "one")
+    while "waits" not in project.executed:
+        time.sleep(0.02)
+    second = project.start("--output-dir", "two")
+    lines = iter(second.stderr.readline, "")
+    assert any("second                waiting for another run that does the same" in line for line in lines)
+
+    first.kill()
+    first.communicate()
+    hold.unlink()
+
+    second.communicate()
+    assert second.returncode == 0
+    assert [line for line in project.executed if not line.startswith("Retune")] == ["Scale 2.0", "waits", "waits"]
 
 
 HOLD = """
@@ -90,3 +123,70 @@ def test_nobody_waits_on_a_free_machine(tmp_path):
         pass
 
     assert waited == []
+
+
+def test_the_machines_lock_files_serve_every_user_whatever_the_umask_of_the_first(tmp_path):
+    folder = tmp_path / "locks"
+    before = os.umask(0o077)
+    try:
+        with turn(alone=True, waiting=lambda: None, folder=folder):
+            pass
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert [stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()] == [0o666, 0o666]
+
+
+TAKE = """
+import os, sys
+from pathlib import Path
+from hfopt.turns import turn
+if os.getuid() == 0:
+    os.setuid(65534)
+with turn(alone=True, waiting=lambda: None, folder=Path(sys.argv[1])):
+    print("mine")
+"""
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o444])
+def test_another_users_lock_files_in_a_sticky_folder_can_be_locked(tmp_path, mode):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    with turn(alone=True, waiting=lambda: None, folder=tmp_path / "locks"):
+        for file in (tmp_path / "locks").iterdir():
+            file.chmod(mode)
+
+    done = subprocess.run([sys.executable, "-c", TAKE, str(tmp_path / "locks")], capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr) == ("mine\n", "")
+
+
+def test_a_lock_folder_that_can_not_be_used_is_explained(tmp_path):
+    (tmp_path / "taken").write_text("")
+
+    with (
+        pytest.raises(
+            HfoptError, match=r"taken/gate: can't be opened to lock it: Not a directory\n  hint: make .*taken"
+        ),
+        turn(alone=True, waiting=lambda: None, folder=tmp_path / "taken"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_stops_no_work_but_nothing_is_removed_from_it(tmp_path, monkeypatch, number):
+    """No such file system can be had in a test: flock fails as the kernel's documentation says that it does there."""
+
+    def flock(descriptor, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    with in_use(tmp_path) as certain, sole_maker(tmp_path / "key") as sole:
+        assert (certain, sole) == (False, False)
+    with turn(alone=True, waiting=lambda: None, folder=tmp_path):
+        pass
+    assert turns.held(tmp_path / "key")
+    with pytest.raises(NotNow, match="its file system has no locks: a run may be using it"), unused(tmp_path):
+        pass

@@ -6,10 +6,13 @@ What tests of the core run instead of torch: every kind of step is real, and tak
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import logging
 import os
+import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,7 @@ def hfopt_passes():
     return [
         Component("Scale", here("Scale"), "multiply the slope"),
         Component("Retune", here("Retune"), "change settings only"),
+        Component("Tune", here("Tune"), "time"),
         Component("Misbehave", here("Misbehave"), "fail in every way there is"),
     ]
 
@@ -124,6 +128,7 @@ class LineLoader(ModelLoader):
         return LineSession(json.loads(handle.path.read_text())["slope"], handle.inference_settings.get("delay", 0.0))
 
     def snippet(self, handle):
+        time.sleep(float(os.environ.get("TOY_SNIPPET_SECONDS", "0")))  # in the host, while best/ is made
         return f"import json\n\nslope = json.load(open({handle.path.name!r}))['slope']"
 
 
@@ -222,12 +227,28 @@ def count_run(name):
             log.write(name + "\n")
 
 
+@contextmanager
+def logged_span(name):
+    """Two lines, with the machine's clock, for tests that say what must not run at the same time."""
+    with open(f"{os.environ.get('TOY_LOG', os.devnull)}.spans", "a") as log:
+        print(time.monotonic(), "begin", name, file=log, flush=True)
+        yield
+        print(time.monotonic(), "end", name, file=log, flush=True)
+
+
+def sleep_in_parts(seconds, progress, parts=5):
+    for part in range(parts):
+        time.sleep(seconds / parts)
+        progress("scaling", part + 1, parts)
+
+
 class Scale(Pass):
     Config = ScaleConfig
     accepts = frozenset({"Line"})
 
     def run(self, model, context):
-        time.sleep(self.config.seconds)
+        with logged_span(f"Scale {self.config.factor}"):
+            sleep_in_parts(self.config.seconds, context.progress)
         slope = json.loads(model.path.read_text())["slope"] * self.config.factor
         target = context.folder / "line.json"
         target.write_text(json.dumps({"slope": slope}))
@@ -249,8 +270,26 @@ class Retune(Pass):
         return PassResult(model.with_(inference_settings={"delay": self.config.delay}))
 
 
+class TuneConfig(Config):
+    seconds: float = Field(0.1, description="How long to time.")
+
+
+class Tune(Pass):
+    """Times, so that nothing else may run meanwhile."""
+
+    Config = TuneConfig
+    accepts = frozenset({"Line"})
+    measures = True
+
+    def run(self, model, context):
+        with logged_span("Tune"):
+            time.sleep(self.config.seconds)
+        count_run("Tune")
+        return PassResult(model)
+
+
 class MisbehaveConfig(Config):
-    how: str = Field(description="segfault, exit, raise, refuse, print or hang")
+    how: str = Field(description="One of the methods below.")
 
 
 class Misbehave(Pass):
@@ -258,8 +297,7 @@ class Misbehave(Pass):
     accepts = frozenset({"Line"})
 
     def run(self, model, context):
-        getattr(self, self.config.how)()
-        return PassResult(model)
+        return PassResult(model, getattr(self, self.config.how)() or {})
 
     def segfault(self):
         ctypes.string_at(0)
@@ -281,8 +319,28 @@ class Misbehave(Pass):
         logging.getLogger("toy").info("a fact")
         logging.getLogger("toy").error("a failure")
 
+    def warn(self):
+        return {"warning": "nothing was bent"}
+
     def hang(self):
         time.sleep(3600)
+
+    def hang_until_told(self):
+        count_run("waits")
+        while Path(f"{os.environ['TOY_LOG']}.hold").exists():
+            time.sleep(0.02)
+
+    def hang_in_native_code(self):
+        count_run("native")
+        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the interpreter's lock: no thread of this process runs
+
+    def crunch(self):
+        count_run("native")
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # no signal ends it, and an interrupt waits behind it
+
+    def hang_with_a_child(self):
+        subprocess.Popen(["sleep", "3600"])
+        self.hang()
 
     def show_environment(self):
         print(dict(os.environ))

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, Any
 
-from hfopt.commands.common import add_cache_dir, add_json
+from hfopt import wording
+from hfopt.commands.common import add_cache, add_json, journal_of, print_table
+
+if TYPE_CHECKING:
+    from hfopt.upkeep import Comparison, Entry
 
 SUMMARY = "look into a cache, check it, or make room in it"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -16,10 +21,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     ls = actions.add_parser("ls", help="list artifacts, most recently used first")
     ls.set_defaults(action=_ls)
-    explain = actions.add_parser(
-        "explain", help="what an artifact was made of, and how that differs from the nearest other"
-    )
-    explain.add_argument("key", metavar="KEY", help="a key, or its beginning")
+    explain = actions.add_parser("explain", help="what an artifact was made of, and why its step ran again")
+    explain.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
     explain.set_defaults(action=_explain)
     verify = actions.add_parser(
         "verify", help="compare every file's bytes with what was written; exit code 1 if any differ"
@@ -30,15 +33,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="of what stays: 500M, 20G...")
     prune.set_defaults(action=_prune)
     for action in (ls, explain, verify, prune):
-        add_cache_dir(action)
+        add_cache(action)
     for action in (ls, explain):
         add_json(action, "it")
 
 
 def execute(args: Namespace) -> int:
-    from hfopt.upkeep import store_of
-
-    store_of(args.cache_dir)
     return int(args.action(args))
 
 
@@ -53,63 +53,101 @@ def parse_size(text: str) -> int:
 def _ls(args: Namespace) -> int:
     from hfopt.upkeep import entries
 
-    found = entries(args.cache_dir)
+    found = entries(journal_of(args))
     if args.json:
-        print(
-            json.dumps(
-                [{**e.manifest.model_dump(mode="json"), "used": e.used, "size": e.size} for e in found], indent=1
-            )
-        )
+        print(json.dumps([_as_json(entry) for entry in found], indent=1))
         return 0
-    for entry in found:
-        manifest = entry.manifest
-        size = f"{entry.size / 1e6:10.1f} MB"
-        print(f"{manifest.key[:12]}  {size}  {entry.used[:19]}  {manifest.kind:9} {manifest.component}")
-    print(f"{len(found)} artifacts, {sum(entry.size for entry in found) / 1e6:.1f} MB")
+    headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
+    print_table(headings, [_row(entry) for entry in found])
+    print(f"{_count(len(found))}, {wording.size(sum(entry.size for entry in found))}")
     return 0
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    run = "" if entry.use is None else str(entry.use.run)
+    took = wording.duration(entry.manifest.seconds)
+    return (
+        entry.key[:12],
+        wording.size(entry.size),
+        took,
+        wording.age(entry.used),
+        run,
+        entry.name,
+        entry.manifest.component,
+    )
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    run = None if entry.use is None else entry.use.run
+    manifest = entry.manifest.model_dump(mode="json")
+    return {**manifest, "used": entry.used, "run": run, "step": entry.name, "size": entry.size}
+
+
+def _count(number: int) -> str:
+    return f"{number} artifact{'' if number == 1 else 's'}"
 
 
 def _explain(args: Namespace) -> int:
-    from hfopt.upkeep import differences, entries, find
+    from hfopt.upkeep import compare, entries, find
 
-    entry = find(args.cache_dir, args.key)
-    nearest = differences(entry, entries(args.cache_dir))
+    journal = journal_of(args)
+    there = entries(journal)
+    entry = find(there, args.key)
+    compared = compare(journal, entry, there)
     if args.json:
-        compared = None if nearest is None else {"key": nearest[0].manifest.key, "differences": nearest[1]}
-        print(json.dumps({**entry.manifest.model_dump(mode="json"), "nearest": compared}, indent=1))
+        other = None if compared is None else {"key": compared.key, "run": compared.run, "reasons": compared.reasons}
+        print(json.dumps({**_as_json(entry), "compared": other}, indent=1))
         return 0
-    manifest = entry.manifest
-    print(f"{manifest.key}\n{manifest.kind} {manifest.component}, made {manifest.created} in {manifest.seconds:.1f} s")
-    print(f"lies in {entry.folder}")
-    print(json.dumps(manifest.recipe, indent=1))
-    if nearest is None:
-        print("there is no other artifact of this component")
-        return 0
-    other, changes = nearest
-    print(f"the nearest other is {other.manifest.key[:12]}, made {other.manifest.created}; it differs in:")
-    for path, (own, its) in changes.items():
-        print(f"  {path}: {json.dumps(own)} here, {json.dumps(its)} there")
+    for line in [*_described(entry, there), *_compared(compared)]:
+        print(line)
     return 0
 
 
+def _described(entry: Entry, there: list[Entry]) -> list[str]:
+    manifest = entry.manifest
+    names = {each.key: each.name for each in there}
+    inputs = [f"{names.get(key, role)} ({key[:12]})" for role, key in manifest.inputs.items()]
+    options = {name: value for name, value in manifest.config.items() if value is not None}
+    by = "" if entry.use is None else f" by run {entry.use.run}"
+    return [
+        f"{entry.name}: {manifest.component}, {wording.size(entry.size)}",
+        f"  key      {entry.key}",
+        f"  made     {wording.age(manifest.created)} ({manifest.created}), in {wording.duration(manifest.seconds)}",
+        f"  used     {wording.age(entry.used)}{by}",
+        *([f"  from     {', '.join(inputs)}"] if inputs else []),
+        *([f"  options  {json.dumps(options, ensure_ascii=False)}"] if options else []),
+        f"  folder   {wording.near(entry.folder)}",
+    ]
+
+
+def _compared(compared: Comparison | None) -> list[str]:
+    if compared is None:
+        return ["there is no earlier one in this cache"]
+    what = f"since run {compared.run}" if compared.run is not None else "since the earlier one that is most like it"
+    return [f"it was made anew, because {what} ({compared.key[:12]}):", *(f"  {line}" for line in compared.reasons)]
+
+
 def _verify(args: Namespace) -> int:
-    import shutil
+    from hfopt.upkeep import damaged, remove
 
-    from hfopt.upkeep import damaged
-
-    found = list(damaged(args.cache_dir))
-    for folder, fault in found:
-        print(f"{folder.name[:12]}: {fault}")
-        if args.remove:
-            shutil.rmtree(folder, ignore_errors=True)
-    removed = ", removed" if args.remove and found else ""
-    print(f"{len(found)} damaged{removed}" if found else "every artifact is as it was written")
-    return 1 if found and not args.remove else 0
+    journal = journal_of(args)
+    checked, bad = 0, []
+    for folder, faults in damaged(journal.cache):
+        checked += 1
+        for fault in faults:
+            print(f"{folder.name[:12]}: {fault}")
+        bad += [folder] if faults else []
+    if args.remove and bad:
+        remove(journal.cache, bad)
+    removed = ", removed" if args.remove and bad else ""
+    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all as they were written'}")
+    return 1 if bad and not args.remove else 0
 
 
 def _prune(args: Namespace) -> int:
     from hfopt.upkeep import prune
 
-    count, size = prune(args.cache_dir, args.max_size)
-    print(f"removed {count} artifacts, {size / 1e6:.1f} MB")
+    done = prune(journal_of(args), args.max_size)
+    kept = f"{_count(done.kept)}, {wording.size(done.size)}, stay{'s' if done.kept == 1 else ''}"
+    print(f"removed {_count(done.removed)}, {wording.size(done.freed)}; {kept}")
     return 0

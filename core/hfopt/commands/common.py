@@ -1,9 +1,17 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and how they show things."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfopt.errors import UsageError
+
+if TYPE_CHECKING:
+    from hfopt.journal import Journal
 
 
 def add_config(parser: ArgumentParser) -> None:
@@ -23,15 +31,42 @@ def add_plugin_files(parser: ArgumentParser) -> None:
     )
 
 
-def add_cache_dir(parser: ArgumentParser) -> None:
+def add_cache(parser: ArgumentParser) -> None:
+    """Which cache: that of a config, or of the current folder."""
     parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=Path(".hfopt-cache"),
-        metavar="DIR",
-        help="the folder of engine.cache_dir (.hfopt-cache)",
+        "config", type=Path, nargs="?", metavar="CONFIG", help="whose engine.cache_dir (.hfopt-cache if left out)"
     )
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="the cache itself, instead of a config")
+
+
+def journal_of(args: Namespace) -> Journal:
+    """The journal of the cache that `add_cache` names.
+
+    :raises UsageError: there is none
+    """
+    from hfopt.config.document import read
+    from hfopt.config.schema import Engine
+    from hfopt.journal import Journal
+
+    folder = args.cache_dir
+    if folder is None:
+        config = {} if args.config is None else read(args.config).value
+        engine = config.get("engine") if isinstance(config, dict) else None
+        wanted = engine.get("cache_dir") if isinstance(engine, dict) else None
+        folder = Path(wanted if isinstance(wanted, str) else Engine.model_fields["cache_dir"].default)
+    if not (folder / "artifacts").is_dir():
+        raise UsageError(f"{folder}: no cache here", hint="name a config, or the folder itself with --cache-dir")
+    return Journal(folder, lambda text: print(f"note: {text}", file=sys.stderr))
 
 
 def add_json(parser: ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else, on stdout")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, however wide. A heading that begins with ``>`` aligns its column to the right."""
+    table = [[heading.removeprefix(">") for heading in headings], *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = zip(row, widths, headings, strict=True)
+        print("  ".join(f"{cell:{'>' if of[:1] == '>' else '<'}{width}}" for cell, width, of in cells).rstrip())

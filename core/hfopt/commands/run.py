@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     from hfopt.engine import exit_code, run
+    from hfopt.errors import Interrupted
     from hfopt.terminal import Terminal, show_results
 
     terminal = Terminal()
@@ -34,6 +35,8 @@ def execute(args: Namespace) -> int:
             offline=args.offline,
             reporter=terminal,
         )
+    except Interrupted as interrupt:
+        record = interrupt.record
     finally:
         terminal.close()
     if args.json:

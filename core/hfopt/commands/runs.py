@@ -5,31 +5,44 @@ from __future__ import annotations
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hfopt.commands.common import add_cache_dir, add_json
+from hfopt import wording
+from hfopt.commands.common import add_cache, add_json, journal_of, print_table
+
+if TYPE_CHECKING:
+    from hfopt.journal import Run
 
 SUMMARY = "list the runs on a cache, the latest first"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_cache_dir(parser)
+    add_cache(parser)
     parser.add_argument("--limit", type=int, default=20, help="at most so many (20)")
     add_json(parser, "the list")
 
 
 def execute(args: Namespace) -> int:
-    from hfopt.journal import Journal
-    from hfopt.upkeep import store_of
-
-    store_of(args.cache_dir)
-    runs = Journal(args.cache_dir).runs(args.limit)
+    runs = journal_of(args).runs(args.limit)
     if args.json:
         print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
-        return 0
-    print(f"{'run':>4}  {'started':25}  {'status':11}  {'made':>4}  {'cached':>6}  {'failed':>6}  config -> output")
-    for run in runs:
-        counts = f"{run.made:4}  {run.cached:6}  {run.failed:6}"
-        print(
-            f"{run.id:4}  {run.started:25}  {run.status:11}  {counts}  {run.config or '(Python)'} -> {run.output_dir}"
-        )
+    elif runs:
+        headings = (">run", "started", "status", ">took", ">made", ">cached", ">failed", "config", "output")
+        print_table(headings, [_row(run) for run in runs])
+    else:
+        print("no runs yet")
     return 0
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    from datetime import datetime
+
+    took = ""
+    if run.ended is not None:
+        took = wording.duration(
+            (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds()
+        )
+    config = "(Python)" if run.config is None else wording.near(Path(run.config))
+    counts = (str(run.made), str(run.cached), str(run.failed))
+    return str(run.id), wording.age(run.started), run.status, took, *counts, config, wording.near(Path(run.output_dir))

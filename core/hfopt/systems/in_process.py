@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import cache
 from typing import Any, ClassVar
 
 from hfopt import machine, versions
@@ -11,6 +12,9 @@ from hfopt.api.systems import System, SystemConfig
 from hfopt.plugins import Plugins
 from hfopt.protocol import Progress, StepRequest, StepResult
 from hfopt.store import ArtifactStore
+
+_fingerprint = cache(versions.fingerprint)
+"""Once a process: what has been imported stays as it is."""
 
 
 class InProcessSystem(System):
@@ -34,7 +38,7 @@ class InProcessSystem(System):
         """Nothing to do: a step that runs in the calling thread is interrupted by the interrupt itself."""
 
     def fingerprint(self, distribution: str | None) -> dict[str, str]:
-        return versions.fingerprint(distribution)
+        return _fingerprint(distribution)
 
     def machine(self) -> dict[str, Any]:
         return machine.describe()

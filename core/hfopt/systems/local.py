@@ -6,6 +6,7 @@ The host never imports a framework, and a crash or an out-of-memory kill is a fa
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import IO, Any, ClassVar, cast
 
 from hfopt import machine, versions
@@ -41,6 +43,7 @@ class LocalSystem(System):
 
     def __init__(self, config: Any, context: SystemContext) -> None:
         super().__init__(config, context)
+        self._fingerprint = cache(versions.fingerprint)
         self._waiting: deque[_Job] = deque()
         self._wake = threading.Condition()
         self._ended = False
@@ -57,15 +60,17 @@ class LocalSystem(System):
 
     def cancel(self) -> None:
         with self._wake:
+            self._ended = True
             dropped, self._waiting = list(self._waiting), deque()
             child = self._child
+            self._wake.notify()
         for job in dropped:
             job.future.cancel()
         if child is not None:
-            child.kill()
+            _kill_group(child)
 
     def fingerprint(self, distribution: str | None) -> dict[str, str]:
-        return versions.fingerprint(distribution)
+        return self._fingerprint(distribution)
 
     def machine(self) -> dict[str, Any]:
         return machine.describe()
@@ -86,14 +91,19 @@ class LocalSystem(System):
                     break
                 job = self._waiting.popleft()
             if job.future.set_running_or_notify_cancel():
-                job.future.set_result(self._execute(job))
+                try:
+                    job.future.set_result(self._execute(job))
+                except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for the result
+                    job.future.set_exception(error)
         if self._child is not None:
             self._stop(self._child)
 
     def _execute(self, job: _Job) -> StepResult:
-        child = self._child
-        if child is None or child.poll() is not None:
-            child = self._child = self._start()
+        try:
+            child = self._ready_child()
+        except OSError as error:
+            fault = Fault(type="WorkerNotStarted", message=f"a worker could not be started: {error}")
+            return StepResult(key=job.step.key, fault=fault)
         requests, answers = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout)
         with suppress(OSError):
             requests.write(Request(steps=(job.step,)).model_dump_json() + "\n")
@@ -103,9 +113,23 @@ class LocalSystem(System):
                 if isinstance(message, StepResult):
                     return message
                 job.on_progress(message)
-        self._child = None
         self._stop(child)
+        with self._wake:
+            self._child = None
         return StepResult(key=job.step.key, fault=self._lost(child.returncode))
+
+    def _ready_child(self) -> subprocess.Popen[str]:
+        """The child, a new one if it has died. Under the lock, so that `cancel` sees it or keeps it from starting."""
+        with self._wake:
+            child = self._child
+            if child is not None:
+                if child.poll() is None:
+                    return child
+                _kill_group(child)
+            if self._ended:
+                raise ChildProcessError("the run is over")
+            self._child = self._start()
+            return self._child
 
     def _lost(self, code: int) -> Fault:
         return Fault(
@@ -133,13 +157,20 @@ class LocalSystem(System):
             )
 
     def _stop(self, child: subprocess.Popen[str]) -> None:
+        """End the child, in its own way if it ends soon, and whatever it has started."""
         with suppress(OSError):
             cast("IO[str]", child.stdin).close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        _kill_group(child)
+        child.wait()
+        cast("IO[str]", child.stdout).close()
+
+
+def _kill_group(child: subprocess.Popen[str]) -> None:
+    """Kill a child and whatever it has started: it leads a process group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,205 @@
+"""The journal: kept elsewhere where it must be, made anew when it is lost, and never the reason why a run fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hfopt import journal as journals
+from hfopt.filesystems import file_system, is_network
+from hfopt.journal import Journal, SettledStep
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 27 0:30 / /home rw,relatime shared:9 master:2 - nfs4 server:/home rw,vers=4.2
+31 30 8:1 / /home/me/scratch rw - xfs /dev/sda1 rw
+32 27 0:31 / /mnt/with\\040blank rw - cifs //server/share rw
+33 27 0:32 / /data rw - autofs systemd-1 rw
+34 33 0:33 / /data rw - fuse.sshfs me@host: rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "network"),
+    [
+        ("/home/me/cache", "nfs4", True),
+        ("/home/me/scratch/cache", "xfs", False),
+        ("/homework", "ext4", False),
+        ("/mnt/with blank/cache", "cifs", True),
+        ("/data/cache", "fuse.sshfs", True),
+        ("/", "ext4", False),
+    ],
+)
+def test_the_deepest_and_last_mount_above_a_path_says_what_kind_of_file_system_it_is(path, kind, network):
+    assert file_system(Path(path), MOUNTS) == kind
+    assert is_network(kind) is network
+
+
+def test_file_systems_with_other_writers_count_as_network():
+    kinds = ["lustre", "9p", "smb3", "fuse.gcsfuse", "fuseblk", "overlay", "tmpfs", "nfsd", None]
+
+    assert [kind for kind in kinds if is_network(kind)] == ["lustre", "9p", "smb3", "fuse.gcsfuse"]
+
+
+@pytest.fixture
+def warnings():
+    return []
+
+
+@pytest.fixture
+def journal(tmp_path, warnings) -> Journal:
+    return Journal(tmp_path, warnings.append)
+
+
+STEP = SettledStep("first", "a" * 64, "toy:Scale", "made", 1.5)
+
+
+def record(journal, output_dir, status="succeeded", steps=(STEP,)):
+    """A run that writes a run.json."""
+    with journal.run(None, output_dir) as log:
+        log.note(list(steps))
+        log.end(status)
+    output_dir.mkdir(exist_ok=True)
+    made = [
+        {"name": step.name, "type": step.component, "key": step.key, "cached": step.outcome == "cached", "seconds": 1.5}
+        for step in steps
+    ]
+    results = [{"candidates": [{"steps": made}]}]
+    times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:05+00:00"}
+    (output_dir / "run.json").write_text(json.dumps({"schema": 1, "status": status, "results": results, **times}))
+
+
+def test_a_run_that_ends_by_an_exception_is_noted_as_failed_or_interrupted(journal, tmp_path):
+    for error in (ZeroDivisionError, KeyboardInterrupt):
+        with pytest.raises(error), journal.run(tmp_path / "c.json", tmp_path / "out"):
+            raise error
+
+    assert [run.status for run in journal.runs()] == ["interrupted", "failed"]
+
+
+def test_a_lost_journal_is_made_anew_from_the_run_jsons_that_its_runs_have_left(journal, tmp_path):
+    record(journal, tmp_path / "one")
+    record(journal, tmp_path / "two", status="goals_not_met")
+    (tmp_path / "two" / "run.json").write_text((tmp_path / "two" / "run.json").read_text().replace("01-01", "01-02"))
+    for file in tmp_path.glob("journal.sqlite*"):
+        file.unlink()
+
+    later, earlier = Journal(tmp_path).runs()
+
+    assert (earlier.status, earlier.started[:10], earlier.made) == ("succeeded", "2026-01-01", 1)
+    assert (later.status, later.output_dir) == ("goals_not_met", str(tmp_path / "two"))
+    assert Journal(tmp_path).last_uses()[STEP.key].step == "first"
+
+
+@pytest.mark.parametrize("damage", [b"not a database" * 100, None])
+def test_a_damaged_journal_is_set_aside_with_a_notice_and_made_anew(journal, tmp_path, warnings, damage):
+    record(journal, tmp_path / "one")
+    content = bytearray(journal.file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    journal.file.write_bytes(content if damage is None else damage)
+
+    assert [run.status for run in journal.runs()] == ["succeeded"]
+
+    (warning,) = warnings
+    assert warning.startswith(f"{journal.file} was damaged (")
+    assert warning.endswith("): it is made anew, and the old one kept as journal-damaged.sqlite")
+    assert (tmp_path / "journal-damaged.sqlite").exists()
+
+
+def test_a_journal_that_can_not_be_written_is_a_notice_and_no_more(journal, tmp_path, warnings):
+    journal.file.mkdir()
+
+    record(journal, tmp_path / "one")
+
+    assert warnings == [f"{journal.file} can't be used: unable to open database file"]
+
+
+def test_a_full_disk_is_a_notice_and_no_more(journal, tmp_path, warnings):
+    record(journal, tmp_path / "one")
+    with sqlite3.connect(journal.file) as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    # SQLite's own limit makes it answer as it does on a full disk.
+    connect = journal._connect
+
+    def limited():
+        connection = connect()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    journal._connect = limited
+    record(journal, tmp_path / "two", steps=[STEP._replace(key=f"{number:064}") for number in range(500)])
+
+    assert warnings == [f"{journal.file} can't be used: database or disk is full"]
+
+
+def test_the_journal_of_a_later_version_is_left_alone(journal, tmp_path, warnings):
+    with sqlite3.connect(journal.file) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    record(journal, tmp_path / "one")
+
+    assert warnings == [f"{journal.file} can't be used: a later version of hfopt made it"]
+    assert sqlite3.connect(journal.file).execute("PRAGMA user_version").fetchone() == (99,)
+
+
+def test_a_run_of_another_machine_that_is_not_at_an_end_may_be_running(journal, tmp_path):
+    journal._begin(None, tmp_path / "out")
+    journal.do(lambda connection: connection.execute("UPDATE runs SET pid = 0, born = '0'"), None)
+    assert journal.runs()[0].status == "killed"
+
+    journal.do(lambda connection: connection.execute("UPDATE runs SET host = 'elsewhere'"), None)
+
+    assert journal.runs()[0].status == "running"
+
+
+def test_a_process_that_got_a_killed_ones_number_is_not_taken_for_it(journal, tmp_path):
+    journal._begin(None, tmp_path / "out")
+    assert journal.runs()[0].status == "running"
+
+    journal.do(lambda connection: connection.execute("UPDATE runs SET born = '1'"), None)
+
+    assert journal.runs()[0].status == "killed"
+
+
+@pytest.mark.parametrize("state", ["state", None])
+def test_on_a_network_file_system_the_journal_lies_in_the_local_state_folder_and_uses_no_wal(
+    tmp_path, monkeypatch, state
+):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n30 27 0:30 / {tmp_path}/far rw - nfs4 server:/home rw\n")
+    monkeypatch.setattr(journals.on_network.__globals__["os"].path, "realpath", os.path.abspath)
+    monkeypatch.setattr("hfopt.filesystems._MOUNTS", mounts)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if state is not None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / state))
+    (tmp_path / "far").mkdir()
+
+    far = Journal(tmp_path / "far")
+    record(far, tmp_path / "one")
+
+    base = tmp_path / "home" / ".local" / "state" if state is None else tmp_path / state
+    assert far.file.parent.parent == base / "hfopt"
+    assert sqlite3.connect(far.file).execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert len(far.runs()) == 1
+    (tmp_path / "near").mkdir()
+    near = Journal(tmp_path / "near")
+    record(near, tmp_path / "two")
+    assert near.file == tmp_path / "near" / "journal.sqlite"
+    assert sqlite3.connect(near.file).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_run_on_a_damaged_journal_succeeds_with_a_notice(project):
+    assert project.run().returncode == 0
+    (project.folder / ".hfopt-cache" / "journal.sqlite").write_bytes(b"damaged" * 1000)
+
+    done = project.run()
+
+    assert done.returncode == 0
+    assert "journal.sqlite was damaged (file is not a database): it is made anew" in done.stderr
+    assert all(project.cached().values())
