@@ -19,6 +19,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "OnnxConversion": "hfopt-onnx-conversion",
         "OnnxDynamicQuantization": "hfopt-ort-passes",
         "OnnxFloatToFloat16": "hfopt-onnx-conversion",
+        "OnnxMatMul4Quantizer": "hfopt-ort-passes",
         "OnnxOpVersionConversion": "hfopt-onnx-conversion",
         "OnnxQuantization": "hfopt-ort-passes",
         "OnnxStaticQuantization": "hfopt-ort-passes",

@@ -29,6 +29,11 @@ def hfopt_passes() -> list[Component]:
             "OnnxQuantization, static",
         ),
         Component(
+            "OnnxMatMul4Quantizer",
+            "hfopt_ort_passes.matmul4:OnnxMatMul4Quantizer",
+            "Quantize weights to 4 bits in blocks, one weight at a time",
+        ),
+        Component(
             "OrtPerfTuning",
             "hfopt_ort_passes.tuning:OrtPerfTuning",
             "Find the session options that run the model fastest",
