@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -182,6 +184,32 @@ def test_a_truncated_artifact_is_noticed_and_made_again(thread, told):
     assert thread.steps()["conversion"]["cached"] is False
     assert thread.steps()["input_model"]["cached"] is True
     assert model.read_bytes() == whole
+
+
+LIMITED = """
+import resource, signal, sys
+from hfopt.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+sys.exit(main(["run", "config.json"]))
+"""
+
+
+def test_a_disk_that_is_full_is_a_failed_step_and_the_same_command_goes_on_once_there_is_room(thread, told):
+    """As full as it can be made without a disk to fill: no file may grow beyond 30 kB."""
+    only_conversion(thread)
+    thread.write()
+
+    done = subprocess.run([sys.executable, "-c", LIMITED], cwd=thread.folder, capture_output=True, text=True)
+
+    assert done.returncode == 1, done.stderr
+    assert "no result: conversion: " in done.stdout
+    assert "File too large" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list((thread.folder / ".hfopt-cache" / "making").iterdir()) == []
+    code, said = told()
+    assert code == 0, said
+    assert thread.steps()["input_model"]["cached"] is True
 
 
 def on_the_hub(thread, **hf_config):
