@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hfopt import summary
 from hfopt.engine import Reporter
-from hfopt.plan import Plan, Step
+from hfopt.planning import Plan, Step
 from hfopt.protocol import Fault, Progress
 from hfopt.record import RunRecord
 from hfopt.store import Manifest
