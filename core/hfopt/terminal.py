@@ -41,6 +41,8 @@ class _Running:
 class Terminal(Reporter):
     """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
 
+    A context manager: at its end nothing more is shown.
+
     :param every: seconds between reminders of what is running, where there are no bars
     """
 
@@ -102,7 +104,10 @@ class Terminal(Reporter):
         if fault.hint:
             self._line(f"  hint: {fault.hint}")
 
-    def close(self) -> None:
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Take the bars away, and remind of nothing more."""
         self.ended.set()
         if self.bars is not None:

@@ -85,10 +85,9 @@ def test_a_dumb_terminal_gets_plain_lines(project):
 def test_where_there_are_no_bars_what_takes_long_is_told_from_time_to_time(project, capsys, monkeypatch):
     slowly(project)
     monkeypatch.chdir(project.folder)
-    terminal = Terminal(every=0.25)
 
-    hfopt.run(project.config, plugin_files=[project.plugin], reporter=terminal)
-    terminal.close()
+    with Terminal(every=0.25) as terminal:
+        hfopt.run(project.config, plugin_files=[project.plugin], reporter=terminal)
 
     lines = capsys.readouterr().err.splitlines()
     assert any(re.fullmatch(r"  first +scaling [1-4]/5, \d s so far", line) for line in lines), lines
