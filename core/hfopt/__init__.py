@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from hfopt.api.systems import System
     from hfopt.engine import run
     from hfopt.errors import ConfigError, HfoptError, PreconditionFailed
-    from hfopt.plan import plan, validate
+    from hfopt.planning import plan, validate
+    from hfopt.record import RunRecord
+    from hfopt.terminal import Terminal
 
 _HOMES = {
     "hfopt.api.config": ("Config", "DataName", "InputPath"),
@@ -35,7 +37,9 @@ _HOMES = {
     "hfopt.api.systems": ("System",),
     "hfopt.engine": ("run",),
     "hfopt.errors": ("ConfigError", "HfoptError", "PreconditionFailed"),
-    "hfopt.plan": ("plan", "validate"),
+    "hfopt.planning": ("plan", "validate"),
+    "hfopt.record": ("RunRecord",),
+    "hfopt.terminal": ("Terminal",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -65,10 +69,12 @@ __all__ = [
     "Resolved",
     "Resource",
     "ResourceContext",
+    "RunRecord",
     "Session",
     "Statistic",
     "System",
     "TensorSpec",
+    "Terminal",
     "__version__",
     "hookimpl",
     "plan",

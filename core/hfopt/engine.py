@@ -24,7 +24,7 @@ from hfopt.identity import Identity, identities, request
 from hfopt.journal import Journal, RunLog, SettledStep
 from hfopt.keys import Digests
 from hfopt.places import LOG
-from hfopt.plan import Plan, Step, build
+from hfopt.planning import Plan, Step, build
 from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
 from hfopt.questions import missing_accelerators, resolve_references

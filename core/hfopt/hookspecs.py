@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt.component import Component, hookspec
 
 if TYPE_CHECKING:
-    from hfopt.plan import Plan, Step
+    from hfopt.planning import Plan, Step
 
 
 @hookspec

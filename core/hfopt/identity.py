@@ -8,7 +8,7 @@ from typing import Any
 
 from hfopt.api.resources import MARK, Resolved
 from hfopt.keys import key_of, replace_strings
-from hfopt.plan import Step
+from hfopt.planning import Step
 from hfopt.protocol import StepRequest
 
 

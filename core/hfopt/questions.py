@@ -12,7 +12,7 @@ from hfopt.api.model import Accelerator
 from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.config.resolve import RunConfig
-from hfopt.plan import CPU_PROVIDERS, Step, accelerators
+from hfopt.planning import CPU_PROVIDERS, Step, accelerators
 from hfopt.protocol import Fault, Progress, Question, StepRequest
 
 CPU = "cpu"

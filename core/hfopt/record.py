@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt import machine
 from hfopt.config.figures import Figure
 from hfopt.places import RECORD
-from hfopt.plan import Branch, Candidate, Plan, Step
+from hfopt.planning import Branch, Candidate, Plan, Step
 from hfopt.plugins import Plugins, versions
 from hfopt.store import ArtifactStore, now
 from hfopt.summary import text_of

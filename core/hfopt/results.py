@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
 from hfopt.places import BEST
-from hfopt.plan import Plan, Step
+from hfopt.planning import Plan, Step
 from hfopt.plugins import Plugins
 from hfopt.steps.outcome import revive
 from hfopt.store import MODEL, ArtifactStore, list_files

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hfopt import summary
 from hfopt.engine import Reporter
-from hfopt.plan import Plan, Step
+from hfopt.planning import Plan, Step
 from hfopt.protocol import Fault, Progress
 from hfopt.record import RunRecord
 from hfopt.store import Manifest
@@ -40,6 +40,8 @@ class _Running:
 
 class Terminal(Reporter):
     """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
+
+    A context manager: at its end nothing more is shown.
 
     :param every: seconds between reminders of what is running, where there are no bars
     """
@@ -102,7 +104,10 @@ class Terminal(Reporter):
         if fault.hint:
             self._line(f"  hint: {fault.hint}")
 
-    def close(self) -> None:
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Take the bars away, and remind of nothing more."""
         self.ended.set()
         if self.bars is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,9 +54,38 @@ def test_a_json_snippet_reads_as_a_config_file_would(text, tmp_path):
     assert read(tmp_path / "snippet.json").value is not None
 
 
-@pytest.mark.parametrize("text", blocks("python"))
-def test_a_python_snippet_runs(text, tmp_path, monkeypatch):
+SNIPPET_CONFIG = {
+    "input_model": {"type": "Line", "config": {"model_path": "line.json"}},
+    "data_configs": [{"name": "points", "type": "Points", "params_config": {"data_file": "points.json"}}],
+    "evaluators": {"e": {"metrics": [{
+        "name": "accuracy", "type": "accuracy", "backend": "toy_metrics", "data_config": "points",
+        "sub_types": [{"name": "accuracy"}],
+    }]}},
+    "passes": {"scale": {"type": "Scale", "config": {"factor": 2.0}}},
+    "engine": {"evaluator": "e"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def a_config_and_what_it_needs(tmp_path, monkeypatch):
+    """In the current folder a config.json that takes milliseconds, its plugin installed."""
+    (tmp_path / "config.json").write_text(json.dumps(SNIPPET_CONFIG))
+    (tmp_path / "line.json").write_text('{"slope": 0.5}')
+    (tmp_path / "points.json").write_text("[[1.0, 0], [3.0, 1]]")
+    installed = tmp_path / "installed"
+    (installed / "toy-1.0.dist-info").mkdir(parents=True)
+    (installed / "toy.py").write_text((ROOT / "tests" / "core" / "toy.py").read_text())
+    (installed / "toy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (installed / "toy-1.0.dist-info" / "entry_points.txt").write_text("[hfopt.plugins]\ntoy = toy\n")
+    monkeypatch.delitem(sys.modules, "toy", raising=False)
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.setenv("PYTHONPATH", str(installed))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+@pytest.mark.usefixtures("a_config_and_what_it_needs")
+def test_a_python_snippet_runs(text):
 
     exec(compile(text, "snippet", "exec"), {"__name__": "snippet"})
 

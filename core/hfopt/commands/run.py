@@ -25,20 +25,18 @@ def execute(args: Namespace) -> int:
     from hfopt.errors import Interrupted
     from hfopt.terminal import Terminal, show_results
 
-    terminal = Terminal()
     try:
-        record = run(
-            args.config,
-            output_dir=args.output_dir,
-            plugin_files=args.plugin_files,
-            in_process=args.in_process,
-            offline=args.offline,
-            reporter=terminal,
-        )
+        with Terminal() as terminal:
+            record = run(
+                args.config,
+                output_dir=args.output_dir,
+                plugin_files=args.plugin_files,
+                in_process=args.in_process,
+                offline=args.offline,
+                reporter=terminal,
+            )
     except Interrupted as interrupt:
         record = interrupt.record
-    finally:
-        terminal.close()
     if args.json:
         print(json.dumps(record.data, indent=1, ensure_ascii=False))
     else:

@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> int:
     from hfopt.config.document import dotted
     from hfopt.errors import ConfigError
-    from hfopt.plan import validate
+    from hfopt.planning import validate
 
     try:
         config = validate(args.config, plugin_files=args.plugin_files)

@@ -1,6 +1,7 @@
 """The graph of steps that a run config asks for.
 
-Nothing here runs a step (`hfopt.engine` does) or knows its key (`hfopt.identity`).
+Nothing here runs a step (`hfopt.engine` does) or knows its key (`hfopt.identity`). Not named ``plan``: a module of that
+name would hide `hfopt.plan`, the function.
 """
 
 from __future__ import annotations
