@@ -5,7 +5,6 @@ Reads and writes one weight at a time. What becomes of a single node is `hfopt_o
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,9 +18,9 @@ from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
 from hfopt_ort_passes import gptq, nbits
 from hfopt_ort_passes.nbits import Recipe
-from hfopt_ort_passes.quiet import quiet
-from hfopt_ort_passes.rewriting import Replacement, Target, check_names, replace, take_over, targets_in
-from hfopt_ort_passes.streaming import WeightWriter, graphs, has_external_data, read
+from hfopt_ort_passes.quiet import quiet, scratch, sentences
+from hfopt_ort_passes.rewriting import Replacement, Target, check_names, graphs, replace, take_over, targets_in
+from hfopt_ort_passes.streaming import WeightWriter, has_external_data, read
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -194,7 +193,7 @@ class OnnxMatMul4Quantizer(Pass):
         target = context.folder / "model.onnx"
         skeleton = load(model.path, weights=False)
         nbits.check_installed(recipe.algorithm)
-        with quiet():
+        with quiet(), sentences("ONNX Runtime can't quantize this model"):
             targets = self._targets(skeleton, recipe)
             quantize = self._quantizer(model, skeleton, targets, recipe, context)
             self._write(skeleton, targets, quantize, model.path.parent, target, context)
@@ -236,11 +235,11 @@ class OnnxMatMul4Quantizer(Pass):
             context.progress("calibrate", 0, None)
             data = context.data[str(self.config.data_config)]
             outputs = {target.weight.name: target.node.output[0] for target in reversed(targets)}.values()
-            with tempfile.TemporaryDirectory(dir=context.folder) as work:
-                return gptq.replacements(gptq.quantize(model.path, outputs, recipe, data, Path(work)))
+            with scratch(context.folder) as work:
+                return gptq.replacements(gptq.quantize(model.path, outputs, recipe, data, work))
 
         folder = model.path.parent
-        stated = (info for graph in graphs(skeleton.graph) for info in (*graph.output, *graph.value_info, *graph.input))
+        stated = (info for graph in graphs(skeleton) for info in (*graph.output, *graph.value_info, *graph.input))
         infos = {info.name: info for info in stated}
 
         def quantize(target: Target, known: bool) -> Replacement:
@@ -266,13 +265,18 @@ class OnnxMatMul4Quantizer(Pass):
         path: Path,
         context: PassContext,
     ) -> None:
+        import onnx
+
         external = bool(self.config.save_as_external_data) or has_external_data(model)
         writer = WeightWriter(path, self.config, external=external)
         added = replace(model, targets, quantize, writer, context.progress)
-        take_over(model, added, writer, source, convert_attribute=self.config.convert_attribute and external)
+        take_over(model, added, writer, source, convert_attribute=self.config.convert_attribute)
         nbits.declare(model)
-        save(model, path, None if external else self.config)
-        if external and self.config.save_as_external_data is False and writer.bytes < EXTERNAL_THRESHOLD:
+        if not external:
+            save(model, path, self.config)
+            return
+        onnx.save(model, str(path))
+        if self.config.save_as_external_data is False and writer.bytes < EXTERNAL_THRESHOLD:
             save(load(path), path)
-            for name in writer.files:
-                (path.parent / name).unlink()
+            for file in writer.files:
+                file.unlink()

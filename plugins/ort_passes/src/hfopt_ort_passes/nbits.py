@@ -6,6 +6,7 @@ needs. Output channels are quantized independently: slices put together are what
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt import PreconditionFailed
 from hfopt.errors import PluginError
 from hfopt_ort_passes.quiet import quiet
-from hfopt_ort_passes.rewriting import Replacement
-from hfopt_ort_passes.streaming import graphs
+from hfopt_ort_passes.rewriting import Replacement, graphs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SLICE = 1 << 26
 """Bytes of a weight that are quantized at a time; RTN and k_quant need about ten times as much."""
+
+LARGE = 1 << 20
+"""Bytes of a slice after which it pays to look for what it left in memory."""
 
 WHOLE = frozenset({"HQQ"})
 """Algorithms that stop once the error of the whole weight no longer falls: they can't be given slices."""
@@ -78,7 +81,7 @@ def declare(model: ModelProto) -> None:
 
     if all(opset.domain != "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    tensors = (tensor for graph in graphs(model.graph) for tensor in graph.initializer)
+    tensors = (tensor for graph in graphs(model) for tensor in graph.initializer)
     if any(tensor.data_type in (TensorProto.INT4, TensorProto.UINT4) for tensor in tensors):
         model.ir_version = max(model.ir_version, 10)
 
@@ -105,6 +108,9 @@ def quantize_node(
         graph = _library_run(node, piece, recipe, infos)
         nodes = nodes or list(graph.node)
         slices.append([_copy(tensor) for tensor in graph.initializer])
+        del graph
+        if piece.nbytes > LARGE:
+            gc.collect()  # the quantizers leave cycles that hold the piece
     for attribute in nodes[0].attribute:
         if attribute.name == "N" and len(shape) == 2:
             attribute.i = shape[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,15 @@ from typing import TYPE_CHECKING
 
 from hfopt import PreconditionFailed
 from hfopt.api.config import ReportProgress
-from hfopt_ort_passes.streaming import WeightWriter, attribute_tensors, free_name, graphs, inner_graphs
+from hfopt.plugins import nearest
+from hfopt_onnx_model.weights import bodies, data_of, tensors
+from hfopt_ort_passes.streaming import WeightWriter, free_name
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+STRING = 8
+"""`onnx.TensorProto.STRING`, which has no bytes of its own."""
 
 WEIGHT_INPUT = {"MatMul": 1, "Gather": 0}
 """The input that is quantized, by operator."""
@@ -54,8 +58,9 @@ def targets_in(
     """
     scope = dict(outer or {}) | {tensor.name: (tensor, graph) for tensor in graph.initializer}
     for node in graph.node:
-        for inner in inner_graphs(node):
-            yield from targets_in(inner, scope)
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from targets_in(inner, scope)
         position = WEIGHT_INPUT.get(node.op_type)
         if position is not None and node.domain in ("", "ai.onnx") and node.input[position] in scope:
             yield Target(node, graph, *scope[node.input[position]])
@@ -73,7 +78,7 @@ def replace(
     :param quantize: gives a target's replacement; told whether another node had its tensors already
     :return: the names of the tensors that were added
     """
-    taken = {name for graph in graphs(model.graph) for name in _names(graph)}
+    taken = {name for graph in graphs(model) for name in _names(graph)}
     added: set[str] = set()
     known: dict[tuple[str, str, int], dict[str, str]] = {}
     for done, target in enumerate(targets, 1):
@@ -98,8 +103,8 @@ def _names(graph: GraphProto) -> Iterator[str]:
 
 def _by_name(slices: list[list[TensorProto]]) -> dict[str, list[TensorProto]]:
     parts: dict[str, list[TensorProto]] = {}
-    for tensors in slices:
-        for tensor in tensors:
+    for piece in slices:
+        for tensor in piece:
             parts.setdefault(tensor.name, []).append(tensor)
     return parts
 
@@ -109,7 +114,7 @@ def _store(name: str, parts: list[TensorProto], owner: GraphProto, writer: Weigh
     tensor.name, tensor.data_type = name, parts[0].data_type
     rows = [sum(part.dims[0] for part in parts)] if parts[0].dims else []
     tensor.dims.extend([*rows, *parts[0].dims[1:]])
-    writer.put(tensor, (part.raw_data for part in parts), sum(len(part.raw_data) for part in parts))
+    writer.put(tensor, b"".join(part.raw_data for part in parts))
 
 
 def _put_in_place(target: Target, nodes: list[NodeProto], names: Mapping[str, str]) -> None:
@@ -132,7 +137,7 @@ def take_over(
     """
     from onnx.external_data_helper import uses_external_data
 
-    everything = list(graphs(model.graph))
+    everything = graphs(model)
     used = {name for graph in everything for node in graph.node for name in node.input}
     used |= {value.name for graph in everything for value in graph.output}
     for graph in everything:
@@ -141,12 +146,18 @@ def take_over(
             for number in reversed(range(len(field))):
                 if field[number].name in unused:
                     del field[number]
-        for tensor in graph.initializer:
-            if tensor.name not in added:
-                writer.copy(tensor, source)
-    for tensor in attribute_tensors(model):
-        if convert_attribute or uses_external_data(tensor):
+    for tensor, in_a_node in tensors(model):
+        if tensor.name in added:
+            continue
+        if uses_external_data(tensor):
             writer.copy(tensor, source)
+        elif writer.external and tensor.data_type != STRING and (convert_attribute or not in_a_node):
+            writer.put(tensor, data_of(tensor, source))
+
+
+def graphs(model: ModelProto) -> list[GraphProto]:
+    """The graph of a model, and those inside it."""
+    return [body for body in bodies(model) if body.DESCRIPTOR.name == "GraphProto"]
 
 
 def check_names(model: ModelProto, option: str, names: Iterable[str]) -> None:
@@ -154,10 +165,10 @@ def check_names(model: ModelProto, option: str, names: Iterable[str]) -> None:
 
     :raises PreconditionFailed: with the nearest name that a node has
     """
-    known = [node.name for graph in graphs(model.graph) for node in graph.node if node.name]
+    known = {node.name for graph in graphs(model) for node in graph.node if node.name}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = nearest(name, sorted(known))
             raise PreconditionFailed(
-                f"{option}: the model has no node {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
+                f"{option}: the graph has no node {name!r}", hint=near and f"did you mean {near!r}?"
             )

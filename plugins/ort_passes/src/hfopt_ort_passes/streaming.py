@@ -1,62 +1,34 @@
-"""An ONNX model's weights one at a time: read from where they are, written where they go.
+"""An ONNX model's weights one at a time: parts of them read, and new ones written where they belong.
 
-What is larger than memory passes through here. Models as a whole are read and written by `hfopt_onnx_model.graph`.
+Where weights are stored is `hfopt_onnx_model.weights`; a model that is finished is written by its `graph.save`.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_onnx_model.weights import bring_in, data_of, move_out, span, tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
-
-BLOCK = 1 << 24
-"""Bytes that are copied at a time."""
-
-ALIGNMENT = 64
-"""Where a tensor may begin in a file of several: mapped into memory, it is then aligned for any vector unit."""
-
+    from onnx import ModelProto, TensorProto
 
 EVERYTHING = slice(None)
 
-
-def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The graphs that are attributes of a node: If, Loop and Scan have some."""
-    for attribute in node.attribute:
-        yield from (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs)
-
-
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graphs inside a graph, the innermost first, then itself."""
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            yield from graphs(inner)
-    yield graph
-
-
-def attribute_tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """The tensors that are attributes of nodes."""
-    nodes: list[NodeProto] = [node for graph in graphs(model.graph) for node in graph.node]
-    nodes += [node for function in model.functions for node in function.node]
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
+BLOCK = 1 << 24
+"""Bytes that are copied at a time."""
 
 
 def has_external_data(model: ModelProto) -> bool:
     """Whether a weight lies beside the model."""
     from onnx.external_data_helper import uses_external_data
 
-    return any(uses_external_data(tensor) for graph in graphs(model.graph) for tensor in graph.initializer)
+    return any(uses_external_data(tensor) for tensor, _ in tensors(model))
 
 
 def read(tensor: TensorProto, folder: Path, *, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> NDArray[Any]:
@@ -75,9 +47,9 @@ def read(tensor: TensorProto, folder: Path, *, rows: slice = EVERYTHING, columns
         array = onnx.numpy_helper.to_array(tensor)
         return array if rows == columns == EVERYTHING else array[rows, columns]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    file, offset, length = _place(tensor, folder)
+    file, offset, length = span(tensor, folder)
     if length < math.prod(tensor.dims) * dtype.itemsize:
-        raise PreconditionFailed(f"{file.name} has fewer bytes of the weight {tensor.name} than its shape says")
+        raise PreconditionFailed(f"{file.name} has fewer bytes of the weight {tensor.name!r} than its shape says")
     if rows == columns == EVERYTHING:
         return np.fromfile(file, dtype, math.prod(tensor.dims), offset=offset).reshape(tuple(tensor.dims))
     height, width = tensor.dims
@@ -94,84 +66,56 @@ def read(tensor: TensorProto, folder: Path, *, rows: slice = EVERYTHING, columns
     return buffer.view(dtype)
 
 
-def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
-    """The file of external data, where the tensor begins in it, and its bytes."""
-    from onnx.external_data_helper import ExternalDataInfo
-
-    info = ExternalDataInfo(tensor)
-    file = Path(os.path.normpath(folder / info.location))
-    if not file.is_relative_to(os.path.normpath(folder)):
-        raise PreconditionFailed(f"the weight {tensor.name} is said to lie outside of the model's folder")
-    if not file.is_file():
-        raise PreconditionFailed(f"the weight {tensor.name} is in {info.location}, which is missing")
-    offset = info.offset or 0
-    length = file.stat().st_size - offset if info.length is None else info.length
-    if length < 0 or offset + length > file.stat().st_size:
-        raise PreconditionFailed(f"{info.location} is too short: it ends before the weight {tensor.name} does")
-    return file, offset, length
-
-
 class WeightWriter:
     """Gives tensors their data: in files beside the model, or, below the threshold or if nothing is external, in it.
 
+    ``files`` are those it has written, ``bytes`` what tensors it has stored.
+
     :param path: of the model
     :param external: write external data at all
-
-    ``files`` are the names of those it has written, ``bytes`` what tensors it has stored.
     """
 
     def __init__(self, path: Path, options: ExternalDataConfig, *, external: bool) -> None:
-        self._path, self._options, self._external = path, options, external
-        self.files: set[str] = set()
+        self._path, self._options, self.external = path, options, external
+        self.files: list[Path] = []
         self.bytes = 0
 
-    def put(self, tensor: TensorProto, blocks: Iterable[bytes], size: int) -> None:
-        """Store a tensor's data.
-
-        :param tensor: what it is but for its data
-        :param blocks: its data; `size` bytes in all
-        """
-        from onnx.external_data_helper import set_external_data
-
-        self.bytes += size
-        tensor.raw_data = b""  # set_external_data asks that there be some
-        if not self._external or size < self._options.size_threshold:
-            del tensor.external_data[:]
-            tensor.ClearField("data_location")
-            tensor.raw_data = b"".join(blocks)
-            return
-        name = self._file_for(tensor)
-        with (self._path.parent / name).open("ab") as stream:
-            offset = math.ceil(stream.tell() / ALIGNMENT) * ALIGNMENT
-            stream.write(bytes(offset - stream.tell()))
-            for block in blocks:
-                stream.write(block)
-        set_external_data(tensor, name, offset, size)
-        tensor.ClearField("raw_data")
+    def put(self, tensor: TensorProto, data: bytes) -> None:
+        """Store a tensor's data, whatever it had before."""
+        if self._stays_inside(len(data)):
+            bring_in(tensor, data)
+        else:
+            file, append = self._next_file()
+            move_out(tensor, data, file, append=append)
 
     def copy(self, tensor: TensorProto, folder: Path) -> None:
-        """Store a tensor's data as they are.
+        """Store the data that a tensor has beside another model, block by block.
 
-        :param tensor: of a model in `folder`
+        :param folder: of that model
         """
-        from onnx.external_data_helper import uses_external_data
+        source, offset, length = span(tensor, folder)
+        if self._stays_inside(length):
+            bring_in(tensor, data_of(tensor, folder))
+            return
+        blocks = _blocks(source, offset, length)
+        file, append = self._next_file()
+        move_out(tensor, next(blocks, b""), file, append=append)
+        with file.open("ab") as stream:
+            stream.writelines(blocks)
+        next(entry for entry in tensor.external_data if entry.key == "length").value = str(length)
 
-        if uses_external_data(tensor):
-            file, offset, length = _place(tensor, folder)
-            self.put(tensor, _blocks(file, offset, length), length)
-        elif self._external and tensor.HasField("raw_data"):
-            data = tensor.raw_data
-            self.put(tensor, [data], len(data))
+    def _stays_inside(self, size: int) -> bool:
+        self.bytes += size
+        return not self.external or size < max(1, self._options.size_threshold)
 
-    def _file_for(self, tensor: TensorProto) -> str:
-        """The one file, or one that is named for the tensor and is its own."""
-        if self._options.all_tensors_to_one_file:
-            name = self._options.external_data_name or f"{self._path.name}.data"
-        else:
-            plain = re.sub(r"[^\w.-]", "_", tensor.name).lstrip(".") or "tensor"
-            name = free_name(plain, {*self.files, self._path.name})
-        self.files.add(name)
-        return name
+    def _next_file(self) -> tuple[Path, bool]:
+        """Where a tensor goes, and whether others are there already."""
+        name = self._options.external_data_name or f"{self._path.name}.data"
+        one = self._options.all_tensors_to_one_file
+        append = one and bool(self.files)
+        if not append:
+            self.files.append(self._path.parent / (name if one else f"{name}.{len(self.files):04}"))
+        return self.files[-1], append
 
 
 def _blocks(file: Path, offset: int, length: int) -> Iterator[bytes]:
