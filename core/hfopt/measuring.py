@@ -22,6 +22,7 @@ from hfopt.api.model import Accelerator, ModelHandle
 from hfopt.errors import HfoptError, PreconditionFailed, StepFailed
 from hfopt.plugins import Plugins
 from hfopt.signals import describe_exit
+from hfopt.systems.local import environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,7 +158,7 @@ class _Child:
         theirs = (incoming[0], outgoing[1])
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from hfopt.measuring import serve; serve{theirs}"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
             stdout=self.printed,
             stderr=self.printed,

@@ -29,7 +29,9 @@ class RudeLoader(ModelLoader):
     def open(self, handle, accelerator, settings):
         wanted = handle.inference_settings
         if "log" in wanted:
-            Path(wanted["log"]).write_text(json.dumps({"pid": os.getpid(), "settings": dict(settings)}))
+            Path(wanted["log"]).write_text(
+                json.dumps({"pid": os.getpid(), "settings": dict(settings), "token": "HF_TOKEN" in os.environ})
+            )
         if wanted.get("how") == "refuse":
             raise PreconditionFailed("this model is crooked", hint="straighten it")
         return RudeSession(wanted.get("how"), wanted.get("delay", 0.0))

@@ -35,7 +35,8 @@ def failure(first, second=None, feeds=FEEDS):
     return caught.value
 
 
-def test_each_model_is_timed_in_a_process_of_its_own_with_the_threads_that_are_asked_for(tmp_path):
+def test_each_model_is_timed_in_a_process_of_its_own_without_secrets_with_the_threads_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     files = [tmp_path / "first", tmp_path / "second"]
 
     blocks, events = compare(
@@ -45,6 +46,7 @@ def test_each_model_is_timed_in_a_process_of_its_own_with_the_threads_that_are_a
     opened = [json.loads(file.read_text()) for file in files]
     assert len({os.getpid(), *(each["pid"] for each in opened)}) == 3
     assert [each["settings"] for each in opened] == [{"threads": 3}] * 2
+    assert not any(each["token"] for each in opened)
     assert blocks.shape == (2, 16, 1)
     assert blocks[0].max() > 0
     assert blocks[1].min() >= 4
