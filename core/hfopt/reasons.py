@@ -39,7 +39,8 @@ def _reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> Itera
     yield from _inputs(new.get("inputs", {}), old.get("inputs", {}), find)
     place = place_of(now)
     if new.get("component") != old.get("component"):
-        yield f"{place}: it was {old.get('component')} and is now {new.get('component')}"
+        yield f"{place}: {new.get('component')} is where {old.get('component')} was"
+        return
     if new.get("identity") != old.get("identity"):
         yield f"{place}: it led to {old.get('identity')} and now leads to {new.get('identity')}"
     for part in ("config", "accelerator", "machine"):

@@ -134,6 +134,7 @@ class Terminal(Reporter):
                     f"  {step.name:{self.width}}  {running.event.phase} {running.count}".rstrip()
                     + f", {time.monotonic() - running.since:.0f} s so far"
                     for step, running in self.running.items()
+                    if time.monotonic() - running.since >= self.every
                 ]
             for line in lines:
                 self._line(line)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hfopt.component import PROJECT
 from hfopt.errors import HfoptError, UsageError
 from hfopt.journal import Journal, Use
 from hfopt.reasons import Made, changes, reasons
@@ -107,9 +108,7 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
         key = before[1]
     else:
         earlier = [
-            each
-            for each in there
-            if each.manifest.component == entry.manifest.component and each.manifest.created < entry.manifest.created
+            each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
         ]
         if not earlier:
             return None
@@ -118,6 +117,12 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
     then = by_key[key]
     named = reasons(Made(entry.manifest, entry.name), Made(then.manifest, then.name), made)
     return Comparison(key, run, named)
+
+
+def _comparable(other: Entry, entry: Entry) -> bool:
+    """Whether two artifacts could be of one step: hfopt's own steps are of the same kind only under the same name."""
+    own = entry.manifest.component.startswith(f"{PROJECT}:")
+    return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
 
 
 def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -105,7 +105,8 @@ def test_a_step_that_ran_again_because_of_an_earlier_one_is_explained_by_that(tw
 
     assert explained["compared"]["run"] == 1
     assert explained["compared"]["reasons"] == ["passes.second: factor was 0.75 and is now 0.5"]
-    assert hfopt("cache", "explain", "first").stdout.splitlines()[-1] == "there is no earlier one in this cache"
+    for name in ("first", "evaluate input_model"):
+        assert hfopt("cache", "explain", name).stdout.splitlines()[-1] == "there is no earlier one in this cache"
 
 
 def test_a_changed_plugin_or_input_file_is_named(project, hfopt, tmp_path):
@@ -122,6 +123,16 @@ def test_a_changed_plugin_or_input_file_is_named(project, hfopt, tmp_path):
         "data_configs.points: the content of data_file has changed",
         "the plugin file own.py has changed",
     ]
+
+
+def test_another_kind_of_pass_in_the_same_place_is_the_whole_reason(project, hfopt):
+    assert project.run().returncode == 0
+    project.config["passes"]["second"] = {"type": "Tune", "config": {"seconds": 0.0}}
+    assert project.run().returncode == 0
+
+    explained = json.loads(hfopt("cache", "explain", "third", "--json").stdout)
+
+    assert explained["compared"]["reasons"] == ["passes.second: toy:Tune is where toy:Scale was"]
 
 
 def test_a_key_that_fits_no_artifact_is_a_usage_error(two_runs, hfopt):
