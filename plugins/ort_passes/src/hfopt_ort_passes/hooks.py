@@ -34,6 +34,11 @@ def hfopt_passes() -> list[Component]:
             "Quantize weights to 4 bits in blocks, one weight at a time",
         ),
         Component(
+            "OrtMixedPrecision",
+            "hfopt_ort_passes.mixed_precision:OrtMixedPrecision",
+            "float16, with as few nodes in float32 as the outputs need",
+        ),
+        Component(
             "OrtPerfTuning",
             "hfopt_ort_passes.tuning:OrtPerfTuning",
             "Find the session options that run the model fastest",
