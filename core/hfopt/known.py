@@ -23,6 +23,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "OnnxOpVersionConversion": "hfopt-onnx-conversion",
         "OnnxQuantization": "hfopt-ort-passes",
         "OnnxStaticQuantization": "hfopt-ort-passes",
+        "OrtMixedPrecision": "hfopt-ort-passes",
         "OrtPerfTuning": "hfopt-ort-passes",
         "OrtTransformersOptimization": "hfopt-ort-passes",
     },
