@@ -68,7 +68,16 @@ def peak_mebibytes(model: Path, method: str, rows: int) -> float:
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         operators = ("MatMul", "Gemm", "Gather")
-        calibrate(model, Lines(), Path(folder), operators=operators, method=method, progress=lambda *_: None)
+        calibrate(
+            model,
+            Lines(),
+            Path(folder),
+            operators=operators,
+            method=method,
+            extra_options={},
+            external=False,
+            progress=lambda *_: None,
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
