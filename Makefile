@@ -22,7 +22,7 @@ announce:
 	@echo "Then fits a classifier (about 2 minutes) and runs examples/reviews/config.json (about 2). In all 5 to 15 minutes on 2 cores."
 
 test: .venv/.dev  ## every test that needs no engine
-	$(BIN)/pytest -m "not engine"
+	$(BIN)/pytest -m "not engine" --numprocesses auto --dist loadfile
 
 test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
 	$(BIN)/pytest -m engine

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from hfopt import logs
 from hfopt.api.systems import System, SystemContext
 from hfopt.config.document import read
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
-from hfopt.errors import ExitCode, Interrupted, PluginError, UsageError
+from hfopt.errors import ExitCode, HfoptError, Interrupted, PluginError, UsageError
 from hfopt.identity import Identity, identities, request
 from hfopt.journal import Journal, RunLog, SettledStep
 from hfopt.keys import Digests
@@ -145,11 +145,12 @@ def run(
         work = _Drive(plan, plugins, store, systems, reporter, log)
         try:
             work.drive()
-            save_models(plan, work.state, store, plugins, folder)
-            record = make_record(plan, work.state, store, plugins, folder, started)
-            write_record(record)
-            for made in package(plan, work.state, store, plugins, record):
-                reporter.notice(f"packaged: {made}")
+            with _writing_to(folder):
+                save_models(plan, work.state, store, plugins, folder)
+                record = make_record(plan, work.state, store, plugins, folder, started)
+                write_record(record)
+                for made in package(plan, work.state, store, plugins, record):
+                    reporter.notice(f"packaged: {made}")
         except KeyboardInterrupt:
             work.interrupt()
             record = make_record(plan, work.state, store, plugins, folder, started)
@@ -186,6 +187,18 @@ def _writable(folder: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{folder}: can't be written: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Say what to do where the output can't be written, as on a full disk: no step is lost by it."""
+    try:
+        yield
+    except OSError as error:
+        raise HfoptError(
+            f"{folder}: the result can't be written: {error.strerror or error}",
+            hint="finished steps are in the cache: mend the folder or name another with --output-dir, then run again",
+        ) from error
 
 
 def _open_systems(config: RunConfig, context: SystemContext, in_process: bool, stack: ExitStack) -> dict[str, System]:

@@ -24,6 +24,8 @@ from hfopt.steps.evaluate import EvaluateConfig, MetricRequest
 from hfopt.steps.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
+DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "npu": ("QNNExecutionProvider",)}
+"""What runs on a device where the config names no execution provider."""
 ANY_ACCELERATOR = Accelerator()
 """Of steps that are the same for all."""
 
@@ -159,7 +161,7 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
     wanted = [
         Accelerator(device=entry.device, execution_provider=provider)
         for entry in getattr(system, "accelerators", ())
-        for provider in entry.execution_providers or CPU_PROVIDERS
+        for provider in entry.execution_providers or DEFAULT_PROVIDERS.get(entry.device, CPU_PROVIDERS)
     ]
     return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt.config.schema import Goal
 from hfopt.places import BEST, LOG, RECORD
 from hfopt.store import MODEL
-from hfopt.wording import near
+from hfopt.wording import near, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
     for key, after in candidate["metrics"].items():
         table.add_row(key, _number(before.get(key)), _number(after), _difference(after))
     if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
-        table.add_row("size", _bytes(result["input_model"]["size_bytes"]), _bytes(candidate["size_bytes"]), "")
+        table.add_row("size", size(result["input_model"]["size_bytes"]), size(candidate["size_bytes"]), "")
     return table
 
 
@@ -108,7 +108,7 @@ def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]
 
 
 def _value(value: float, unit: str) -> str:
-    return _bytes(int(value)) if unit == "bytes" else _scaled(value, unit)
+    return size(int(value)) if unit == "bytes" else _scaled(value, unit)
 
 
 def _speed(ratio: float, difference: Mapping[str, float]) -> str:
@@ -122,7 +122,7 @@ def _number(figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return ""
     if figure["unit"] == "bytes":
-        return _bytes(figure["value"])
+        return size(figure["value"])
     text = _scaled(figure["value"], figure["unit"])
     if figure["low"] is None:
         return text
@@ -136,7 +136,7 @@ def _difference(figure: Mapping[str, Any]) -> str:
         return ""
     if unit == "bytes":
         sign = "-" if difference["value"] < 0 else "+"
-        return sign + _bytes(abs(difference["value"]))
+        return sign + size(abs(difference["value"]))
     text = _scaled(difference["value"], unit, signed=True)
     if difference["low"] is None:
         return text
@@ -152,7 +152,3 @@ def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False
     if unit == "proportion":
         return f"{100 * value:{sign}.2f}" + ("" if bare else (" points" if signed else " %"))
     return f"{value:{sign}.2f}" + ("" if bare else f" {unit}")
-
-
-def _bytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:.1f} MB"

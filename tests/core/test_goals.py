@@ -147,3 +147,30 @@ def test_an_output_name_is_a_folder_for_the_result(project):
 
     assert (project.folder / "hfopt-output" / "mine" / "run.json").exists()
     assert (project.folder / "hfopt-output" / "mine" / "best" / "line.json").exists()
+
+
+def test_an_output_that_can_not_be_written_is_a_sentence_and_loses_no_step(project):
+    (project.folder / "hfopt-output" / "run.json" / "in the way").mkdir(parents=True)
+
+    done = project.run()
+
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        f"hfopt: {project.folder}/hfopt-output: the result can't be written: Is a directory\n"
+        "  hint: finished steps are in the cache: mend the folder or name another with --output-dir, then run again\n"
+    )
+    again = project.run("--output-dir", "elsewhere")
+    assert again.returncode == 0
+    assert project.executed.count("Scale 2.0") == 1
+
+
+def test_a_device_without_a_provider_gets_the_devices_own(project):
+    project.config["systems"] = {"here": {"type": "LocalSystem", "config": {"accelerators": [{"device": "gpu"}]}}}
+    project.config["engine"]["target"] = "here"
+
+    assert project.run().returncode == 0
+
+    assert project.record["results"][0]["accelerator"] == {
+        "device": "gpu",
+        "execution_provider": "CUDAExecutionProvider",
+    }

@@ -43,7 +43,7 @@ def patiently(ask: Callable[[], T]) -> T:
     for pause in PAUSES:
         try:
             return ask()
-        except Exception as error:
+        except Exception as error:  # what is not a busy hub is raised again
             wait = _wait(error, pause)
             if wait is None or wait > LONGEST_PAUSE:
                 raise
@@ -67,7 +67,7 @@ def speaking(repository: Repository, revision: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except Exception as error:
+    except Exception as error:  # what has nothing to do with the hub is raised again
         failure = explain(error, repository, revision)
         if failure is None:
             raise

@@ -129,7 +129,7 @@ class OrtSession(Session):
             try:
                 session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
-            except Exception as error:
+            except Exception as error:  # as in _refusing, which would be timed too
                 raise PreconditionFailed(f"ONNX Runtime can't run the model: {reason(error)}") from error
 
         return call
@@ -168,7 +168,7 @@ def _refusing(what: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except Exception as error:
+    except Exception as error:  # ONNX Runtime raises a dozen types without a common base
         raise PreconditionFailed(f"{what}: {reason(error)}") from error
 
 
