@@ -53,6 +53,8 @@ def identities(
                 "accelerator": step.accelerator.model_dump(),
                 "machine": machines[step.system] if step.measures else None,
             }
+        if step.parity is not None:
+            recipe["parity"] = step.parity.model_dump()
         known[step] = Identity(key_of(recipe), recipe)
     return known
 
@@ -73,4 +75,5 @@ def request(
         accelerator=step.accelerator,
         threads=threads,
         measures=step.measures,
+        parity=step.parity,
     )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from hfopt.api.config import Config
 from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
-from hfopt.api.model import Session, TensorSpec
+from hfopt.api.model import ModelHandle, Session, TensorSpec
+from hfopt.errors import HfoptError, PreconditionFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hfopt.api.passes import Pass, PassContext, PassResult
 
 SHAPES: tuple[tuple[int, int, bool], ...] = ((1, 7, False), (2, 16, False), (4, 21, True))
 """Batch size, size of every other dynamic axis, padded rows: of four, one begins and two end in padding."""
@@ -18,6 +24,16 @@ SHAPES: tuple[tuple[int, int, bool], ...] = ((1, 7, False), (2, 16, False), (4, 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 HALF_RELATIVE = 1e-2
 """For models that compute in float16."""
+
+
+class Parity(Config):
+    """``parity`` of a pass: how far the outputs of its model may be from those of the model that it got."""
+
+    relative: float | None = Field(
+        None, gt=0, description="Part of the largest output; None: 1e-4, or 1e-2 where either computes in float16."
+    )
+    absolute: float = Field(ABSOLUTE, ge=0, description="Added to that.")
+    on_difference: Literal["error", "warn"] = Field("error", description="Whether a larger difference fails the pass.")
 
 
 @dataclass(frozen=True)
@@ -49,10 +65,13 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     return examples
 
 
-def compare(examples: Sequence[Example], candidate: Session, *, relative: float = RELATIVE) -> dict[str, Any]:
+def compare(
+    examples: Sequence[Example], candidate: Session, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
+) -> dict[str, Any]:
     """Compare every output that both models have, at positions that no mask pads.
 
-    The models agree if ``max|a-b| <= relative * max|b| + 1e-5`` for every output on every shape, b being the source's.
+    The models agree if ``max|a-b| <= relative * max|b| + absolute`` for every output on every shape, b being the
+    source's.
 
     :param relative: 1e-4, or 1e-2 for float16
     :return: ``{"agree": bool, "outputs": {name: {"difference", "allowed"}}}``, the worst case of each output
@@ -62,7 +81,7 @@ def compare(examples: Sequence[Example], candidate: Session, *, relative: float 
         got = candidate.run(example.feeds)
         for name in example.outputs.keys() & got.keys():
             mask = example.feeds.get(MASK)
-            difference, allowed = _difference(example.outputs[name], got[name], mask, relative)
+            difference, allowed = _difference(example.outputs[name], got[name], mask, relative, absolute)
             if name not in worst or difference / allowed > worst[name]["difference"] / worst[name]["allowed"]:
                 worst[name] = {"difference": difference, "allowed": allowed}
     agree = bool(worst) and all(each["difference"] <= each["allowed"] for each in worst.values())
@@ -70,18 +89,65 @@ def compare(examples: Sequence[Example], candidate: Session, *, relative: float 
 
 
 def _difference(
-    expected: NDArray[Any], got: NDArray[Any], mask: NDArray[Any] | None, relative: float
+    expected: NDArray[Any], got: NDArray[Any], mask: NDArray[Any] | None, relative: float, absolute: float
 ) -> tuple[float, float]:
     """The largest difference at unpadded positions, and the largest allowed."""
     import numpy as np
 
     if expected.shape != got.shape:
-        return float("inf"), ABSOLUTE
+        return float("inf"), absolute
     if mask is not None and expected.ndim > mask.ndim and expected.shape[: mask.ndim] == mask.shape:
         expected, got = expected[mask.astype(bool)], got[mask.astype(bool)]
     difference = float(np.max(np.abs(expected.astype(np.float64) - got.astype(np.float64)), initial=0.0))
-    allowed = relative * float(np.max(np.abs(expected), initial=0.0)) + ABSOLUTE
+    allowed = relative * float(np.max(np.abs(expected), initial=0.0)) + absolute
     return (float("inf"), allowed) if np.isnan(difference) else (difference, allowed)
+
+
+def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
+    """Run a pass, and compare its model with the one that it got.
+
+    Where the model that it got does not run the made-up examples, there is nothing to compare with: a warning says so.
+
+    :param parity: None: don't compare
+    :raises PreconditionFailed: the new model can't be opened or run
+    :raises HfoptError: they differ, and the user has not allowed it
+    """
+    result = work.run(model, context)
+    if parity is None:
+        return result
+    context.progress("parity", 0, None)
+    try:
+        with context.open(model, {}) as source:
+            examples = record(source, _shapes_of_both(model, result.model))
+    except Exception as error:  # noqa: BLE001 - runtimes raise dozens of types without a common base
+        return result.with_report(
+            {}, f"not compared with the model before, which can't run the examples: {_line(error)}"
+        )
+    try:
+        with context.open(result.model, {}) as made:
+            report = compare(examples, made, relative=parity.relative or result.tolerance, absolute=parity.absolute)
+    except HfoptError:
+        raise
+    except Exception as error:
+        raise PreconditionFailed(f"the model that this pass made can't be run: {_line(error)}") from error
+    if report["agree"]:
+        return result.with_report({"parity": report})
+    fact = f"the new model computes something else: {describe(report)}"
+    if parity.on_difference == "error":
+        raise HfoptError(
+            fact, hint='write "parity": {"on_difference": "warn"} beside the pass\'s type to keep it all the same'
+        )
+    return result.with_report({"parity": report}, fact)
+
+
+def _shapes_of_both(before: ModelHandle, after: ModelHandle) -> list[TensorSpec]:
+    """The inputs of the model before, of shapes that the one after takes too: it may have fixed some axes."""
+    axes = {spec.name: spec.axes for spec in after.inputs}
+    return [spec.model_copy(update={"axes": axes.get(spec.name, spec.axes)}) for spec in before.inputs]
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def describe(report: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from hfopt.config.document import read
 from hfopt.config.figures import Figure
 from hfopt.config.findings import Chosen
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
+from hfopt.parity import Parity
 from hfopt.plugins import Offer, Plugins
 from hfopt.protocol import StepKind
 from hfopt.steps.evaluate import EvaluateConfig, MetricRequest
@@ -39,6 +40,7 @@ class Step:
     :param needs: the components whose versions are part of the key
     :param measures: its result depends on the machine
     :param token: of the reference that it fetches, if it is a resource's
+    :param parity: how its model's outputs are compared with those of its input, if they are
     """
 
     name: str
@@ -52,6 +54,7 @@ class Step:
     paths: tuple[Path, ...] = ()
     measures: bool = False
     token: str | None = None
+    parity: Parity | None = None
 
     def with_parents(self) -> Iterator[Step]:
         """This step and all that it needs, each after its parents."""
@@ -198,7 +201,11 @@ class _Builder:
                 f"data.{used}": data[used] for used in entry.chosen.data
             }
             where = ANY_ACCELERATOR if cls.accelerator_agnostic else accelerator
-            passes.append(self._chosen(name, "pass", entry.chosen, inputs, entry.host, where, measures=cls.measures))
+            passes.append(
+                self._chosen(
+                    name, "pass", entry.chosen, inputs, entry.host, where, measures=cls.measures, parity=entry.parity
+                )
+            )
             last = name == list(config.passes)[-1]
             figures = config.figures if entry.figures is None and last else entry.figures
             if figures is not None:
@@ -291,6 +298,7 @@ class _Builder:
         accelerator: Accelerator = ANY_ACCELERATOR,
         *,
         measures: bool = False,
+        parity: Parity | None = None,
     ) -> Step:
         """A step of a component; what its options refer to is fetched beforehand, on this machine."""
         fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
@@ -305,6 +313,7 @@ class _Builder:
             needs=(chosen.offer,),
             paths=chosen.paths,
             measures=measures,
+            parity=parity,
         )
 
     def _fetch(self, token: str, resource: Chosen) -> Step:
@@ -322,7 +331,8 @@ class _Builder:
     def _step(self, **fields: Any) -> Step:
         inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))
         config = json.dumps(fields["config"].model_dump(mode="json"), sort_keys=True)
-        same = (fields["kind"], fields["component"], config, inputs, fields["system"], fields["accelerator"])
+        told = (fields["kind"], fields["component"], config, fields.get("parity"))
+        same = (*told, inputs, fields["system"], fields["accelerator"])
         return self.steps.setdefault(same, Step(**fields))
 
 

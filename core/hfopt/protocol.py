@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from hfopt.api.model import Accelerator
+from hfopt.parity import Parity
 
 PROTOCOL = 1
 
@@ -41,6 +42,7 @@ class StepRequest(_Message):
     accelerator: Accelerator
     threads: int
     measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")
+    parity: Parity | None = Field(None, description="How the new model is compared with the one before; None: not.")
     seed: int = 0
 
 

@@ -43,7 +43,7 @@ def _reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> Itera
         return
     if new.get("identity") != old.get("identity"):
         yield f"{place}: it led to {old.get('identity')} and now leads to {new.get('identity')}"
-    for part in ("config", "accelerator", "machine"):
+    for part in ("config", "parity", "accelerator", "machine"):
         for path, (value, before) in changes(new.get(part) or {}, old.get(part) or {}).items():
             yield f"{place}: {_was(path, value, before)}"
     yield from _versions(new.get("versions", {}), old.get("versions", {}))

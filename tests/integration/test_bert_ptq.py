@@ -8,10 +8,13 @@ import os
 import random
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
 CONFIG = Path(__file__).parents[2] / "examples" / "bert_ptq" / "config.json"
 CARD = b"""---
 configs:
@@ -51,8 +54,8 @@ def mrpc(rows: int) -> bytes:
 
 
 @pytest.fixture
-def run(hub, tiny_model, tmp_path):
-    """Runs the example; its cache and output lie in the current folder."""
+def start(hub, tiny_model):
+    """Starts the example in a folder, where its cache and output lie."""
     hub.add_model("Intel/bert-base-uncased-mrpc", tiny_model)
     hub.add_dataset(
         "glue",
@@ -63,18 +66,42 @@ def run(hub, tiny_model, tmp_path):
             "sst2/validation-00000-of-00001.parquet": b"not asked for",
         },
     )
-    command = [sys.executable, "-m", "hfopt", "run", str(CONFIG)]
-    return lambda: subprocess.run(
-        command, cwd=tmp_path, env=os.environ | dict(hub.environment), capture_output=True, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+        command = (sys.executable, "-m", "hfopt", *(command or ("run", str(CONFIG))))
+        return subprocess.Popen(command, cwd=folder, env=os.environ | dict(hub.environment), **pipes)
+
+    return start
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a run that succeeded wrote to stderr."""
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stdout + stderr
+    return stderr
+
+
+def record_in(folder: Path):
+    return json.loads((folder / "models" / "bert_ptq_cpu" / "run.json").read_text())
+
+
+def made_in(folder: Path) -> dict[str, object]:
+    """What kills must not change: digests of all that is made but by tuning, which measures, and the quality."""
+    candidate = record_in(folder)["results"][0]["candidates"][0]
+
+    def digest(key: str) -> str:
+        return json.loads((folder / "cache" / "artifacts" / key[:2] / key / "manifest.json").read_text())["digest"]
+
+    digests = {step["name"]: digest(step["key"]) for step in candidate["steps"] if step["name"] != "perf_tuning"}
+    return digests | {name: candidate["metrics"][name]["value"] for name in ("accuracy-accuracy", "accuracy-f1")}
 
 
 @pytest.mark.timeout(300)
-def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(run, hub, tmp_path):
-    done = run()
+def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(start, hub, tmp_path):
+    stderr = ended(start(tmp_path))
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "models" / "bert_ptq_cpu" / "run.json").read_text())
+    record = record_in(tmp_path)
     assert record["status"] == "succeeded"
     (result,) = record["results"]
     candidate = result["candidates"][0]
@@ -93,10 +120,44 @@ def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(r
     (skipped,) = record["skipped_accelerators"]
     assert skipped["execution_provider"] == "OpenVINOExecutionProvider"
     assert "OpenVINOExecutionProvider" in skipped["reason"]
-    assert "note: cpu, OpenVINOExecutionProvider: skipped: " in done.stderr
+    assert "note: cpu, OpenVINOExecutionProvider: skipped: " in stderr
     for unwanted in ("sst2", "train-"):
         assert not any(unwanted in request.path for request in hub.requests if "resolve" in request.path)
-    again = run()
-    assert again.returncode == 0
-    steps = json.loads((tmp_path / "models" / "bert_ptq_cpu" / "run.json").read_text())["results"][0]["candidates"][0]
-    assert all(step["cached"] for step in steps["steps"])
+    ended(start(tmp_path))
+    assert all(step["cached"] for step in record_in(tmp_path)["results"][0]["candidates"][0]["steps"])
+
+
+@pytest.mark.timeout(180 + 60 * KILLS)
+def test_kills_at_random_moments_change_neither_the_models_nor_their_quality(start, tmp_path):
+    """As many kills as HFOPT_KILLS says, over as many runs as they take: a run goes on until it is done."""
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    began = time.monotonic()
+    ended(start(undisturbed))
+    seconds = time.monotonic() - began
+    expected = made_in(undisturbed)
+    chance = random.Random(KILLS)
+    folders = fresh_folders(tmp_path)
+    folder = next(folders)
+    for _ in range(KILLS):
+        process = start(folder)
+        try:
+            process.communicate(timeout=chance.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            ended(start(folder, "cache", "verify", "--cache-dir", "cache"))
+        else:
+            assert made_in(folder) == expected
+            folder = next(folders)
+    ended(start(folder))
+    assert made_in(folder) == expected
+
+
+def fresh_folders(parent: Path) -> Iterator[Path]:
+    number = 0
+    while True:
+        number += 1
+        folder = parent / str(number)
+        folder.mkdir()
+        yield folder

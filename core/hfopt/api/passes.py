@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,11 +46,20 @@ class PassResult:
     """What a pass made.
 
     :param model: the new model; its files lie in the context's folder, or are the input's if only settings changed
-    :param report: JSON for people: fused operators, parity, trials
+    :param report: JSON for people: fused operators, parity, trials; ``warning`` is shown when the pass has run
+    :param tolerance: how far outputs may be from those of the model before, as a part of the largest, if the pass
+        `Pass.keeps_outputs`: 1e-4 for another order of float32 operations, 1e-2 for float16
     """
 
     model: ModelHandle
     report: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-4
+
+    def with_report(self, more: Mapping[str, Any], warning: str | None = None) -> PassResult:
+        """The same, with more in its report, and perhaps one more warning."""
+        warnings = [each for each in (self.report.get("warning"), warning) if each]
+        told = {"warning": "; ".join(warnings)} if warnings else {}
+        return replace(self, report={**self.report, **more, **told})
 
 
 class Pass(ABC):
@@ -58,7 +67,9 @@ class Pass(ABC):
 
     ``accepts`` names the model types it takes, ``produces`` the one it makes (None: that of its input). A pass that
     times models sets ``measures``: it runs on the target, and its key includes the machine. One whose result does not
-    depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all accelerators.
+    depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all accelerators. One whose
+    model must compute what the one before does sets ``keeps_outputs``: then outputs are compared unless the user says
+    otherwise (`hfopt.parity`).
     """
 
     Config: ClassVar[type[Config]]
@@ -66,6 +77,7 @@ class Pass(ABC):
     produces: ClassVar[str | None] = None
     measures: ClassVar[bool] = False
     accelerator_agnostic: ClassVar[bool] = False
+    keeps_outputs: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

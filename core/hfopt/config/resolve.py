@@ -16,6 +16,7 @@ from hfopt.config.document import Document
 from hfopt.config.figures import Figure
 from hfopt.config.findings import Chosen, Findings, Place, loaded
 from hfopt.errors import Problem
+from hfopt.parity import Parity
 from hfopt.plugins import Plugins, nearest
 
 DEFAULT_SYSTEM = "local_system"
@@ -28,12 +29,14 @@ class ChosenPass:
     :param host: the system that runs it
     :param figures: what its model is measured by; None: nothing, unless it is the last
     :param output_name: where in the output folder its model is saved too
+    :param parity: how its model's outputs are compared with those of the model before; None: they are not
     """
 
     chosen: Chosen
     host: str
     figures: tuple[Figure, ...] | None = None
     output_name: str | None = None
+    parity: Parity | None = None
 
 
 @dataclass(frozen=True)
@@ -233,8 +236,14 @@ def _passes(
         chosen = findings.component("hfopt_passes", section.type, section.config, place, "config", Pass)
         if chosen is not None:
             where = own_host or (target if chosen.cls.measures else host)
-            passes[name] = ChosenPass(chosen, where, wanted, section.output_name)
+            passes[name] = ChosenPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))
     return passes
+
+
+def _parity(written: bool | Parity | None, chosen: Chosen) -> Parity | None:
+    if isinstance(written, Parity):
+        return written
+    return Parity() if (chosen.cls.keeps_outputs if written is None else written) else None
 
 
 # -- names between sections -----------------------------------------------------------------------------------------

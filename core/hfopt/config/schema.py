@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hfopt.api.config import Config
+from hfopt.parity import Parity
 
 _FOLDER_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 
@@ -117,6 +118,11 @@ class PassSection(Config):
     host: str | None = Field(None, description="The system that runs it; None: engine.host.")
     evaluator: str | dict[str, Any] | None = Field(
         None, description="An entry of evaluators, or one written out, to measure this pass's model by."
+    )
+    parity: bool | Parity | None = Field(
+        None,
+        description="Compare its model's outputs with those of the model that it got, on made-up inputs of several "
+        "shapes: true, false, or how; None: if it should not change them.",
     )
     output_name: str | None = Field(
         None, pattern=_FOLDER_NAME, description="A folder of output_dir that gets its model too."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfopt.api.passes import Pass, PassContext
 from hfopt.errors import PreconditionFailed
+from hfopt.parity import run_compared
 from hfopt.steps.outcome import Bench, Outcome
 
 
@@ -24,5 +25,5 @@ def run(bench: Bench) -> Outcome:
         compare=bench.stopwatch().compare,
         progress=bench.progress,
     )
-    result = work.run(model, context)
+    result = run_compared(work, model, context, bench.request.parity)
     return Outcome(model=result.model, report=result.report)

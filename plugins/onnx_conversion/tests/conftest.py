@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
+from hfopt.parity import Parity, run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.export import export
 from hfopt_onnx_model.graph import handle_of
@@ -48,16 +49,17 @@ def converted(bert, tmp_path_factory) -> ModelHandle:
 
 @pytest.fixture
 def apply(tmp_path):
-    """Runs a pass of ONNX models in a new folder: ``apply(pass_class, handle, **options)``."""
+    """Runs a pass of ONNX models in a new folder, and compares: ``apply(pass_class, handle, **options)``."""
 
     def open_model(handle, settings):
         return ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {"threads": 1, **settings})
 
-    def apply_(pass_class, handle, **options):
+    def apply_(pass_class, handle, parity=Parity(), **options):  # noqa: B008 - frozen
         folder = tmp_path / f"pass{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         work = pass_class(pass_class.Config(**options))
         work.requires(handle)
-        return work.run(handle, PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None))
+        context = PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None)
+        return run_compared(work, handle, context, parity)
 
     return apply_

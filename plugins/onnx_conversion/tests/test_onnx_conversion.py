@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, HfoptError, ModelHandle, PassContext, Session, TensorSpec
 from hfopt.api.example import example_feeds
+from hfopt.parity import Parity, run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
+COMPARED = Parity()
 SIZES = {"vocab_size": 40, "max_position_embeddings": 40}
 BERT_LIKE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 DEBERTA = {
@@ -63,16 +66,16 @@ def classifier(name) -> TorchSession:
     return TorchSession(transformers.AutoModelForSequenceClassification.from_config(config).eval(), tuple(specs))
 
 
-def convert(source: Session, folder: Path, **options) -> tuple[ModelHandle, dict]:
+def convert(source: Session, folder: Path, parity=COMPARED, **options) -> tuple[ModelHandle, dict]:
     handle = ModelHandle(type="PyTorchModel", path=folder, files=(), inputs=source.inputs)
 
     def open_any(model, settings):
         if model.type == "PyTorchModel":
-            return TorchSession(source.live, source.inputs)
+            return TorchSession(copy.deepcopy(source.live), source.inputs)
         return ONNXModel(ONNXModelConfig()).open(model, Accelerator(), {"threads": 1, **settings})
 
     context = PassContext(folder, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
-    result = OnnxConversion(OnnxConversionConfig(**options)).run(handle, context)
+    result = run_compared(OnnxConversion(OnnxConversionConfig(**options)), handle, context, parity)
     return result.model, dict(result.report)
 
 
@@ -149,10 +152,12 @@ def test_a_graph_that_computes_something_else_is_refused_unless_allowed(tmp_path
     with pytest.raises(HfoptError) as failure:
         convert(source, tmp_path)
 
-    assert failure.value.message.startswith("the converted model computes something else: logits differs by ")
-    assert failure.value.hint.startswith("set parity to warn")
+    assert failure.value.message.startswith("the new model computes something else: logits differs by ")
+    assert failure.value.hint.startswith('write "parity": {"on_difference": "warn"} beside')
     (tmp_path / "second").mkdir()
-    assert convert(source, tmp_path / "second", parity="warn")[1]["parity"]["agree"] is False
+    _, report = convert(source, tmp_path / "second", parity=Parity(on_difference="warn"))
+    assert report["parity"]["agree"] is False
+    assert report["warning"].startswith("the new model computes something else: logits differs by ")
 
 
 class Untraceable(torch.nn.Module):
@@ -209,7 +214,7 @@ def test_the_source_given_by_the_model_loader_is_asked_for_plain_attention(tmp_p
         return source
 
     context = PassContext(tmp_path, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
-    OnnxConversion(OnnxConversionConfig(parity="off")).run(handle, context)
+    OnnxConversion(OnnxConversionConfig()).run(handle, context)
 
     assert asked == [{"attn_implementation": "eager"}]
 
@@ -233,5 +238,6 @@ def test_bfloat16_is_refused_as_an_option_and_cast_away_where_the_model_has_it(t
 
     assert failure.value.message.startswith("the model is held in bfloat16")
     assert failure.value.hint == "set torch_dtype to float32 or float16"
-    handle, _ = convert(source, tmp_path, torch_dtype="float32", parity="warn")
+    handle, report = convert(source, tmp_path, torch_dtype="float32")
     assert [spec.dtype for spec in handle.outputs] == ["float32"]
+    assert report["parity"]["agree"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, ModelHandle, PassContext
 from hfopt.api.example import example_feeds
+from hfopt.parity import Parity, run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import dynamo
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
@@ -23,17 +25,19 @@ from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
+COMPARED = Parity()
 
-def convert(source, folder, **options):
+
+def convert(source, folder, parity=COMPARED, **options):
     handle = ModelHandle(type="PyTorchModel", path=folder, files=(), inputs=source.inputs)
 
     def open_any(model, settings):
         if model.type == "PyTorchModel":
-            return TorchSession(source.live, source.inputs)
+            return TorchSession(copy.deepcopy(source.live), source.inputs)
         return ONNXModel(ONNXModelConfig()).open(model, Accelerator(), {})
 
     context = PassContext(folder, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
-    result = OnnxConversion(OnnxConversionConfig(**options)).run(handle, context)
+    result = run_compared(OnnxConversion(OnnxConversionConfig(**options)), handle, context, parity)
     return result.model, dict(result.report)
 
 
@@ -143,7 +147,7 @@ def test_weights_go_beside_the_file_when_asked_and_their_names_do_not_change(ber
             save_as_external_data=True,
             all_tensors_to_one_file=False,
             size_threshold=0,
-            parity="warn",
+            parity=None,
         )
     one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, HfoptError, PreconditionFailed
 from hfopt.api.example import example_feeds
+from hfopt.parity import Parity
 from hfopt_onnx_conversion import half as half_module
 from hfopt_onnx_conversion.half import OnnxFloatToFloat16
 from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, latest_opset
@@ -163,7 +164,9 @@ def test_operators_and_nodes_on_the_lists_stay_in_float32(symbolic, converted, a
 
 
 def test_weights_are_kept_away_from_zero_and_infinity(converted, apply):
-    result = apply(OnnxFloatToFloat16, converted, min_positive_val=0.01, max_finite_val=0.02, parity="warn")
+    result = apply(
+        OnnxFloatToFloat16, converted, min_positive_val=0.01, max_finite_val=0.02, parity=Parity(on_difference="warn")
+    )
 
     tables = [
         onnx.numpy_helper.to_array(t).astype(np.float32)
@@ -173,7 +176,7 @@ def test_weights_are_kept_away_from_zero_and_infinity(converted, apply):
     size = np.abs(tables[0])[tables[0] != 0]
     assert (round(float(size.min()), 3), round(float(size.max()), 3)) == (0.01, 0.02)
     assert result.report["parity"]["agree"] is False
-    with pytest.raises(HfoptError, match="the converted model computes something else: logits differs by"):
+    with pytest.raises(HfoptError, match="the new model computes something else: logits differs by"):
         apply(OnnxFloatToFloat16, converted, min_positive_val=0.01, max_finite_val=0.02)
 
 
@@ -194,7 +197,7 @@ def test_what_the_model_has_not_can_not_be_blocked(options, message, hint, conve
 
     assert failure.value.message.startswith(message)
     assert failure.value.hint == hint
-    apply(OnnxFloatToFloat16, converted, op_block_list=("NonMaxSuppression", "SkipLayerNormalization"), parity="off")
+    apply(OnnxFloatToFloat16, converted, op_block_list=("NonMaxSuppression", "SkipLayerNormalization"), parity=None)
 
 
 def test_types_that_can_not_be_inferred_are_said_and_leave_no_file(converted, apply, tmp_path, monkeypatch):

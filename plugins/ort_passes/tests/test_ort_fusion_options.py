@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from hfopt import Accelerator, PreconditionFailed
+from hfopt import Accelerator, HfoptError, PreconditionFailed
 from hfopt.config.problems import validate
-from hfopt.parity import HALF_RELATIVE, compare_sessions
+from hfopt.parity import HALF_RELATIVE, RELATIVE, Parity, compare_sessions, run_compared
 from hfopt_onnx_model.graph import handle_of, load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import OPTIMIZERS, ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
@@ -22,6 +22,11 @@ GPU = Accelerator(device="gpu", execution_provider="CUDAExecutionProvider")
 def fuse(model, context, **options):
     config = OrtTransformersOptimizationConfig.model_validate_json(json.dumps(options))
     return OrtTransformersOptimization(config).run(model, context)
+
+
+def compared(model, context, **options):
+    config = OrtTransformersOptimizationConfig.model_validate_json(json.dumps(options))
+    return run_compared(OrtTransformersOptimization(config), model, context, Parity())
 
 
 def kinds(result) -> dict[str, set[int]]:
@@ -83,7 +88,25 @@ def test_inputs_are_half_all_the_same_if_told_so(converted, context, tmp_path):
 
     assert plain == {FLOAT, HALF}
     with pytest.raises(PreconditionFailed, match=r"ONNX Runtime refuses model.onnx: .*Resize"):
-        fuse(model, context, float16=True, force_fp16_inputs={"Resize": [2]})
+        compared(model, context, float16=True, force_fp16_inputs={"Resize": [2]})
+
+
+def test_approximations_and_half_precision_are_allowed_to_round(converted, context):
+    exact = compared(converted, context)
+    fast = compared(converted, context, optimization_options={"enable_gelu_approximation": True})
+    half = compared(converted, context, float16=True)
+
+    assert (exact.tolerance, fast.tolerance, half.tolerance) == (RELATIVE, HALF_RELATIVE, HALF_RELATIVE)
+    assert fast.report["fused"]["FastGelu"] == 2
+    assert all(result.report["parity"]["agree"] for result in (exact, fast, half))
+    difference = fast.report["parity"]["outputs"]["logits"]["difference"]
+    assert difference > exact.report["parity"]["outputs"]["logits"]["difference"]
+
+
+def test_fusions_that_compute_something_else_are_refused(converted, context):
+    """A length for each row instead of its mask is wrong for rows that begin in padding."""
+    with pytest.raises(HfoptError, match="the new model computes something else: logits differs by"):
+        compared(converted, context, optimization_options={"attention_mask_format": 1})
 
 
 def test_optimizing_beforehand_and_the_gpu_go_together(converted, context, monkeypatch):

@@ -1,1 +1,1 @@
-"""hfopt's conversion of Hugging Face models to ONNX, with a parity check."""
+"""hfopt's conversion of Hugging Face models to ONNX."""

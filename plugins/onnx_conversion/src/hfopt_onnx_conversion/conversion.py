@@ -9,14 +9,17 @@ from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api.config import only
-from hfopt_onnx_conversion.checked import CheckedConfig, check
+from hfopt.parity import HALF_RELATIVE, RELATIVE
+from hfopt_onnx_model.external import ExternalDataConfig
 
 _ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
 _NO_BFLOAT16 = "for which ONNX Runtime has no operators on the CPU"
+BFLOAT16_RELATIVE = 8 * HALF_RELATIVE
+"""It has three bits of precision less than float16."""
 TORCHSCRIPT_OPSETS, DYNAMO_OPSETS = (13, 20), (18, 25)
 
 
-class OnnxConversionConfig(CheckedConfig):
+class OnnxConversionConfig(ExternalDataConfig):
     """Options of ``OnnxConversion``."""
 
     target_opset: int | None = Field(
@@ -63,12 +66,13 @@ _EXPORTERS: dict[bool | None, tuple[Literal["torchscript", "dynamo"], ...]] = {
 
 
 class OnnxConversion(Pass):
-    """Exports with attention written out so that it can be fused, and compares the outputs on several shapes."""
+    """Exports with attention written out so that it can be fused."""
 
     Config: ClassVar[type[Config]] = OnnxConversionConfig
     accepts = frozenset({"PyTorchModel"})
     produces = "ONNXModel"
     accelerator_agnostic = True
+    keeps_outputs = True
     config: OnnxConversionConfig
 
     def requires(self, model: ModelHandle) -> None:
@@ -76,14 +80,12 @@ class OnnxConversion(Pass):
             raise PreconditionFailed("the inputs of this model are not known, so that it can't be traced")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
-        from hfopt.parity import record
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
         target = context.folder / "model.onnx"
         with context.open(model, {"attn_implementation": "eager"}) as source:
-            before = [] if self.config.parity == "off" else record(source, model.inputs)
-            half = self._set_dtype(source)
+            tolerance = self._set_dtype(source)
             context.progress("export", 0, None)
             how = export(
                 source,
@@ -97,20 +99,27 @@ class OnnxConversion(Pass):
         report: dict[str, Any] = {**asdict(how), "operators": node_counts(load(target, weights=False))}
         if how.failed:
             report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
-        return PassResult(converted, report | check(context, converted, before, self.config.parity, half=half))
+        return PassResult(converted, report, tolerance)
 
-    def _set_dtype(self, source: Session) -> bool:
+    def _set_dtype(self, source: Session) -> float:
         """Give the open model the dtype in which it is to be exported.
 
-        :return: whether that is half precision
+        :return: how far the outputs of the export may be from those of the model as it was
         """
         import torch
 
+        before = _dtypes(source)
         if self.config.torch_dtype is not None:
             source.live.to(getattr(torch, self.config.torch_dtype))
-        dtypes = {each.dtype for each in source.live.parameters()}
-        if torch.bfloat16 in dtypes:
+        after = _dtypes(source)
+        if torch.bfloat16 in after:
             raise PreconditionFailed(
                 f"the model is held in bfloat16, {_NO_BFLOAT16}", hint="set torch_dtype to float32 or float16"
             )
-        return torch.float16 in dtypes
+        if torch.bfloat16 in before:
+            return BFLOAT16_RELATIVE
+        return HALF_RELATIVE if torch.float16 in before | after else RELATIVE
+
+
+def _dtypes(source: Session) -> set[Any]:
+    return {each.dtype for each in source.live.parameters()}

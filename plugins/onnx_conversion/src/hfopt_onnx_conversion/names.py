@@ -1,0 +1,21 @@
+"""Names that options give of what is in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from hfopt import PreconditionFailed
+
+
+def must_have(kind: str, name: str, names: Collection[str]) -> None:
+    """A name that an option gives must be in the model.
+
+    :raises PreconditionFailed: it is not, with the name that was probably meant
+    """
+    if name not in names:
+        near = get_close_matches(name, sorted(names), 1)
+        raise PreconditionFailed(
+            f"the model has no {kind} named {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(names)) or 'none'}",
+        )
