@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from textwrap import indent
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
@@ -94,9 +95,12 @@ class Terminal(Reporter):
         self._forget(step)
         took = "in the cache" if cached else duration(manifest.seconds)
         kind = "" if step.component.startswith("hfopt:") else step.component.partition(":")[2]
-        self._line(f"  {step.name:{self.width}}  {took:>{_TOOK}}  {kind}".rstrip())
+        words = ": ".join(word for word in (kind, manifest.report.get("summary")) if word)
+        self._line(f"  {step.name:{self.width}}  {took:>{_TOOK}}  {words}".rstrip())
         if "warning" in manifest.report:
             self.notice(f"{step.name}: {manifest.report['warning']}")
+        if "snippet" in manifest.report and not cached:
+            self._line(indent(manifest.report["snippet"], " " * 8))
 
     def failed(self, step: Step, fault: Fault) -> None:
         self._forget(step)

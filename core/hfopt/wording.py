@@ -1,7 +1,8 @@
-"""How sizes, times and paths are written for people."""
+"""How sizes, counts, times and paths are written for people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,11 @@ def size(number: int) -> str:
         if number >= factor:
             return f"{number / factor:.1f} {unit}"
     return f"{number} B"
+
+
+def counts(numbers: Mapping[str, int]) -> str:
+    """``13 SkipLayerNormalization, 6 Attention``; ``nothing`` of none."""
+    return ", ".join(f"{number} {name}" for name, number in numbers.items()) or "nothing"
 
 
 def age(at: str) -> str:

@@ -100,3 +100,13 @@ def test_a_steps_warning_is_a_note_also_when_it_comes_from_the_cache(project, mi
         done = misbehave("warn")
 
     assert "note: bad: nothing was bent\n" in done.stderr
+
+
+def test_what_a_step_did_is_beside_it_and_python_that_does_the_same_beneath_when_it_is_new(project, misbehave):
+    first, second = misbehave("tell"), misbehave("tell")
+
+    assert re.search(
+        r"  bad +0\.\d s  Misbehave: bent twice\n        import bend\n\n        bend.twice\(\)\n", first.stderr
+    )
+    assert re.search(r"  bad +in the cache  Misbehave: bent twice\n", second.stderr)
+    assert "import bend" not in second.stderr

@@ -326,6 +326,9 @@ class Misbehave(Pass):
         logging.getLogger("toy").info("a fact")
         logging.getLogger("toy").error("a failure")
 
+    def tell(self):
+        return {"summary": "bent twice", "snippet": "import bend\n\nbend.twice()"}
+
     def warn(self):
         return {"warning": "nothing was bent"}
 

@@ -30,10 +30,10 @@ def test_the_cpu_is_available():
 
 def test_a_flavour_that_lacks_a_provider_names_what_installs_it():
     assert unavailable("gpu", CUDA) == (
-        f"this ONNX Runtime has no {CUDA}: pip install 'hfopt-onnx-model[gpu]' (uninstall the other flavour first)"
+        f"this ONNX Runtime has no {CUDA}: pip install './plugins/onnx_model[gpu]' (uninstall the other flavour first)"
     )
-    assert "'hfopt-onnx-model[openvino]'" in unavailable("cpu", "OpenVINOExecutionProvider")
-    assert "'hfopt-onnx-model[directml]'" in unavailable("gpu", "DmlExecutionProvider")
+    assert "'./plugins/onnx_model[openvino]'" in unavailable("cpu", "OpenVINOExecutionProvider")
+    assert "'./plugins/onnx_model[directml]'" in unavailable("gpu", "DmlExecutionProvider")
     assert unavailable("npu", "QNNExecutionProvider").startswith(
         "this ONNX Runtime has no QNNExecutionProvider; it has "
     )
@@ -54,10 +54,10 @@ def test_without_onnx_runtime_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     assert unavailable("cpu", "CPUExecutionProvider") == (
-        "ONNX Runtime is not installed: pip install 'hfopt-onnx-model[cpu]'"
+        "ONNX Runtime is not installed: pip install './plugins/onnx_model[cpu]'"
     )
-    assert "'hfopt-onnx-model[gpu]'" in unavailable("gpu", CUDA)
-    assert "'hfopt-onnx-model[cpu]'" in unavailable("npu", "QNNExecutionProvider")
+    assert "'./plugins/onnx_model[gpu]'" in unavailable("gpu", CUDA)
+    assert "'./plugins/onnx_model[cpu]'" in unavailable("npu", "QNNExecutionProvider")
 
 
 def test_opening_a_model_on_a_provider_that_is_not_there_is_an_error_not_a_fallback(tmp_path):

@@ -217,6 +217,7 @@ def test_onnx_runtime_alone_needs_no_known_architecture_and_says_that_it_fused_n
     result = fuse(converted.with_(attributes={}), context, only_onnxruntime=True, opt_level=1)
 
     assert result.report == {
+        "summary": "fused nothing",
         "fused": {},
         "warning": "nothing was fused: ONNX Runtime alone fuses little at opt_level 1",
     }

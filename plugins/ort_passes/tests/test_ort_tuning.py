@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hfopt import Accelerator, PreconditionFailed
 from hfopt.measuring import CannotTime
 from hfopt_onnx_model.settings import settings_of
 from hfopt_ort_passes import tuning
-from hfopt_ort_passes.tuning import OrtPerfTuning, hopeless, judge, providers_to_try, tune
+from hfopt_ort_passes.tuning import OrtPerfTuning, hopeless, judge, providers_to_try, summary, tune
 from hfopt_ort_passes.tuning_options import AFFINITIES, Chain, OrtPerfTuningConfig, default_setting, settings_to_try
 
 CPU, AZURE, CUDA = "CPUExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider"
@@ -254,6 +255,7 @@ def test_the_fastest_wins_and_is_confirmed_against_the_default():
     ]  # fmt: skip
     assert (found["saved"], found["default_kept"]) == ("fastest", False)
     assert found["confirmation"]["faster"] is True
+    assert re.fullmatch(r"1\.[67]\d times as fast as the default, the best of 4 trials", summary(found))
     assert [trial["faster"] for trial in found["trials"]] == [False, True, True, False]
     assert [trial["times_default"] for trial in found["trials"]] == pytest.approx([2, 0.8, 0.6, 0.9], rel=0.05)
 
@@ -266,6 +268,7 @@ def test_a_winner_that_does_not_win_again_is_not_saved():
     assert found["trials"][0]["faster"] is True
     assert found["confirmation"]["faster"] is False
     assert (found["saved"], found["default_kept"]) == ("default", True)
+    assert summary(found) == "default kept, of 1 trials none was faster twice"
 
 
 def test_settings_that_all_take_the_same_are_hardly_ever_saved():

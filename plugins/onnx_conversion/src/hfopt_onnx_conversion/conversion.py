@@ -96,7 +96,8 @@ class OnnxConversion(Pass):
                 external=self.config,
             )
         converted = handle_of(target, like=model)
-        report: dict[str, Any] = {**asdict(how), "operators": node_counts(load(target, weights=False))}
+        told = {"summary": f"opset {how.opset}, by {how.exporter}", **asdict(how)}
+        report: dict[str, Any] = {**told, "operators": node_counts(load(target, weights=False))}
         if how.failed:
             report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
         return PassResult(converted, report, tolerance)

@@ -54,7 +54,7 @@ class OnnxOpVersionConversion(Pass):
         read_in(graph, model.path.parent, below=SMALL)
         converted = convert(graph, opset)
         save(converted, target, self.config, source=model.path.parent)
-        report = {"opset": opset, "operators": node_counts(converted)}
+        report = {"summary": f"opset {opset}", "opset": opset, "operators": node_counts(converted)}
         tolerance = HALF_RELATIVE if computes_in_half(converted) else RELATIVE
         return PassResult(handle_of(target, like=model), report, tolerance)
 

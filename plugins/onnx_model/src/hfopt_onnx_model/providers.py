@@ -17,7 +17,7 @@ from hfopt import Accelerator
 from hfopt.api.config import UnknownName
 from hfopt.plugins import nearest
 
-INSTALL = "pip install 'hfopt-onnx-model[{}]'"
+INSTALL = "pip install './plugins/onnx_model[{}]'"
 
 
 @dataclass(frozen=True)

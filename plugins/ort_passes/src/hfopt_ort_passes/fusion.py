@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.parity import HALF_RELATIVE, RELATIVE
 from hfopt.plugins import nearest
+from hfopt.wording import counts
 from hfopt_onnx_model.graph import handle_of, load, save
 from hfopt_onnx_model.weights import computes_in_half
 from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
@@ -74,7 +75,7 @@ class OrtTransformersOptimization(Pass):
             optimized.topological_sort(is_deterministic=True)
             _import_microsoft(optimized.model)
             save(optimized.model, target, self.config)
-        report: dict[str, Any] = {"fused": fused}
+        report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
         if warning := self._warning(fused, before):
             report["warning"] = warning
         return PassResult(handle_of(target, like=model), report, self._tolerance(model))

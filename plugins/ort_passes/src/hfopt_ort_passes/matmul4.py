@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
 from hfopt.api.config import only
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
@@ -198,9 +198,10 @@ class OnnxMatMul4Quantizer(Pass):
             quantize = self._quantizer(model, skeleton, targets, recipe, context)
             self._write(skeleton, targets, quantize, model.path.parent, target, context)
         counts = node_counts(skeleton)
-        report: dict[str, Any] = {"quantized": {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}}
+        quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
+        report: dict[str, Any] = {"summary": wording.counts(quantized), "quantized": quantized}
         if recipe.algorithm == "GPTQ":
-            report["notice"] = gptq.NOTICE
+            report["warning"] = gptq.NOTICE
         return PassResult(handle_of(target, like=model), report)
 
     def _targets(self, model: ModelProto, recipe: Recipe) -> list[Target]:

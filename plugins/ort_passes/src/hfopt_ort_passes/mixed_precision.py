@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
 from hfopt.plugins import nearest
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import handle_of, load, save
@@ -102,7 +102,11 @@ class OrtMixedPrecision(Pass):
             counts = _in_float32(half, {*fixed, *kept}, self.config.op_block_list or ())
             del half.graph.value_info[:]
             save(half, target, self.config)
-        report = {"float32": {"nodes": [*fixed, *kept], "operators": counts}, "trials": trials.report()}
+        report = {
+            "summary": f"in float32: {wording.counts(counts)}",
+            "float32": {"nodes": [*fixed, *kept], "operators": counts},
+            "trials": trials.report(),
+        }
         return PassResult(handle_of(target, like=model), report)
 
     def _nodes(self, typed: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
 from hfopt.plugins import nearest
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, save
 from hfopt_ort_passes.calibration import calibrate
@@ -72,7 +72,7 @@ class OnnxQuantization(Pass):
             del graph
         result = handle_of(target, like=model)
         try_out(result, model, context)
-        report: dict[str, Any] = {"quantized": quantized}
+        report: dict[str, Any] = {"summary": wording.counts(quantized), "quantized": quantized}
         if self.config.static and counts.get("Attention"):
             report["warning"] = (
                 f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "

@@ -77,7 +77,8 @@ class OrtPerfTuning(Pass):
         tuned = model.with_(inference_settings=outcome["saved"])
         if (profiling := settings_of(model).session_options.enable_profiling) is not None:
             tuned = _with_profiling(tuned, profiling)
-        report = {"threads": context.threads, "rows": len(feeds), "skipped_providers": skipped, **outcome}
+        told = {"summary": summary(outcome), "threads": context.threads, "rows": len(feeds)}
+        report = {**told, "skipped_providers": skipped, **outcome}
         report["snippet"] = session_snippet(model.path.name, settings_of(tuned))
         if config.enable_profiling:
             report["profile"] = _profile(tuned, context, feeds)
@@ -189,6 +190,15 @@ def tune(default: Setting, chains: Sequence[Chain], time: Time) -> dict[str, Any
         "saved": saved,
         "default_kept": saved == default,
     }
+
+
+def summary(outcome: Mapping[str, Any]) -> str:
+    """What was found, in a few words."""
+    timed = sum("medians_ms" in trial for trial in outcome["trials"])
+    if outcome["default_kept"]:
+        return f"default kept, of {timed} trials none was faster twice"
+    before, after = outcome["confirmation"]["medians_ms"]
+    return f"{before / after:.2f} times as fast as the default, the best of {timed} trials"
 
 
 def tournament(default: Setting, chains: Sequence[Chain], time: Time) -> tuple[Setting, list[Trial]]:
