@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -291,6 +292,15 @@ def test_secrets_of_the_environment_do_not_reach_workers(project, misbehave, mon
 
     assert "hf_secret" not in (project.folder / "hfopt-output" / "hfopt.log").read_text()
     assert "HF_HUB_DISABLE_TELEMETRY" in (project.folder / "hfopt-output" / "hfopt.log").read_text()
+
+
+def test_a_worker_can_read_the_hubs_token_and_what_it_starts_can_not(project, misbehave, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+
+    assert misbehave("use_the_token").returncode == 0
+
+    log = (project.folder / "hfopt-output" / "hfopt.log").read_text()
+    assert f"token {sha256(b'hf_secret').hexdigest()} True b''" in log
 
 
 HOOKS = """

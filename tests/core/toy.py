@@ -352,5 +352,10 @@ class Misbehave(Pass):
         subprocess.Popen(["sleep", "3600"])
         self.hang()
 
+    def use_the_token(self):
+        once, again = (Path(os.environ["HF_TOKEN_PATH"]).read_text() for _ in range(2))
+        child = subprocess.run(["cat", os.environ["HF_TOKEN_PATH"]], capture_output=True, check=False)
+        print("token", hashlib.sha256(once.encode()).hexdigest(), once == again, child.stdout)
+
     def show_environment(self):
         print(dict(os.environ))

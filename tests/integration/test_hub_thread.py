@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hfopt.testing.hub import TOKEN
+
 CARD = b"""---
 configs:
 - config_name: films
@@ -62,3 +64,19 @@ def test_a_model_that_the_hub_has_not_is_one_sentence(by_name, hub):
     assert done.returncode != 0
     assert "the hub has no model 'acme/none' that is open to you" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_token_in_the_environment_opens_a_gated_model_and_is_written_nowhere(by_name, hub, tiny_model, tmp_path):
+    hub.add_model("acme/gated", tiny_model, readers={TOKEN})
+    by_name.config["input_model"]["config"]["hf_config"]["model_name"] = "acme/gated"
+    refused = by_name.run()
+    assert refused.returncode == 1
+    assert "acme/gated is gated: it needs an account that has accepted its licence" in refused.stderr
+
+    by_name.environment["HF_TOKEN"] = TOKEN
+    done = by_name.run()
+
+    assert done.returncode == 0, done.stderr
+    written = [file for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+    assert written == []
+    assert TOKEN not in done.stdout + done.stderr

@@ -29,7 +29,7 @@ class SystemConfig(Config):
 
     accelerators: tuple[AcceleratorConfig, ...] = Field((), description="One result set each; none: the CPU.")
     hf_token: bool | None = Field(
-        None, description="Of no effect on this machine: the token of `hf auth login` is used by itself."
+        None, description="Of no effect on this machine: the token of HF_TOKEN or of `hf auth login` is used by itself."
     )
 
 

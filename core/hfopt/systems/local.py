@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from tempfile import TemporaryFile
 from typing import IO, Any, ClassVar, cast
 
 from hfopt import machine, versions
@@ -24,6 +25,9 @@ from hfopt.protocol import Fault, Message, Progress, Request, StepRequest, StepR
 from hfopt.signals import describe_exit
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+"""Variables that hold the hub's token: none is in the environment of a child."""
+TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
+_DESCRIPTORS = "/dev/fd/"
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -144,7 +148,8 @@ class LocalSystem(System):
             command += ["-p", str(file)]
         if self.context.offline:
             command.append("--offline")
-        with open(self.context.log, "ab") as log:
+        env = {**environment(offline=self.context.offline), **self.context.log_levels}
+        with open(self.context.log, "ab") as log, _token_file() as token:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -152,7 +157,8 @@ class LocalSystem(System):
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env={**environment(offline=self.context.offline), **self.context.log_levels},
+                env=env if token is None else {**env, TOKEN_PATH: f"{_DESCRIPTORS}{token}"},
+                pass_fds=() if token is None else (token,),
                 start_new_session=True,
             )
 
@@ -182,7 +188,25 @@ class _Job:
     future: Future[StepResult]
 
 
+@contextmanager
+def _token_file() -> Iterator[int | None]:
+    """The hub's token in a file that has no name, so that nothing is left of it however this process ends.
+
+    :return: its descriptor; None if no variable holds a token: then the hub's client looks for that of a login
+    """
+    token = next(filter(None, map(os.environ.get, SECRETS)), None)
+    if token is None:
+        yield None
+        return
+    with TemporaryFile() as file:
+        file.write(token.encode())
+        file.flush()
+        yield file.fileno()
+
+
 def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    if kept.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):  # a worker's, which its children do not have
+        del kept[TOKEN_PATH]
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

@@ -156,7 +156,8 @@ def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refu
         ],
         [
             "the hub has no dataset 'acme/none' that is open to you",
-            "check the name (there is no local folder of that name either); a private one needs `hf auth login`",
+            "check the name (there is no local folder of that name either); "
+            "a private one needs HF_TOKEN or `hf auth login`",
         ],
     ]
     assert "a script of its own" in answers[4][0]

@@ -275,7 +275,7 @@ def test_refusals_are_sentences_that_say_what_to_do(hub, get):
         "stranger": "acme/gated is gated, and the account whose token is used has no access to it",
     }
     assert cases["none"]["hint"] == (
-        "check the name (there is no local folder of that name either); a private one needs `hf auth login`"
+        "check the name (there is no local folder of that name either); a private one needs HF_TOKEN or `hf auth login`"
     )
     assert "hf auth login" in cases["gated"]["hint"]
     assert f"{hub.url}/acme/gated" in cases["stranger"]["hint"]

@@ -104,14 +104,15 @@ def _answered(error: BaseException, repository: Repository, revision: str) -> Pr
             )
         return PreconditionFailed(
             f"{name} is gated: it needs an account that has accepted its licence",
-            hint=f"accept the licence at {page}, then run `hf auth login`",
+            hint=f"accept the licence at {page}, then set HF_TOKEN or run `hf auth login`",
         )
     if isinstance(error, errors.DisabledRepoError):
         return PreconditionFailed(f"the hub has disabled {name}")
     if isinstance(error, errors.RepositoryNotFoundError):
         return PreconditionFailed(
             f"the hub has no {repository.kind} {name!r} that is open to you",
-            hint="check the name (there is no local folder of that name either); a private one needs `hf auth login`",
+            hint="check the name (there is no local folder of that name either); "
+            "a private one needs HF_TOKEN or `hf auth login`",
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return PreconditionFailed(f"{name} has no revision {revision!r}", hint=f"see {page}/tree/main for what it has")
