@@ -73,6 +73,7 @@ class Thread:
     folder: Path
     config: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    shown: str = ""
 
     def write(self) -> Path:
         file = self.folder / "config.json"
@@ -118,11 +119,33 @@ def thread(tmp_path, tiny_model) -> Thread:
     return make_thread(tmp_path, tiny_model)
 
 
+BLOCKER = """
+import socket
+def refuse(*_, **__):
+    raise AssertionError("a socket was opened")
+class Blocked(socket.socket):
+    connect = connect_ex = bind = refuse
+socket.socket = Blocked
+socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
 @pytest.fixture(scope="session")
-def finished_once(tmp_path_factory, tiny_model) -> Thread:
+def without_sockets(tmp_path_factory) -> dict[str, str]:
+    """Environment of Python processes that fail when they use a socket."""
+    folder = tmp_path_factory.mktemp("blocker")
+    (folder / "sitecustomize.py").write_text(BLOCKER)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory, tiny_model, without_sockets) -> Thread:
+    """A project that has run, without sockets. Not to be changed."""
     thread = make_thread(tmp_path_factory.mktemp("finished"), tiny_model)
+    thread.environment = without_sockets
     done = thread.run()
     assert done.returncode == 0, done.stderr
+    thread.shown = done.stderr + done.stdout
     return thread
 
 

@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from hfopt.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
 CONFIG = Path(__file__).parents[2] / "examples" / "bert_ptq" / "config.json"
@@ -53,7 +56,14 @@ def mrpc(rows: int) -> bytes:
     return written.getvalue()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> Iterator[Hub]:
+    """One hub for all tests of this module."""
+    with Hub(tmp_path_factory.mktemp("hub") / "huggingface") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
 def start(hub, tiny_model):
     """Starts the example in a folder, where its cache and output lie."""
     hub.add_model("Intel/bert-base-uncased-mrpc", tiny_model)
@@ -73,6 +83,23 @@ def start(hub, tiny_model):
         return subprocess.Popen(command, cwd=folder, env=os.environ | dict(hub.environment), **pipes)
 
     return start
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that came to its end at once."""
+
+    folder: Path
+    stderr: str
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    began = time.monotonic()
+    stderr = ended(start(folder))
+    return Undisturbed(folder, stderr, time.monotonic() - began)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -98,10 +125,8 @@ def made_in(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.timeout(300)
-def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(start, hub, tmp_path):
-    stderr = ended(start(tmp_path))
-
-    record = record_in(tmp_path)
+def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(undisturbed, start, hub):
+    record = record_in(undisturbed.folder)
     assert record["status"] == "succeeded"
     (result,) = record["results"]
     candidate = result["candidates"][0]
@@ -120,29 +145,24 @@ def test_the_example_reaches_its_goals_on_the_cpu_and_says_what_openvino_needs(s
     (skipped,) = record["skipped_accelerators"]
     assert skipped["execution_provider"] == "OpenVINOExecutionProvider"
     assert "OpenVINOExecutionProvider" in skipped["reason"]
-    assert "note: cpu, OpenVINOExecutionProvider: skipped: " in stderr
+    assert "note: cpu, OpenVINOExecutionProvider: skipped: " in undisturbed.stderr
     for unwanted in ("sst2", "train-"):
         assert not any(unwanted in request.path for request in hub.requests if "resolve" in request.path)
-    ended(start(tmp_path))
-    assert all(step["cached"] for step in record_in(tmp_path)["results"][0]["candidates"][0]["steps"])
+    ended(start(undisturbed.folder))
+    assert all(step["cached"] for step in record_in(undisturbed.folder)["results"][0]["candidates"][0]["steps"])
 
 
 @pytest.mark.timeout(180 + 60 * KILLS)
-def test_kills_at_random_moments_change_neither_the_models_nor_their_quality(start, tmp_path):
+def test_kills_at_random_moments_change_neither_the_models_nor_their_quality(undisturbed, start, tmp_path):
     """As many kills as HFOPT_KILLS says, over as many runs as they take: a run goes on until it is done."""
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    began = time.monotonic()
-    ended(start(undisturbed))
-    seconds = time.monotonic() - began
-    expected = made_in(undisturbed)
+    expected = made_in(undisturbed.folder)
     chance = random.Random(KILLS)
     folders = fresh_folders(tmp_path)
     folder = next(folders)
     for _ in range(KILLS):
         process = start(folder)
         try:
-            process.communicate(timeout=chance.uniform(0, seconds))
+            process.communicate(timeout=chance.uniform(0, undisturbed.seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
