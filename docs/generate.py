@@ -104,12 +104,24 @@ def components_page() -> str:
         ]
         for offer in sorted(offers, key=lambda offer: offer.component.name):
             summary = f"{offer.component.summary}. From `{offer.distribution}`.\n"
-            parts.append(f"## {offer.component.name} ({kind})\n\n{summary}\n{_options(offer.load().Config)}")
+            cls = offer.load()
+            parts.append(f"## {offer.component.name} ({kind})\n\n{summary}\n{_options(cls.Config)}{_types(cls)}")
     return "\n".join(parts)
 
 
+def _types(cls: type) -> str:
+    """The types that a config may name for a data container's components."""
+    components = getattr(cls, "components", {})
+    rows = [
+        f"| {component} | {name} | {'used' if reason is None else 'refused'} | {reason or ''} |"
+        for component, types in components.items()
+        for name, reason in types.items()
+    ]
+    return "\n| component | type | | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+
+
 def olive_keys_page() -> str:
-    """What becomes of every key of Olive 0.6.1."""
+    """What becomes of every key of Olive 0.6.1, and of those that write data from 0.6.2 on."""
     parts = [
         f"# Keys of Olive 0.6.1\n{MADE}",
         "*used*: as Olive means it, or as the note says; defaults that differ are in [olive.md](olive.md).\n"
@@ -147,6 +159,8 @@ def _section_model(where: str) -> type[BaseModel]:
     sections: dict[str, type[BaseModel]] = {
         "systems": schema.SystemSection,
         "data_configs": schema.DataSection,
+        "components": schema.Components,
+        "component": schema.ComponentSection,
         "metrics": schema.Metric,
         "sub_types": schema.SubType,
         "passes": schema.PassSection,

@@ -50,7 +50,18 @@ CONFIG = {
                 "label_cols": ["label"],
                 "component_kwargs": {"pre_process_data": {"max_length": 64}},
             },
-        }
+        },
+        {
+            "name": "newer",
+            "type": "HuggingfaceContainer",
+            "load_dataset_config": {
+                "type": "huggingface_dataset",
+                "params": {"data_name": "csv"},
+                "data_files": "rows.csv",
+            },
+            "pre_process_data_config": {"input_cols": ["text"], "max_length": 64},
+            "dataloader_config": {"type": "default_dataloader", "params": {"batch_size": 2}},
+        },
     ],
     "evaluators": {
         "e": {
@@ -94,6 +105,8 @@ NAMES = [
     ("input_model", "type"),
     ("systems", "here", "type"),
     ("data_configs", 0, "type"),
+    ("data_configs", 1, "load_dataset_config", "type"),
+    ("data_configs", 1, "dataloader_config", "type"),
     ("evaluators", "e", "metrics", 0, "backend"),
     ("evaluators", "e", "metrics", 0, "data_config"),
     ("evaluators", "e", "metrics", 0, "sub_types", 0, "name"),

@@ -57,9 +57,17 @@ class Dataset(ABC):
 
 
 class DataContainer(ABC):
-    """Knows one way of loading and preprocessing data. Called in workers only."""
+    """Knows one way of loading and preprocessing data. Called in workers only.
+
+    :cvar Config: the model of ``params_config``. However a config writes data, this is how a container gets it: what is
+        written by component stands in ``component_kwargs``.
+    :cvar components: the components among ``load_dataset``, ``pre_process_data``, ``post_process_data`` and
+        ``dataloader`` that ``component_kwargs`` has, each with the types that a config may name for it, and why the
+        container can't be had with that type; None: it can. Without any there are no options by component.
+    """
 
     Config: ClassVar[type[Config]]
+    components: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -68,7 +76,7 @@ class DataContainer(ABC):
     def with_defaults(cls, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         """Fill what the user left unwritten from the input model.
 
-        :param params: ``params_config`` as written
+        :param params: ``params_config``, what is written by component in its ``component_kwargs``
         :param defaults: what the input model's loader offers (``model_name``, ``task``)
         """
         return dict(params)

@@ -100,22 +100,17 @@ class Findings:
         return raw
 
     def component(
-        self,
-        hook: str,
-        name: str,
-        options: Any,
-        place: Place,
-        options_key: str,
-        base: type | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        roots: tuple[Path, ...] = (),
+        self, hook: str, name: str, options: Any, place: Place, options_key: str, base: type | None = None
     ) -> Chosen | None:
         """A component with its options.
 
         :param base: what it must be a subclass of
-        :param defaults: what a data container takes over from the input model
-        :param roots: folders in which input paths are looked for before the config's own
         """
+        offer = self.offer(hook, name, place, base)
+        return None if offer is None else self.configured(offer, options, (*place, options_key))
+
+    def offer(self, hook: str, name: str, place: Place, base: type | None = None) -> Offer | None:
+        """A component by its name; its class can be loaded, and is a subclass of `base`."""
         try:
             offer = self.plugins.find(hook, name)
             cls = offer.load()
@@ -128,14 +123,21 @@ class Findings:
                 f"{offer.full_name} is broken: {offer.component.target} is not a subclass of {base.__name__}",
             )
             return None
+        return offer
+
+    def configured(self, offer: Offer, options: Any, place: Place, roots: tuple[Path, ...] = ()) -> Chosen | None:
+        """A component with its options, if they are valid.
+
+        :param place: of the options
+        :param roots: folders in which input paths are looked for before the config's own
+        """
+        cls = offer.load()
         around = Surroundings(self.document.folder, self.data_names, roots=roots)
-        if defaults is not None:
-            options = cls.with_defaults(options, defaults)
-        config = validate(cls.Config, options, (*place, options_key), self.problems, around)
+        config = validate(cls.Config, options, place, self.problems, around)
         self.notices += around.notices
         if config is None:
             return None
-        resources = self._resources(config, (*place, options_key))
+        resources = self._resources(config, place)
         return Chosen(offer, cls, config, tuple(around.used_paths), tuple(around.used_data), resources)
 
     def _resources(self, config: Config, place: Place) -> dict[str, Chosen]:

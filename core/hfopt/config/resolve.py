@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hfopt.config import figures, schema
 from hfopt.config.document import Document
 from hfopt.config.figures import Figure
 from hfopt.config.findings import Chosen, Findings, Place, loaded
+from hfopt.config.spelling import unify
 from hfopt.errors import Problem
 from hfopt.parity import Parity
 from hfopt.plugins import Plugins, nearest
@@ -198,19 +199,23 @@ def _data(
     roots: tuple[Path, ...],
 ) -> dict[str, Chosen | None]:
     defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
-    return {
-        name: findings.component(
-            "hfopt_data_containers",
-            section.type,
-            section.params_config,
-            place,
-            "params_config",
-            DataContainer,
-            defaults,
-            roots,
-        )
-        for name, (section, place) in sections.items()
-    }
+    return {name: _container(findings, section, place, defaults, roots) for name, (section, place) in sections.items()}
+
+
+def _container(
+    findings: Findings, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
+) -> Chosen | None:
+    offer = findings.offer("hfopt_data_containers", section.type, place, DataContainer)
+    if offer is None:
+        return None
+    cls = offer.load()
+    spelling = unify(section, place, cls.components)
+    before = len(findings.problems)
+    options = cls.with_defaults(spelling.params, defaults)
+    chosen = findings.configured(offer, options, (*place, "params_config"), roots)
+    found = [replace(problem, path=spelling.written_at(problem.path)) for problem in findings.problems[before:]]
+    findings.problems[before:] = [*spelling.problems, *found]
+    return chosen
 
 
 def _passes(

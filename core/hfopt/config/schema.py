@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from hfopt.api.config import Config
 from hfopt.parity import Parity
 
 _FOLDER_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+_AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
 
 
 class InputModel(Config):
@@ -30,12 +31,43 @@ class SystemSection(Config):
     config: dict[str, Any] = Field({}, description="The system's options.")
 
 
+class ComponentSection(Config):
+    """What ``components`` says of one of a container's components."""
+
+    type: str | None = Field(None, description="One that components.md lists; null: what the container does.")
+    params: dict[str, Any] | None = Field(None, description="The options that are of this component.")
+
+
+class OpenComponentSection(ComponentSection):
+    """``load_dataset_config`` and its like: options may stand beside ``params``."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Components(Config):
+    """``components``."""
+
+    load_dataset: ComponentSection | None = Field(None, description="How to load.")
+    pre_process_data: ComponentSection | None = Field(None, description="How to make inputs of rows.")
+    post_process_data: ComponentSection | None = Field(None, description="How to make predictions of outputs.")
+    dataloader: ComponentSection | None = Field(None, description="How to batch.")
+
+
 class DataSection(Config):
-    """One entry of ``data_configs``."""
+    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.spelling` makes one of."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
+    components: Components | None = Field(None, description="The same by component; params_config wins.")
+    load_dataset_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("load_dataset"))
+    pre_process_data_config: OpenComponentSection | None = Field(
+        None, description=_AS_IN_0_6_2.format("pre_process_data")
+    )
+    post_process_data_config: OpenComponentSection | None = Field(
+        None, description=_AS_IN_0_6_2.format("post_process_data")
+    )
+    dataloader_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("dataloader"))
 
 
 class Goal(Config):
@@ -185,7 +217,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "search_strategy": _NO_SEARCH,
         "plot_pareto_frontier": _NO_SEARCH,
     },
-    "data_configs": {"components": _NO_SCRIPTS, "user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
+    "data_configs": {"user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
     "metrics": {"user_config": _NO_SCRIPTS},
 }
 """Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""

@@ -18,6 +18,38 @@ _PERMISSION = "Accepted; code from datasets and models is not run in this versio
 _SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
 _OR = f"{', '.join(BUILDERS[:-1])} or {BUILDERS[-1]}"
 TASKS = ("text-classification", "sentiment-analysis")
+_OTHER_TASK = "data for {} are not prepared in this version; " + f"{TASKS[0]} are"
+_BATCHES = "rows come in batches; batch_size 1 makes batches of one row"
+
+COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
+    "load_dataset": {
+        "huggingface_dataset": None,
+        "dummy_dataset": "belongs to DummyDataContainer",
+        "raw_dataset": "belongs to RawDataContainer",
+        "local_dataset": "loads nothing; write huggingface_dataset, which reads local files too",
+        "simple_dataset": "loads nothing; write huggingface_dataset, which reads local files too",
+    },
+    "pre_process_data": {
+        "huggingface_pre_process": None,
+        "pre_process": "does nothing, and models need tokens; write huggingface_pre_process",
+        "ner_huggingface_preprocess": _OTHER_TASK.format("ner"),
+        "audio_classification_pre_process": _OTHER_TASK.format("audio-classification"),
+        "text_generation_huggingface_pre_process": _OTHER_TASK.format("text-generation"),
+    },
+    "post_process_data": {
+        "text_classification_post_process": None,
+        "post_process": "does nothing, and labels are compared with classes; write text_classification_post_process",
+        "ner_post_process": _OTHER_TASK.format("ner"),
+        "text_generation_post_process": _OTHER_TASK.format("text-generation"),
+    },
+    "dataloader": {
+        "default_dataloader": None,
+        "skip_dataloader": _BATCHES,
+        "no_auto_batch_dataloader": _BATCHES,
+        "default_calibration_dataloader": "not needed: passes calibrate with any data; write default_dataloader",
+    },
+}
+"""The types that Olive has, and why they can't be had here: `hfopt.DataContainer.components`."""
 
 
 def _data_place(name: str, info: ValidationInfo) -> str:
@@ -40,7 +72,7 @@ def _data_place(name: str, info: ValidationInfo) -> str:
 
 def _known_task(task: str | None) -> str | None:
     if task is not None and task not in TASKS:
-        raise ValueError(f"data for {task} are not prepared in this version; {TASKS[0]} are")
+        raise ValueError(_OTHER_TASK.format(task))
     return task
 
 
@@ -138,7 +170,12 @@ class Dataloader(Config):
 
 
 class PostProcess(Config):
-    """``component_kwargs.post_process_data``: nothing to state."""
+    """``component_kwargs.post_process_data``: nothing that would change the predictions."""
+
+    model_name: str | None = Field(None, description="Of no effect: predictions are the model's.")
+    task: Annotated[str | None, AfterValidator(_known_task)] = Field(
+        None, description="Accepted; what pre_process_data says counts."
+    )
 
 
 class ComponentKwargs(Config):
@@ -146,8 +183,12 @@ class ComponentKwargs(Config):
 
     load_dataset: LoadDataset | None = Field(None, description="How to load.")
     pre_process_data: PreProcess | None = Field(None, description="How to tokenise.")
-    post_process_data: PostProcess | None = Field(None, description="Nothing.")
+    post_process_data: PostProcess | None = Field(None, description="How to make predictions of outputs.")
     dataloader: Dataloader | None = Field(None, description="How to batch.")
+
+
+FLATTENED = ("load_dataset", "pre_process_data", "dataloader")
+"""The components whose options are the container's too."""
 
 
 class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
@@ -160,7 +201,7 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         nested = self.component_kwargs or ComponentKwargs()
         written = {
             name: getattr(component, name)
-            for component in (nested.load_dataset, nested.pre_process_data, nested.dataloader)
+            for component in (getattr(nested, name) for name in FLATTENED)
             for name in (component.model_fields_set if component else ())
             if getattr(component, name) is not None
         }
@@ -195,6 +236,14 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
 
 
 def with_defaults(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """``params_config`` with the input model's name and task where they are not written."""
+    """``params_config`` with the input model's name and task where they are not written.
+
+    What a component states itself is left out of the flat options: it counts for nothing, nor does a path in it.
+    """
     known = {name: defaults[name] for name in ("model_name", "task") if defaults.get(name) is not None}
-    return {**known, **{name: value for name, value in params.items() if value is not None or name not in known}}
+    written = {name: value for name, value in params.items() if value is not None or name not in known}
+    nested = params.get("component_kwargs")
+    components = [nested.get(name) for name in FLATTENED] if isinstance(nested, dict) else []
+    options = [option for each in components if isinstance(each, dict) for option in each.items()]
+    stated = {name for name, value in options if value is not None}
+    return {name: value for name, value in {**known, **written}.items() if name not in stated}

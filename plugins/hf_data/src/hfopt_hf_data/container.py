@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hfopt import Config, DataContainer, DataContext, Dataset
-from hfopt_hf_data.config import HuggingfaceContainerConfig, with_defaults
+from hfopt_hf_data.config import COMPONENTS, HuggingfaceContainerConfig, with_defaults
 
 
 class HuggingfaceContainer(DataContainer):
     """Datasets of the hub, and local ones, for text classification."""
 
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
+    components = COMPONENTS
     config: HuggingfaceContainerConfig
 
     @classmethod
