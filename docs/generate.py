@@ -230,6 +230,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is typing.Annotated:
         return _type_name(arguments[0])
+    if origin is tuple and ... not in arguments:
+        return f"[{', '.join(_type_name(argument) for argument in arguments)}]"
     if origin in (tuple, list, set, frozenset):
         return f"list of {_type_name(arguments[0])}"
     if origin is dict or annotation is dict:

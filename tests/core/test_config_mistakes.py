@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+import hfopt
 from hfopt.known import KNOWN
 
 MISTAKES = {
@@ -47,7 +48,38 @@ MISTAKES = {
     "missing file": (("input_model", "config", "model_path"), "x.json", "no such file or folder: x.json", None),
     "wrong kind of section": (("passes",), [1], "expected an object", None),
     "wrong kind of list": (("data_configs",), {}, "expected a list", None),
+    "bound": (("passes", "third", "config", "delay"), -0.5, "passes.third.config.delay: must be at least 0", None),
+    "number in quotes": (
+        ("engine", "log_severity_level"),
+        "1",
+        "must be 0, 1, 2, 3 or 4",
+        "a number is written without quotes",
+    ),
     "search": (("engine", "search_strategy"), True, "there is no search in this version", None),
+    "values to search": (
+        ("passes", "first", "config", "factor"),
+        "SEARCHABLE_VALUES",
+        "passes.first.config.factor: there is no search in this version: every option must have one value",
+        None,
+    ),
+    "search parameter": (
+        ("passes", "first", "config", "factor"),
+        {"olive_parameter_type": "SearchParameter", "type": "Categorical", "support": [1.0, 2.0]},
+        "passes.first.config.factor: there is no search in this version: every option must have one value",
+        None,
+    ),
+    "searched pass": (
+        ("passes", "first", "disable_search"),
+        False,
+        "passes.first.disable_search: there is no search in this version: every option must have one value",
+        None,
+    ),
+    "default of no option": (
+        ("passes", "first", "config", "factr"),
+        "DEFAULT_VALUE",
+        "passes.first.config.factr: unknown key",
+        "did you mean 'factor'?",
+    ),
     "script": (("data_configs", 0, "user_script"), "s.py", "user scripts are not run in this version", None),
     "goal": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
@@ -175,11 +207,32 @@ def test_a_pass_that_can_not_take_what_comes_before_it_is_found_before_anything_
 def test_keys_of_olive_that_are_not_needed_are_ignored_with_a_notice(project):
     project.config["engine"]["clean_cache"] = True
     project.config["engine"]["search_strategy"] = None
+    project.config["passes"]["first"] |= {"clean_run_cache": True, "disable_search": None, "type": "scALE"}
 
     done = project.run(command="validate")
 
     assert done.returncode == 0
     assert "note: engine.clean_cache is ignored: a step runs again whenever anything" in done.stdout
+    assert "note: passes.first.clean_run_cache is ignored: a step runs again whenever anything" in done.stdout
+
+
+def test_an_option_that_changes_nothing_is_a_notice_with_its_place(project):
+    project.config["passes"]["third"]["config"]["unused"] = 3
+
+    done = project.run(command="validate")
+
+    assert done.returncode == 0
+    assert "note: passes.third.config.unused is ignored: there is nothing to use it for" in done.stdout
+
+
+def test_the_word_for_the_default_is_an_option_left_out(project):
+    project.config["passes"]["first"]["config"]["factor"] = "DEFAULT_VALUE"
+
+    project.write()
+
+    passes = hfopt.validate(project.folder / "config.json", plugin_files=[project.plugin]).passes
+
+    assert passes["first"].chosen.config.factor == 1.0
 
 
 def test_an_input_is_looked_for_beside_the_config_then_in_the_current_folder_with_a_notice(project):

@@ -264,8 +264,12 @@ class Polish(Scale):
 
 
 class RetuneConfig(Config):
-    delay: float = Field(0.0, description="Seconds that each call takes from now on.")
+    delay: float = Field(0.0, ge=0, description="Seconds that each call takes from now on.")
+    unused: int = Field(0, description="Of no effect: there is nothing to use it for.")
     data_config: DataName | None = Field(None, description="Not used, only referred to.")
+
+    def ignored(self) -> dict[str, str]:
+        return dict.fromkeys(self.written("unused"), "there is nothing to use it for")
 
 
 class Retune(Pass):

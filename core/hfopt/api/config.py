@@ -6,7 +6,7 @@ Light: pydantic only. Reading the user's file belongs to ``hfopt.config``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +25,18 @@ class Config(BaseModel):
     """Base of all option models: unknown keys are errors, values are JSON of the stated type, and frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), validate_default=False)
+
+    def ignored(self) -> Mapping[str, str]:
+        """Options that say something other than their default and yet change nothing, each with the reason.
+
+        The user gets a notice of each.
+        """
+        return {}
+
+    def written(self, *names: str) -> list[str]:
+        """Those of some options whose value is not the default, as the user writes them."""
+        fields = type(self).model_fields
+        return [fields[name].alias or name for name in names if getattr(self, name) != fields[name].default]
 
 
 @dataclass
@@ -97,6 +109,19 @@ class UnknownName(ValueError):
         super().__init__(f"no {kind} named {name!r}; there is {', '.join(known) if known else 'none'}")
         self.name = name
         self.known = known
+
+
+class OptionError(ValueError):
+    """An option that does not fit the others: raised where all of them are known, and shown at that option's place.
+
+    :param option: as the user writes it
+    :param error: what is wrong with it
+    """
+
+    def __init__(self, option: str, error: str | ValueError) -> None:
+        super().__init__(str(error))
+        self.option = option
+        self.error = error if isinstance(error, ValueError) else ValueError(error)
 
 
 InputPath = Annotated[str, AfterValidator(_existing_path)]

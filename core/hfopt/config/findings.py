@@ -16,13 +16,16 @@ from pydantic import BaseModel
 from hfopt.api.config import Config, Surroundings, UnknownName
 from hfopt.api.resources import Reference, Resource, tokens_in
 from hfopt.config import schema
-from hfopt.config.document import Document
-from hfopt.config.problems import validate
+from hfopt.config.document import Document, dotted
+from hfopt.config.problems import keys_of, validate
 from hfopt.errors import ExitCode, PluginError, Problem
 from hfopt.plugins import Offer, Plugins, Unresolved, nearest
 
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[str | int, ...]
+
+DEFAULT_VALUE, SEARCHABLE_VALUES = "DEFAULT_VALUE", "SEARCHABLE_VALUES"
+"""What Olive's configs write in place of an option's value."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,21 @@ class Findings:
         self.notices += around.notices
         if config is None:
             return None
+        for option, reason in config.ignored().items():
+            self.notices.append(f"{dotted((*place, option))} is ignored: {reason}")
         resources = self._resources(config, place)
         return Chosen(offer, cls, config, tuple(around.used_paths), tuple(around.used_data), resources)
+
+    def fixed(self, model: type[Config], options: Any, place: Place) -> Any:
+        """A pass's options without those that are to have their default; one for a search to choose is a problem."""
+        if not isinstance(options, dict):
+            return options
+        known = keys_of(model)
+        special = {name: value for name, value in options.items() if name in known and _is_special(value)}
+        for name, value in special.items():
+            if value != DEFAULT_VALUE:
+                self.problem((*place, name), schema.NO_SEARCH)
+        return {name: value for name, value in options.items() if name not in special}
 
     def _resources(self, config: Config, place: Place) -> dict[str, Chosen]:
         """What the references among a component's options need, by token."""
@@ -149,6 +165,11 @@ class Findings:
             if chosen is not None:
                 found[token] = chosen
         return found
+
+
+def _is_special(value: Any) -> bool:
+    """Whether a value stands for others: the default, or those that a search tries."""
+    return value in (DEFAULT_VALUE, SEARCHABLE_VALUES) or (isinstance(value, dict) and "olive_parameter_type" in value)
 
 
 def loaded(offer: Offer) -> Any:

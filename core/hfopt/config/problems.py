@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hfopt.api.config import Surroundings, UnknownName
+from hfopt.api.config import OptionError, Surroundings, UnknownName
 from hfopt.errors import Problem
 from hfopt.plugins import nearest
 
@@ -28,6 +28,12 @@ _EXPECTED = {
     "dict_type": "an object",
     "mapping_type": "an object",
     "model_type": "an object",
+}
+_BOUNDS = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
 }
 _JSON_NAMES = {
     bool: "a boolean",
@@ -83,6 +89,8 @@ def _place(detail: ErrorDetails, value: Any) -> Path:
 def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any, place: Path, path: Path) -> Problem:
     detail = details[0]
     kind, cause = detail["type"], detail.get("ctx", {}).get("error")
+    if isinstance(cause, OptionError):
+        place, cause = (*place, cause.option), cause.error
     if kind == "extra_forbidden":
         known = _fields_at(model, place[:-1])
         near = nearest(str(place[-1]), known)
@@ -100,6 +108,9 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
     expected = list(dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED))
     if expected:
         return Problem(path + place, f"expected {' or '.join(expected)}, got {_describe(_at(value, place))}")
+    if kind in _BOUNDS:
+        bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in detail["ctx"].items()}
+        return Problem(path + place, _BOUNDS[kind].format(**bounds))
     if kind == "literal_error":
         return Problem(path + place, f"must be {detail['ctx']['expected']}", _near_literal(detail))
     return Problem(path + place, detail["msg"][0].lower() + detail["msg"][1:])
@@ -108,6 +119,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
 def _near_literal(detail: ErrorDetails) -> str | None:
     choices = [choice.strip("'") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
     near = nearest(str(detail["input"]), choices)
+    if near == detail["input"]:
+        return "a number is written without quotes"
     return f"did you mean {near!r}?" if near else None
 
 
@@ -128,7 +141,12 @@ def _fields_at(model: type[BaseModel], place: Path) -> list[str]:
         annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
         if annotations:
             models = [found for annotation in annotations for found in _models_in(annotation)]
-    return sorted({name for found in models for name in found.model_fields})
+    return sorted({key for found in models for key in keys_of(found)})
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys that an object of this model may have, as the user writes them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -238,7 +238,11 @@ def _passes(
             continue
         own_host = _system_named(findings, section.host, (*place, "host"), systems)
         wanted = _evaluator_chosen(findings, section.evaluator, (*place, "evaluator"), evaluators)
-        chosen = findings.component("hfopt_passes", section.type, section.config, place, "config", Pass)
+        offer = findings.offer("hfopt_passes", section.type, place, Pass)
+        if offer is None:
+            continue
+        options = findings.fixed(offer.load().Config, section.config, (*place, "config"))
+        chosen = findings.configured(offer, options, (*place, "config"))
         if chosen is not None:
             where = own_host or (target if chosen.cls.measures else host)
             passes[name] = ChosenPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))

@@ -6,15 +6,16 @@ Keys that Olive's configs have and this version does not act on are in `REFUSED`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from hfopt.api.config import Config
+from hfopt.api.config import Config, only
 from hfopt.parity import Parity
 
 _FOLDER_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
+NO_SEARCH = "there is no search in this version: every option must have one value"
 
 
 class InputModel(Config):
@@ -146,7 +147,9 @@ class PassSection(Config):
 
     type: str = Field(description="A pass, such as OnnxConversion.")
     config: dict[str, Any] = Field({}, description="The pass's options.")
-    disable_search: bool = Field(True, description="Only fixed options: there is no search without a search_strategy.")
+    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
+        True, description="Only fixed options: there is no search without a search_strategy."
+    )
     host: str | None = Field(None, description="The system that runs it; None: engine.host.")
     evaluator: str | dict[str, Any] | None = Field(
         None, description="An entry of evaluators, or one written out, to measure this pass's model by."
@@ -202,7 +205,6 @@ class Engine(Config):
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
 
-_NO_SEARCH = "there is no search in this version: every option must have one value"
 _NO_SCRIPTS = "user scripts are not run in this version"
 _ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
@@ -210,12 +212,12 @@ _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "": {
         "azureml_client": "AzureML is not available in this version",
-        "auto_optimizer_config": _NO_SEARCH,
-        "pass_flows": _NO_SEARCH,
+        "auto_optimizer_config": NO_SEARCH,
+        "pass_flows": NO_SEARCH,
     },
     "engine": {
-        "search_strategy": _NO_SEARCH,
-        "plot_pareto_frontier": _NO_SEARCH,
+        "search_strategy": NO_SEARCH,
+        "plot_pareto_frontier": NO_SEARCH,
     },
     "data_configs": {"user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
     "metrics": {"user_config": _NO_SCRIPTS},

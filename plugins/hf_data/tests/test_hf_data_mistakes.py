@@ -68,7 +68,7 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
             "padding is off, so batch_size must be 1: the rows of a batch have one length",
             None,
         ),
-        ({"max_samples": 0}, "max_samples", "input should be greater than or equal to 1", None),
+        ({"max_samples": 0}, "max_samples", "must be at least 1", None),
         ({"padding_side": "left"}, "padding_side", "unknown key", "did you mean 'padding'?"),
         (
             {"component_kwargs": {"pre_process_data": {"max_lenght": 3}}},

@@ -10,7 +10,7 @@ from hfopt import PreconditionFailed
 from hfopt.parity import compare_sessions
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
-from hfopt_ort_passes.fusion_options import FUSIONS, OrtTransformersOptimizationConfig
+from hfopt_ort_passes.fusion_options import FusionSwitches, OrtTransformersOptimizationConfig
 
 
 def fuse(model, context, **options):
@@ -40,7 +40,7 @@ def test_the_fused_model_computes_the_same_with_padding_on_either_side(converted
 
 
 def test_single_fusions_can_be_switched(converted, context):
-    fused = fuse(converted, context, optimization_options={"enable_attention": False}).report["fused"]
+    fused = fuse(converted, context, optimization_options=FusionSwitches(enable_attention=False)).report["fused"]
 
     assert "Attention" not in fused
     assert fused["SkipLayerNormalization"] == 4
@@ -81,4 +81,4 @@ def test_an_architecture_without_known_fusions_is_refused_with_those_that_have(c
 def test_the_options_are_those_that_onnxruntime_has():
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    assert set(FUSIONS) == set(vars(FusionOptions("bert"))) - {"attention_op_type"}
+    assert set(FusionSwitches.model_fields) == set(vars(FusionOptions("bert"))) - {"attention_op_type"}

@@ -171,27 +171,29 @@ def test_what_the_model_or_the_accelerator_does_not_allow_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "place", "message"),
     [
-        ({"only_onnxruntime": True}, "only_onnxruntime does nothing at opt_level 0: set opt_level to 1, 2 or 99"),
+        ({"only_onnxruntime": True}, "only_onnxruntime", "does nothing at opt_level 0: set opt_level to 1, 2 or 99"),
         (
             {"only_onnxruntime": True, "opt_level": 1, "optimization_options": {"enable_gelu": False}},
-            "optimization_options are of the fusions, which only_onnxruntime leaves out",
+            "optimization_options",
+            "they are of the fusions, which only_onnxruntime leaves out",
         ),
         (
             {"only_onnxruntime": True, "opt_level": 1, "use_gqa": True},
-            "use_gqa is of the fusions, which only_onnxruntime leaves out",
+            "use_gqa",
+            "is of the fusions, which only_onnxruntime leaves out",
         ),
-        ({"force_fp32_nodes": ["a"]}, "force_fp32_nodes is of no use without float16"),
-        ({"num_key_value_heads": 2}, "num_key_value_heads is of no use without use_gqa"),
+        ({"force_fp32_nodes": ["a"]}, "force_fp32_nodes", "is of no use without float16"),
+        ({"num_key_value_heads": 2}, "num_key_value_heads", "is of no use without use_gqa"),
     ],
 )
-def test_what_does_not_go_together_is_refused(options, message):
+def test_what_does_not_go_together_is_refused(options, place, message):
     problems = []
 
     validate(OrtTransformersOptimizationConfig, options, (), problems)
 
-    assert [problem.message for problem in problems] == [message]
+    assert [(problem.path, problem.message) for problem in problems] == [((place,), message)]
 
 
 def test_sizes_that_contradict_the_model_are_refused(converted):

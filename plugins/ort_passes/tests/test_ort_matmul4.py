@@ -338,8 +338,8 @@ def test_int8_products_are_the_default_on_the_cpu_alone(source, context):
     [
         ({"block_size": 48}, "must be 16, 32, 64, 128 or 256"),
         ({"algorithm": "AWQ"}, "must be 'DEFAULT', 'RTN', 'HQQ', 'GPTQ' or 'k_quant'"),
-        ({"algorithm": "HQQ", "is_symmetric": True}, "HQQ always has zero points: is_symmetric can't be true"),
-        ({"algorithm": "k_quant", "is_symmetric": True}, "k_quant always has zero points: is_symmetric can't be true"),
+        ({"algorithm": "HQQ", "is_symmetric": True}, "HQQ always has zero points"),
+        ({"algorithm": "k_quant", "is_symmetric": True}, "k_quant always has zero points"),
         ({"algorithm": "HQQ", "bits": 8}, "HQQ quantizes to 4 bits only"),
         ({"algorithm": "HQQ", "accuracy_level": 4}, "HQQ has zero points that are not integers"),
         ({"algorithm": "RTN", "op_types_to_quantize": ["Gather"]}, "Gather is quantized by DEFAULT and to 4 bits only"),
@@ -368,6 +368,13 @@ def test_what_can_not_be_done_is_refused_in_a_sentence(options, message):
 def test_a_node_to_exclude_that_does_not_exist_is_an_error_with_the_nearest(source, context):
     with pytest.raises(PreconditionFailed, match=r"nodes_to_exclude: the graph has no node 'frist'\n.*mean 'first'"):
         quantize(source, context, nodes_to_exclude=("frist",))
+
+
+def test_a_ratio_of_a_weight_that_is_not_quantized_is_an_error_with_the_nearest(source, context):
+    with pytest.raises(
+        PreconditionFailed, match=r"ratios: no weight that is quantized is named 'W_upp'\n.*mean 'W_up'"
+    ):
+        quantize(source, context, algorithm="RTN", weight_only_quant_configs={"ratios": {"W_upp": 0.5}})
 
 
 def test_a_model_without_weights_to_quantize_is_an_error(source, context):

@@ -220,25 +220,25 @@ def test_extra_options_reach_onnxruntime(converted, context, options, changes):
         (
             STATIC,
             {"data_config": "rows", "activation_type": "QInt8", "quant_format": "QOperator"},
-            "activation_type QInt8 is for quant_format QDQ; QOperator wants QUInt8",
+            "QInt8 is for quant_format QDQ; QOperator wants QUInt8",
             None,
         ),
         (
             STATIC,
             {"data_config": "rows", "EnableSubgraph": True},
-            "EnableSubgraph is for dynamic mode: activations inside If and Loop are not calibrated",
+            "is for dynamic mode: activations inside If and Loop are not calibrated",
             None,
         ),
         (
             known.OnnxQuantizationConfig,
             {"calibrate_method": "Entropy"},
-            "calibrate_method is for static mode, which needs a data_config to calibrate with",
+            "is for static mode, which needs a data_config to calibrate with",
             None,
         ),
         (
             DYNAMIC,
             {"op_types_to_quantize": ["Gemm"]},
-            "op_types_to_quantize: in dynamic mode a Gemm is made a MatMul beforehand: write MatMul",
+            "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul",
             None,
         ),
         (
@@ -263,13 +263,13 @@ def test_extra_options_reach_onnxruntime(converted, context, options, changes):
         (
             DYNAMIC,
             {"extra_options": {"CalibPercentile": 99.0}},
-            "extra_options: CalibPercentile is for static mode",
+            "CalibPercentile is for static mode",
             None,
         ),
         (
             STATIC,
             {"data_config": "rows", "extra_options": {"CalibPercentile": 99.0}},
-            "extra_options: CalibPercentile needs calibrate_method Percentile",
+            "CalibPercentile needs calibrate_method Percentile",
             None,
         ),
         (
@@ -284,6 +284,19 @@ def test_extra_options_reach_onnxruntime(converted, context, options, changes):
             "QNN models are not prepared in this version",
             None,
         ),
+        (
+            STATIC,
+            {"data_config": "rows", "qnn_extra_options": {"init_overrides": {}}},
+            "QNN models are not prepared in this version",
+            None,
+        ),
+        (DYNAMIC, {"extra_options": {"DefaultTensorType": "x"}}, "DefaultTensorType must be an integer", None),
+        (
+            STATIC,
+            {"data_config": "rows", "extra_options": {"MinimumRealRange": True}},
+            "MinimumRealRange must be a number",
+            None,
+        ),
     ],
 )
 def test_what_does_not_go_together_or_is_unknown_is_refused(config, options, message, hint):
@@ -293,6 +306,7 @@ def test_what_does_not_go_together_or_is_unknown_is_refused(config, options, mes
     validate(config, options, (), problems, around)
 
     assert [(problem.message, problem.hint) for problem in problems] == [(message, hint)]
+    assert all(problem.path[0] in options for problem in problems if problem.path)
 
 
 def known_rows():

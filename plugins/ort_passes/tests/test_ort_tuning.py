@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -29,7 +30,7 @@ def config(**written):
 def refusal(**written):
     with pytest.raises(ValidationError) as caught:
         config(**written)
-    (error,) = caught.value.errors()
+    error = caught.value.errors()[0]
     return error["loc"][0], error["msg"].removeprefix("Value error, ")
 
 
@@ -141,6 +142,7 @@ def test_mistakes_are_refused_at_their_place():
         "needs TensorrtExecutionProvider in providers_list",
     )
     assert refusal(enable_cuda_graph=True)[1].startswith("a CUDA graph replays one shape")
+    assert refusal(device="cuda") == ("device", "no device named 'cuda'; there is cpu, gpu, npu")
     assert refusal(dataloader_func="f")[1] == "user scripts are not run in this version: name a data_config"
 
 
@@ -177,6 +179,19 @@ def test_the_models_own_providers_keep_their_options():
 
     assert own == {"execution_provider": [AZURE, CPU], "provider_options": [{"a": "1"}, {"b": "2"}]}
     assert found == [own, {"execution_provider": [CPU], "provider_options": [{"b": "2"}]}]
+
+
+def test_a_provider_of_the_list_may_have_options_of_its_own():
+    wanted = {"providers_list": [[CPU, {"use_arena": False}], CPU, [AZURE, {"a": 1}]], "force_evaluate_other_eps": True}
+
+    own, found, _ = providers_to_try(config(**wanted), settings_of_nothing(), Accelerator())
+
+    assert own == ON_CPU
+    assert found == [
+        {"execution_provider": [CPU], "provider_options": [{"use_arena": "False"}]},
+        ON_CPU,
+        {"execution_provider": [AZURE], "provider_options": [{"a": "1"}]},
+    ]
 
 
 def test_float16_of_tensorrt_is_an_option_of_tensorrt_or_refused():
@@ -457,6 +472,20 @@ def test_examples_are_made_of_exactly_the_inputs_that_are_written(converted, con
         "attention_mask": ((2, 7), np.int64),
     }
     assert seen[0]["input_ids"].max() > 1
+
+
+def test_rows_are_those_of_the_data_and_examples_have_the_batch_size_that_is_written(converted, context, lines):
+    seen = []
+
+    def compare(first, second, feeds, **options):
+        seen.append([each["input_ids"].shape for each in feeds])
+        return timings(10, 10)
+
+    watched = dataclasses.replace(context, compare=compare)
+    for written in ({"data_config": "rows"}, {"batch_size": 3}, {}):
+        OrtPerfTuning(config(cpu_cores=1, **written)).run(converted, watched)
+
+    assert seen == [[batch.feeds["input_ids"].shape for batch in lines(12).batches()], [(3, 64)], [(1, 64)]]
 
 
 def test_examples_that_the_model_does_not_take_are_refused(tune_model):

@@ -8,10 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
-from hfopt.api.config import only
+from hfopt.api.config import OptionError, only
 from hfopt.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
 
+_NO_CACHE = "there is no cache in a graph of this version"
+_ONE_GRAPH = "there is one graph"
+_NOT_ASKED = "this pass asks nothing of the user's code"
 _ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
 _NO_BFLOAT16 = "for which ONNX Runtime has no operators on the CPU"
 BFLOAT16_RELATIVE = 8 * HALF_RELATIVE
@@ -33,20 +36,28 @@ class OnnxConversionConfig(ExternalDataConfig):
         description="true: torch.export (opsets 18 to 25); false: TorchScript (13 to 20); null: TorchScript, and the "
         "other where TorchScript fails or lacks the opset.",
     )
-    past_key_value_name: str = Field("past_key_values", description="Of no effect without a cache.")
-    device: Annotated[Literal["cpu"] | None, only(None, "cpu", because="this version converts on the CPU")] = Field(
+    past_key_value_name: str = Field("past_key_values", description=f"Of no effect: {_NO_CACHE}.")
+    device: Annotated[str | None, only(None, "cpu", because="this version converts on the CPU")] = Field(
         None, description="cpu."
     )
     torch_dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
         only(None, "float32", "float16", because=f"bfloat16 is not exported, {_NO_BFLOAT16}"),
     ] = Field(None, description="float32 or float16: weights are cast before the export; null: as they were loaded.")
-    parallel_jobs: int | None = Field(None, description="Of no effect: there is one graph.")
+    parallel_jobs: int | None = Field(None, ge=1, description=f"Of no effect: {_ONE_GRAPH}.")
     merge_components: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
     merge_adapter_weights: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
     save_metadata_for_token_generation: Annotated[bool, only(False, because=_ENCODERS)] = Field(
         False, description="Not available."
     )
+
+    user_script: str | None = Field(None, description=f"Of no effect: {_NOT_ASKED}.")
+    script_dir: str | None = Field(None, description=f"Of no effect: {_NOT_ASKED}.")
+
+    def ignored(self) -> dict[str, str]:
+        reasons = {"past_key_value_name": _NO_CACHE, "parallel_jobs": _ONE_GRAPH}
+        reasons |= {"user_script": _NOT_ASKED, "script_dir": _NOT_ASKED}
+        return {name: reasons[name] for name in self.written(*reasons)}
 
     @model_validator(mode="after")
     def _writes_the_opset(self) -> OnnxConversionConfig:
@@ -54,7 +65,7 @@ class OnnxConversionConfig(ExternalDataConfig):
         if self.target_opset is None or self.use_dynamo_exporter is None or first <= self.target_opset <= last:
             return self
         name = "the dynamo exporter" if self.use_dynamo_exporter else "TorchScript"
-        raise ValueError(f"{name} writes opsets {first} to {last}; target_opset is {self.target_opset}")
+        raise OptionError("target_opset", f"{name} writes opsets {first} to {last}")
 
 
 _EXPORTERS: dict[bool | None, tuple[Literal["torchscript", "dynamo"], ...]] = {

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api.config import OptionError
 from hfopt.parity import HALF_RELATIVE
 from hfopt_onnx_conversion.names import must_have
 from hfopt_onnx_model.external import ExternalDataConfig
@@ -40,6 +41,12 @@ class OnnxFloatToFloat16Config(ExternalDataConfig):
         None, description="Operators that stay in float32; null: those that ONNX Runtime lacks in float16."
     )
     node_block_list: tuple[str, ...] | None = Field(None, description="Nodes that stay in float32, by name.")
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> OnnxFloatToFloat16Config:
+        if self.min_positive_val > self.max_finite_val:
+            raise OptionError("min_positive_val", f"is more than max_finite_val, which is {self.max_finite_val:g}")
+        return self
 
 
 class OnnxFloatToFloat16(Pass):

@@ -26,12 +26,12 @@ MICROSOFT = "com.microsoft"
 STANDARD_FUSED = frozenset({"Gelu", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 """Fused operators that are in ONNX's own domain; all others are in Microsoft's."""
 
-SIZES = {
-    "hidden_size": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "num_key_value_heads": "num_key_value_heads",
+SIZES: Mapping[str, tuple[str, ...]] = {
+    "hidden_size": ("hidden_size", "dim", "d_model", "n_embd"),
+    "num_heads": ("num_attention_heads", "n_heads", "encoder_attention_heads", "n_head", "num_heads"),
+    "num_key_value_heads": ("num_key_value_heads",),
 }
-"""Options of this pass, and what a Hugging Face config calls them."""
+"""Options of this pass, and what Hugging Face configs call them."""
 
 GPU_PROVIDERS: Mapping[str, str] = {
     "CUDAExecutionProvider": "cuda",
@@ -52,12 +52,17 @@ class OrtTransformersOptimization(Pass):
 
     def requires(self, model: ModelHandle) -> None:
         self._optimizer(model)
-        for option, attribute in SIZES.items():
-            written, own = getattr(self.config, option), model.attributes.get(attribute)
+        for option in SIZES:
+            written, (attribute, own) = getattr(self.config, option), _own_size(option, model)
             if written and own and written != own:  # the fused operators would compute something else, without a word
                 raise PreconditionFailed(
                     f"{option}: {written} is written, and the model's {attribute} is {own}", hint=f"leave {option} out"
                 )
+        heads, width = self._size("num_heads", model), self._size("hidden_size", model)
+        if self.config.hidden_size and not heads:
+            raise PreconditionFailed("hidden_size: the model does not say how many heads it has", hint="set num_heads")
+        if heads and width % heads:
+            raise PreconditionFailed(f"num_heads: hidden states of {width} can't be divided among {heads} heads")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
@@ -76,13 +81,13 @@ class OrtTransformersOptimization(Pass):
             _import_microsoft(optimized.model)
             save(optimized.model, target, self.config)
         report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
-        if warning := self._warning(fused, before):
+        if warning := self._warning(fused, before, model):
             report["warning"] = warning
         return PassResult(handle_of(target, like=model), report, self._tolerance(model))
 
     def _tolerance(self, model: ModelHandle) -> float:
         """How far outputs may be from those before: what the user asks for may round."""
-        rounds = self.config.float16 or self.config.optimization_options.get("enable_gelu_approximation")
+        rounds = self.config.float16 or self.config.optimization_options.enable_gelu_approximation
         return HALF_RELATIVE if rounds or computes_in_half(load(model.path, weights=False)) else RELATIVE
 
     def _provider(self, accelerator: Accelerator) -> str | None:
@@ -115,8 +120,8 @@ class OrtTransformersOptimization(Pass):
         return optimize_model(
             str(model.path),
             model_type=optimizer,
-            num_heads=self._size("num_heads", model),
-            hidden_size=self._size("hidden_size", model),
+            num_heads=(heads := self._size("num_heads", model)),
+            hidden_size=self._size("hidden_size", model) if heads else 0,
             optimization_options=self._fusion_options(optimizer),
             opt_level=self.config.opt_level or 0,
             use_gpu=provider is not None,
@@ -125,8 +130,8 @@ class OrtTransformersOptimization(Pass):
         )
 
     def _size(self, option: str, model: ModelHandle) -> int:
-        """What the user wrote, else what the model's config says, else 0."""
-        return int(getattr(self.config, option) or model.attributes.get(SIZES[option]) or 0)
+        """What the user wrote, else what the model's config says, else 0: the graph tells."""
+        return int(getattr(self.config, option) or _own_size(option, model)[1])
 
     def _fusion_options(self, optimizer: str) -> FusionOptions:
         from onnxruntime.transformers.fusion_options import FusionOptions
@@ -136,21 +141,24 @@ class OrtTransformersOptimization(Pass):
         # fuse the embeddings, whose quantized form loses accuracy (docs/decisions/0004).
         options.use_raw_attention_mask(True)
         options.enable_embed_layer_norm = False
-        for name, value in self.config.optimization_options.items():
+        for name, value in self.config.optimization_options.model_dump(exclude_none=True).items():
             setattr(options, name, value)
         return options
 
     def _optimizer(self, model: ModelHandle) -> str:
         if self.config.model_type is not None:
             return ORT_MODEL_TYPES.get(self.config.model_type, self.config.model_type)
-        own = str(model.attributes.get("model_type"))
-        if own in ORT_MODEL_TYPES:
+        own = model.attributes.get("model_type")
+        if isinstance(own, str) and own in ORT_MODEL_TYPES:
             return ORT_MODEL_TYPES[own]
         if self.config.only_onnxruntime:
             return "bert"  # none of its fusions runs
         known = ", ".join(sorted(ORT_MODEL_TYPES))
+        unknown = (
+            f"no fusions are known for model type {own!r}" if own else "the model does not say of which type it is"
+        )
         raise PreconditionFailed(
-            f"no fusions are known for model type {own!r}; known: {known}",
+            f"{unknown}; known: {known}",
             hint="set model_type to ONNX Runtime's name of a like architecture, or leave this pass out",
         )
 
@@ -166,11 +174,16 @@ class OrtTransformersOptimization(Pass):
         blocked = [*DEFAULT_OP_BLOCK_LIST, *(self.config.force_fp32_ops or ())]
         optimized.convert_float_to_float16(op_block_list=blocked, **self.config.fp16())
 
-    def _warning(self, fused: Mapping[str, int], before: GraphProto) -> str | None:
+    def _warning(self, fused: Mapping[str, int], before: GraphProto, model: ModelHandle) -> str | None:
         """What the user should know of a fusion that did nothing, or not all."""
         has_attention = FUSED_ATTENTION & (fused.keys() | {node.op_type for node in before.node})
-        wanted = self.config.optimization_options.get("enable_attention", True) and not self.config.only_onnxruntime
+        switched_off = self.config.optimization_options.enable_attention is False
+        wanted = not (switched_off or self.config.only_onnxruntime)
         reason = why_unfused(before) if wanted and not has_attention else None
+        unstated = [each for each in ("num_heads", "hidden_size") if model.attributes.keys().isdisjoint(SIZES[each])]
+        sizes = [option for option in unstated if not getattr(self.config, option)]
+        if reason and sizes:
+            reason = f"{reason}, or needs sizes that the model does not state: set {' and '.join(sizes)}"
         if fused:
             return reason and f"no attention was fused: {reason}"
         if reason:
@@ -178,6 +191,12 @@ class OrtTransformersOptimization(Pass):
         if self.config.only_onnxruntime:
             return f"nothing was fused: ONNX Runtime alone fuses little at opt_level {self.config.opt_level}"
         return "nothing was fused: the graph has none of the patterns that this optimizer knows"
+
+
+def _own_size(option: str, model: ModelHandle) -> tuple[str, int]:
+    """What the model's config calls a size, and the size; 0 if it does not say, or has one for each of its stages."""
+    found = ((name, model.attributes.get(name)) for name in SIZES[option])
+    return next(((name, size) for name, size in found if isinstance(size, int) and size > 0), (option, 0))
 
 
 def _import_microsoft(model: ModelProto) -> None:

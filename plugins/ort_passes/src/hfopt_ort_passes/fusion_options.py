@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from hfopt.api.config import UnknownName
+from hfopt import Config
+from hfopt.api.config import OptionError, UnknownName
 from hfopt_onnx_model.external import ExternalDataConfig
 
 ORT_MODEL_TYPES: Mapping[str, str] = {
@@ -73,32 +74,39 @@ OPTIMIZERS = (
 )
 """The names that ONNX Runtime's optimizer has for architectures."""
 
-FUSIONS = (
-    "attention_mask_format",
-    "disable_multi_head_attention_bias",
-    "enable_attention",
-    "enable_bias_gelu",
-    "enable_bias_skip_layer_norm",
-    "enable_embed_layer_norm",
-    "enable_gelu",
-    "enable_gelu_approximation",
-    "enable_gemm_fast_gelu",
-    "enable_layer_norm",
-    "enable_qordered_matmul",
-    "enable_rotary_embeddings",
-    "enable_shape_inference",
-    "enable_skip_layer_norm",
-    "group_norm_channels_last",
-    "use_multi_head_attention",
-)
-"""The attributes of `onnxruntime.transformers.fusion_options.FusionOptions` that a config may set."""
 
+class FusionSwitches(Config):
+    """``optimization_options``: attributes of `onnxruntime.transformers.fusion_options.FusionOptions`.
 
-def _known_fusions(options: dict[str, bool | int]) -> dict[str, bool | int]:
-    for name in options:
-        if name not in FUSIONS:
-            raise UnknownName("fusion option", name, list(FUSIONS))
-    return options
+    Null is ONNX Runtime's default for the model type, apart from the mask and the embeddings (docs/decisions/0004).
+    """
+
+    attention_mask_format: Literal[0, 1, 2, 3] | None = Field(
+        None,
+        description="What fused attention is told of the mask: 0 where each row ends, which is wrong for rows padded "
+        "on the left; 1 where it begins too; 2 the mask as it is; 3 nothing. Null: 2.",
+    )
+    disable_multi_head_attention_bias: bool | None = Field(None, description="Keep biases out of MultiHeadAttention.")
+    enable_attention: bool | None = Field(None, description="Fuse attention; null: true.")
+    enable_bias_gelu: bool | None = Field(None, description="Fuse a bias into Gelu; null: true.")
+    enable_bias_skip_layer_norm: bool | None = Field(
+        None, description="Fuse a bias into SkipLayerNormalization; null: true."
+    )
+    enable_embed_layer_norm: bool | None = Field(None, description="Fuse the embeddings; null: false.")
+    enable_gelu: bool | None = Field(None, description="Fuse Gelu; null: true.")
+    enable_gelu_approximation: bool | None = Field(None, description="FastGelu in place of Gelu; null: false.")
+    enable_gemm_fast_gelu: bool | None = Field(None, description="Fuse a product into FastGelu; null: false.")
+    enable_layer_norm: bool | None = Field(None, description="Fuse LayerNormalization; null: true.")
+    enable_qordered_matmul: bool | None = Field(None, description="Fuse quantized products for CUDA; null: true.")
+    enable_rotary_embeddings: bool | None = Field(None, description="Fuse rotary embeddings; null: true.")
+    enable_shape_inference: bool | None = Field(None, description="Infer shapes for the fusions; null: true.")
+    enable_skip_layer_norm: bool | None = Field(
+        None, description="Fuse a residual into SkipLayerNormalization; null: true."
+    )
+    group_norm_channels_last: bool | None = Field(None, description="Channels last in GroupNorm; null: true.")
+    use_multi_head_attention: bool | None = Field(
+        None, description="MultiHeadAttention in place of Attention; null: false."
+    )
 
 
 def _known_model_type(name: str | None) -> str | None:
@@ -118,9 +126,7 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         0, ge=0, description="Key and value heads, with use_gqa; 0: from the model's config."
     )
     hidden_size: int = Field(0, ge=0, description="Width of a hidden state; 0: from the model's config.")
-    optimization_options: Annotated[dict[str, bool | int], AfterValidator(_known_fusions)] = Field(
-        {}, description="Single fusions on or off, as onnxruntime's FusionOptions has them."
-    )
+    optimization_options: FusionSwitches = Field(FusionSwitches(), description="Single fusions on or off.")
     opt_level: Literal[0, 1, 2, 99] | None = Field(
         None,
         description="What ONNX Runtime itself optimizes beforehand; null: 0, nothing, which leaves the graph portable.",
@@ -145,19 +151,27 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
     )
     input_int32: bool = Field(False, description="Take integer inputs as int32.")
 
+    def ignored(self) -> dict[str, str]:
+        return {} if self.float16 else dict.fromkeys(self.written("keep_io_types"), "it is of no use without float16")
+
+    @field_validator("optimization_options", mode="before")
+    @classmethod
+    def _null_is_nothing(cls, written: Any) -> Any:
+        return {} if written is None else written
+
     @model_validator(mode="after")
     def _goes_together(self) -> OrtTransformersOptimizationConfig:
         if self.only_onnxruntime and not self.opt_level:
-            raise ValueError("only_onnxruntime does nothing at opt_level 0: set opt_level to 1, 2 or 99")
-        if self.only_onnxruntime and self.optimization_options:
-            raise ValueError("optimization_options are of the fusions, which only_onnxruntime leaves out")
+            raise OptionError("only_onnxruntime", "does nothing at opt_level 0: set opt_level to 1, 2 or 99")
+        if self.only_onnxruntime and self.optimization_options != FusionSwitches():
+            raise OptionError("optimization_options", "they are of the fusions, which only_onnxruntime leaves out")
         if self.only_onnxruntime and self.use_gqa:
-            raise ValueError("use_gqa is of the fusions, which only_onnxruntime leaves out")
+            raise OptionError("use_gqa", "is of the fusions, which only_onnxruntime leaves out")
         for name in ("force_fp32_ops", "force_fp32_nodes", "force_fp16_inputs"):
             if getattr(self, name) and not self.float16:
-                raise ValueError(f"{name} is of no use without float16")
+                raise OptionError(name, "is of no use without float16")
         if self.num_key_value_heads and not self.use_gqa:
-            raise ValueError("num_key_value_heads is of no use without use_gqa")
+            raise OptionError("num_key_value_heads", "is of no use without use_gqa")
         return self
 
     def fp16(self) -> dict[str, Any]:

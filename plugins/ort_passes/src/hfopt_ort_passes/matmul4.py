@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
-from hfopt.api.config import only
+from hfopt.api.config import OptionError, only
+from hfopt.plugins import nearest
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
 from hfopt_ort_passes import gptq, nbits
@@ -21,6 +22,7 @@ from hfopt_ort_passes.nbits import Recipe
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.rewriting import Replacement, Target, check_names, graphs, replace, take_over, targets_in
 from hfopt_ort_passes.streaming import WeightWriter, has_external_data, read
+from hfopt_ort_passes.user_scripts import NoUserScripts
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -75,7 +77,7 @@ class WeightOnlyQuantConfigs(Config):
     perchannel: bool | None = Field(None, description="GPTQ: a scale for each output channel; true.")
 
 
-class OnnxMatMul4QuantizerConfig(ExternalDataConfig):
+class OnnxMatMul4QuantizerConfig(ExternalDataConfig, NoUserScripts):
     """Options of ``OnnxMatMul4Quantizer``."""
 
     algorithm: Annotated[Literal["DEFAULT", "RTN", "HQQ", "GPTQ", "k_quant"] | None, BeforeValidator(_as_spelled)] = (
@@ -108,6 +110,14 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig):
         "Null: as the input model has them.",
     )
 
+    def ignored(self) -> dict[str, str]:
+        reasons = {}
+        if self.algorithm != "GPTQ":
+            reasons["data_config"] = "of the algorithms GPTQ alone calibrates"
+        if "Gather" not in self.op_types_to_quantize:
+            reasons["quant_axes"] = "Gather is not in op_types_to_quantize"
+        return {name: reasons[name] for name in self.written(*reasons)}
+
     @field_validator("algorithm")
     @classmethod
     def _default_algorithm(cls, value: str | None) -> str:
@@ -139,15 +149,19 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig):
         recipe = self.recipe(Accelerator())
         name = recipe.algorithm
         if name in ("HQQ", "k_quant") and self.is_symmetric:
-            raise ValueError(f"{name} always has zero points: is_symmetric can't be true")
+            raise OptionError("is_symmetric", f"{name} always has zero points")
         if name in ("HQQ", "GPTQ") and recipe.bits != 4:
-            raise ValueError(f"{name} quantizes to 4 bits only")
+            raise OptionError(
+                "bits" if self.bits != 4 else "weight_only_quant_configs", f"{name} quantizes to 4 bits only"
+            )
         if name == "HQQ" and self.accuracy_level is not None:
-            raise ValueError("HQQ has zero points that are not integers, with which ONNX Runtime has no accuracy_level")
+            raise OptionError(
+                "accuracy_level", "HQQ has zero points that are not integers, with which ONNX Runtime has none"
+            )
         if "Gather" in self.op_types_to_quantize and (name != "DEFAULT" or recipe.bits != 4):
-            raise ValueError("Gather is quantized by DEFAULT and to 4 bits only")
+            raise OptionError("op_types_to_quantize", "Gather is quantized by DEFAULT and to 4 bits only")
         if name == "GPTQ" and self.data_config is None:
-            raise ValueError("GPTQ needs a data_config to calibrate with; the other algorithms need none")
+            raise OptionError("algorithm", "GPTQ needs a data_config to calibrate with; the other algorithms need none")
         return self
 
     def recipe(self, accelerator: Accelerator) -> Recipe:
@@ -225,8 +239,18 @@ class OnnxMatMul4Quantizer(Pass):
                 f"the model has no {' or '.join(self.config.op_types_to_quantize)} whose weight can be quantized",
                 hint="OnnxMatMul4Quantizer comes before passes that change the operators that hold weights",
             )
+        self._check_ratios({target.weight.name for target in targets})
         nbits.check_blocks({target.node.name: target.weight.dims[0] for target in targets}, recipe)
         return targets
+
+    def _check_ratios(self, weights: set[str]) -> None:
+        own = self.config.weight_only_quant_configs
+        for name in (own.ratios or {}) if own else ():
+            if name not in weights:
+                near = nearest(name, weights)
+                raise PreconditionFailed(
+                    f"ratios: no weight that is quantized is named {name!r}", hint=near and f"did you mean {near!r}?"
+                )
 
     def _quantizer(
         self, model: ModelHandle, skeleton: ModelProto, targets: list[Target], recipe: Recipe, context: PassContext

@@ -53,6 +53,10 @@ class OrtMixedPrecisionConfig(ExternalDataConfig):
     )
     keep_io_types: bool = Field(True, description="Inputs and outputs stay float32.")
 
+    def ignored(self) -> dict[str, str]:
+        without_rows = [] if self.data_config else self.written("compared_rows")
+        return dict.fromkeys(without_rows, "there is no data_config")
+
 
 @dataclass
 class Trials:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
     from onnxruntime.quantization.calibrate import TensorsData
 
+QNN = "QNNExecutionProvider"
+
 QUANTIZED_OPERATORS = (
     "ConvInteger",
     "DequantizeLinear",
@@ -50,6 +52,8 @@ class OnnxQuantization(Pass):
     config: QuantizationConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
+        if not self.config.static and context.accelerator.execution_provider == QNN:
+            raise PreconditionFailed(f"{QNN} runs models that were quantized statically", hint="name a data_config")
         target = context.folder / "model.onnx"
         large = outgrows_protobuf(model)
         load(model.path, weights=False)

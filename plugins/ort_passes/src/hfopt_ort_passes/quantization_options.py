@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from hfopt import DataName
-from hfopt.api.config import UnknownName, only
+from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_ort_passes.user_scripts import NoUserScripts
 
-_SCRIPTS = "user scripts are not run in this version: name a data_config"
 _NPU = "QNN models are not prepared in this version"
 
 DYNAMIC_OPERATORS = ("Attention", "Conv", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul", "Transpose")
@@ -50,25 +50,33 @@ QOPERATOR_OPERATORS = (
 STATIC_OPERATORS = ("MatMul", "Gemm", "Gather")
 """What is quantized statically unless the user says: the operators that hold a transformer's weights."""
 
-EXTRA_OPTIONS = (
-    "ActivationRestrictedAsymmetric",
-    "AddQDQPairToWeight",
-    "CalibMovingAverage",
-    "CalibMovingAverageConstant",
-    "CalibPercentile",
-    "CalibTensorRangeSymmetric",
-    "DedicatedQDQPair",
-    "DefaultTensorType",
-    "MinimumRealRange",
-    "OpTypesToExcludeOutputQuantization",
-    "QDQDisableWeightAdjustForInt32Bias",
-    "QDQKeepRemovableActivations",
-    "QDQOpTypePerChannelSupportToAxis",
-    "QuantizeBias",
-    "TensorQuantOverrides",
-    "UseQDQContribOps",
-)
-"""The names that ``extra_options`` may have: those of onnxruntime's that are not options of their own."""
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "true or false": (bool,),
+    "an integer": (int,),
+    "a number": (int, float),
+    "a list": (list,),
+    "an object": (dict,),
+}
+
+EXTRA_OPTIONS: Mapping[str, str] = {
+    "ActivationRestrictedAsymmetric": "true or false",
+    "AddQDQPairToWeight": "true or false",
+    "CalibMovingAverage": "true or false",
+    "CalibMovingAverageConstant": "a number",
+    "CalibPercentile": "a number",
+    "CalibTensorRangeSymmetric": "true or false",
+    "DedicatedQDQPair": "true or false",
+    "DefaultTensorType": "an integer",
+    "MinimumRealRange": "a number",
+    "OpTypesToExcludeOutputQuantization": "a list",
+    "QDQDisableWeightAdjustForInt32Bias": "true or false",
+    "QDQKeepRemovableActivations": "true or false",
+    "QDQOpTypePerChannelSupportToAxis": "an object",
+    "QuantizeBias": "true or false",
+    "TensorQuantOverrides": "an object",
+    "UseQDQContribOps": "true or false",
+}
+"""What ``extra_options`` may hold, and of which kind: those of onnxruntime's that are not options of their own."""
 
 DYNAMIC_EXTRA_OPTIONS = ("DefaultTensorType",)
 """Those of them that dynamic quantization heeds."""
@@ -84,17 +92,23 @@ REFUSED_EXTRA_OPTIONS = {
 
 
 def _known_extra_options(options: dict[str, Any] | None) -> dict[str, Any] | None:
-    for name in options or {}:
+    for name, value in (options or {}).items():
         if name in REFUSED_EXTRA_OPTIONS:
             raise ValueError(f"{name} is not available: {REFUSED_EXTRA_OPTIONS[name]}")
         if name in QuantizationConfig.model_fields or name == NNAPI_SIGMOID:
             raise ValueError(f"{name} is an option of the pass itself: write it beside extra_options, not inside")
         if name not in EXTRA_OPTIONS:
             raise UnknownName("extra option", name, list(EXTRA_OPTIONS))
+        kind = EXTRA_OPTIONS[name]
+        if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "true or false"):
+            raise ValueError(f"{name} must be {kind}")
     return options
 
 
 NNAPI_SIGMOID = "extra.Sigmoid.nnapi"
+
+OF_STATIC_MODE = ("calibrate_method", "quant_format", "activation_type", "ActivationSymmetric", "nnapi_sigmoid")
+"""Options that say how ranges of activations are found and written."""
 
 
 class QuantizationConfig(ExternalDataConfig):
@@ -136,15 +150,17 @@ class QuantizationConfig(ExternalDataConfig):
     @model_validator(mode="after")
     def _goes_together(self) -> QuantizationConfig:
         if self.static and self.EnableSubgraph:
-            raise ValueError("EnableSubgraph is for dynamic mode: activations inside If and Loop are not calibrated")
+            raise OptionError(
+                "EnableSubgraph", "is for dynamic mode: activations inside If and Loop are not calibrated"
+            )
         if not self.static:
             _check_operators(self.op_types_to_quantize, DYNAMIC_OPERATORS, "in dynamic mode")
             for name in (name for name in self.extra_options or {} if name not in DYNAMIC_EXTRA_OPTIONS):
-                raise ValueError(f"extra_options: {name} is for static mode")
+                raise OptionError("extra_options", f"{name} is for static mode")
         return self
 
 
-class StaticConfig(QuantizationConfig):
+class StaticConfig(QuantizationConfig, NoUserScripts):
     """Options of static mode."""
 
     data_config: DataName | None = Field(None, description="Rows to calibrate with, in static mode.")
@@ -162,11 +178,6 @@ class StaticConfig(QuantizationConfig):
         False, alias=NNAPI_SIGMOID, description="The output of a Sigmoid has the fixed range 0 to 1, for NNAPI."
     )
     batch_size: int = Field(1, ge=1, description="Of no effect: the data config has its own.")
-    data_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
     prepare_qnn_config: Annotated[bool, only(False, because=_NPU)] = Field(False, description="Not available.")
     qnn_extra_options: Annotated[dict[str, Any] | None, only(None, {}, because=_NPU)] = Field(
         None, description="Not available."
@@ -176,6 +187,9 @@ class StaticConfig(QuantizationConfig):
     def static(self) -> bool:
         return True
 
+    def ignored(self) -> dict[str, str]:
+        return dict.fromkeys(self.written("batch_size"), "the data config has its own")
+
     @model_validator(mode="after")
     def _static_goes_together(self) -> StaticConfig:
         if not self.static:
@@ -183,13 +197,15 @@ class StaticConfig(QuantizationConfig):
         if self.data_config is None:
             raise ValueError("static quantization needs a data_config to calibrate with; dynamic needs none")
         if (self.activation_type, self.weight_type) == ("QInt8", "QUInt8"):
-            raise ValueError("ONNX Runtime has no operators for QInt8 activations with QUInt8 weights")
+            raise OptionError(
+                "activation_type", "ONNX Runtime has no operators for QInt8 activations with QUInt8 weights"
+            )
         if self.quant_format == "QOperator":
             if self.activation_type == "QInt8":
-                raise ValueError("activation_type QInt8 is for quant_format QDQ; QOperator wants QUInt8")
+                raise OptionError("activation_type", "QInt8 is for quant_format QDQ; QOperator wants QUInt8")
             _check_operators(self.op_types_to_quantize, QOPERATOR_OPERATORS, "as QOperator")
         if "CalibPercentile" in (self.extra_options or {}) and self.calibrate_method != "Percentile":
-            raise ValueError("extra_options: CalibPercentile needs calibrate_method Percentile")
+            raise OptionError("extra_options", "CalibPercentile needs calibrate_method Percentile")
         return self
 
 
@@ -200,11 +216,15 @@ class OnnxQuantizationConfig(StaticConfig):
     def static(self) -> bool:
         return self.quant_mode == "static" or (self.quant_mode is None and self.data_config is not None)
 
+    def ignored(self) -> dict[str, str]:
+        of_static = [] if self.static else self.written("data_config", *OF_STATIC_MODE)
+        return {**super().ignored(), **dict.fromkeys(of_static, "it is for static mode, and quant_mode is dynamic")}
+
     @model_validator(mode="after")
     def _has_its_mode(self) -> OnnxQuantizationConfig:
-        for name in ("calibrate_method", "quant_format", "activation_type", "ActivationSymmetric"):
-            if self.quant_mode is None and not self.static and name in self.model_fields_set:
-                raise ValueError(f"{name} is for static mode, which needs a data_config to calibrate with")
+        of_static = self.written(*OF_STATIC_MODE)
+        if of_static and self.quant_mode is None and not self.static:
+            raise OptionError(of_static[0], "is for static mode, which needs a data_config to calibrate with")
         return self
 
 
@@ -227,8 +247,9 @@ class OnnxDynamicQuantizationConfig(QuantizationConfig):
 
 
 def _check_operators(written: Iterable[str] | None, known: tuple[str, ...], where: str) -> None:
+    option = "op_types_to_quantize"
     for name in written or ():
         if name == "Gemm" and "MatMul" in known and "Gemm" not in known:
-            raise ValueError("op_types_to_quantize: in dynamic mode a Gemm is made a MatMul beforehand: write MatMul")
+            raise OptionError(option, "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul")
         if name not in known:
-            raise UnknownName(f"operator that ONNX Runtime quantizes {where}", name, list(known))
+            raise OptionError(option, UnknownName(f"operator that ONNX Runtime quantizes {where}", name, list(known)))

@@ -143,21 +143,22 @@ def providers_to_try(
     """
     chosen = chosen_providers(settings, accelerator)
     first = next(iter(chosen))
-    if config.trt_fp16_enable and TENSORRT not in (first, *(config.providers_list or ())):
+    wanted = config.providers or [(first, {})]
+    if config.trt_fp16_enable and TENSORRT not in (first, *(name for name, _ in wanted)):
         raise PreconditionFailed(f"trt_fp16_enable needs {TENSORRT}, and the model runs on {first}")
     own = _as_setting(config, chosen)
     tried: list[Setting] = []
     skipped: dict[str, str] = {}
-    for name in dict.fromkeys(config.providers_list or (first,)):
+    for name, options in wanted:
         if name == first:
-            tried.append(own)
+            tried.append(_as_setting(config, {**chosen, name: {**chosen[name], **options}}))
         elif reason := why_missing(name):
             skipped[name] = reason
         elif not config.force_evaluate_other_eps:
             skipped[name] = f"the model runs on {first}; with force_evaluate_other_eps this one would be tried too"
         else:
             alone = chosen_providers(InferenceSettings(execution_provider=name), accelerator)
-            tried.append(_as_setting(config, {name: chosen.get(name, alone[name])}))
+            tried.append(_as_setting(config, {name: {**chosen.get(name, alone[name]), **options}}))
     if not tried:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise PreconditionFailed(f"nothing of providers_list can be tried: {reasons}")

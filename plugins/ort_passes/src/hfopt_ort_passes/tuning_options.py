@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from hfopt import Config, DataName
-from hfopt.api.config import UnknownName, only
-from hfopt_onnx_model.providers import ProviderName
+from hfopt import DataName
+from hfopt.api.config import OptionError, UnknownName, only
+from hfopt_onnx_model.providers import PROVIDERS, ProviderName
 from hfopt_onnx_model.session import DTYPES
-from hfopt_onnx_model.settings import SessionEntry
+from hfopt_onnx_model.settings import ProviderOption, SessionEntry
+from hfopt_ort_passes.user_scripts import NoUserScripts
 
-_NO_SCRIPTS = "user scripts are not run in this version: name a data_config"
 _NO_CUDA_GRAPH = "a CUDA graph replays one shape from fixed addresses; the sessions here take rows of any length"
 AFFINITIES = "session.intra_op_thread_affinities"
 TENSORRT = "TensorrtExecutionProvider"
 SEQUENTIAL, PARALLEL = 0, 1
+
+DEVICES = sorted({device for provider in PROVIDERS.values() for device in provider.devices})
 
 ExecutionMode = Literal[0, 1]
 GraphLevel = Literal[0, 1, 2, 99]
@@ -35,7 +37,13 @@ def _known_dtype(name: str) -> str:
     return name
 
 
-class OrtPerfTuningConfig(Config):
+def _known_device(name: str | None) -> str | None:
+    if name is not None and name not in DEVICES:
+        raise UnknownName("device", name, DEVICES)
+    return name
+
+
+class OrtPerfTuningConfig(NoUserScripts):
     """Options of ``OrtPerfTuning``."""
 
     data_config: DataName | None = Field(
@@ -49,12 +57,16 @@ class OrtPerfTuningConfig(Config):
         None, description="Their dtypes (int64, float32...), one for each name; null: the model's own."
     )
     batch_size: int = Field(1, ge=1, description="Of the examples of 64 tokens.")
-    device: str | None = Field(None, description="cpu, gpu...: must be the accelerator's; null: the accelerator's.")
+    device: Annotated[str | None, AfterValidator(_known_device)] = Field(
+        None, description="cpu, gpu, npu: must be the accelerator's; null: the accelerator's."
+    )
     cpu_cores: int | None = Field(None, ge=1, description="At most so many threads; null: the CPUs that may be used.")
     io_bind: bool = Field(False, description="Save io_bind: true. Timing binds inputs and outputs either way.")
     enable_cuda_graph: Annotated[bool, only(False, because=_NO_CUDA_GRAPH)] = Field(False, description="Not available.")
-    providers_list: tuple[ProviderName, ...] | None = Field(
-        None, description="Execution providers to try; null: the one that the model runs on."
+    providers_list: tuple[ProviderName | tuple[ProviderName, dict[str, ProviderOption]], ...] | None = Field(
+        None,
+        description="Execution providers to try, each a name, or a name and an object of its options; "
+        "null: the one that the model runs on.",
     )
     force_evaluate_other_eps: bool = Field(
         False, description="Try those of providers_list too that are not the accelerator's."
@@ -79,13 +91,19 @@ class OrtPerfTuningConfig(Config):
     enable_profiling: bool = Field(
         False, description="Profile the saved setting afterwards, into profile.json of the step's artifact."
     )
-    data_dir: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_NO_SCRIPTS)] = Field(
-        None, description="Not available."
-    )
-    user_script: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    script_dir: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
+
+    @property
+    def providers(self) -> list[tuple[str, Mapping[str, str]]]:
+        """``providers_list``, each with its options; none if it is not written."""
+        return _with_options(self.providers_list)
+
+    def ignored(self) -> dict[str, str]:
+        reasons = {}
+        if not self.providers_list:
+            reasons["force_evaluate_other_eps"] = "there is no providers_list"
+        if self.execution_mode_list and PARALLEL not in self.execution_mode_list:
+            reasons["inter_thread_num_list"] = "there are threads between operators in parallel mode only"
+        return {name: reasons[name] for name in self.written(*reasons)}
 
     @field_validator("input_names")
     @classmethod
@@ -103,7 +121,7 @@ class OrtPerfTuningConfig(Config):
         if given and not names:
             raise ValueError("needs input_names")
         if names and given is None and info.field_name == "input_shapes":
-            raise ValueError("is required with input_names")
+            raise OptionError("input_shapes", "is required with input_names")
         if given and len(given) != len(names):
             raise ValueError(f"must have one entry for each of the {len(names)} input_names; has {len(given)}")
         return given
@@ -119,7 +137,8 @@ class OrtPerfTuningConfig(Config):
     @field_validator("trt_fp16_enable")
     @classmethod
     def _has_tensorrt(cls, enabled: bool, info: ValidationInfo) -> bool:
-        if enabled and info.data.get("providers_list") and TENSORRT not in info.data["providers_list"]:
+        providers = _with_options(info.data.get("providers_list"))
+        if enabled and providers and all(name != TENSORRT for name, _ in providers):
             raise ValueError(f"needs {TENSORRT} in providers_list")
         return enabled
 
@@ -132,6 +151,11 @@ class OrtPerfTuningConfig(Config):
                 f"{AFFINITIES} fixes the threads within an operator: intra_thread_num_list must be [{fixed}]"
             )
         return extra
+
+
+def _with_options(written: Sequence[str | tuple[str, Mapping[str, str]]] | None) -> list[tuple[str, Mapping[str, str]]]:
+    """Execution providers with what options they are given."""
+    return [(each, {}) if isinstance(each, str) else each for each in written or ()]
 
 
 def threads_of_affinities(extra: Mapping[str, str]) -> int | None:
