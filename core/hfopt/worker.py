@@ -6,6 +6,7 @@ Steps run in the main thread.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import queue
@@ -14,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -169,10 +171,12 @@ def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int
 
 
 def _watch_peak_memory() -> Callable[[], int | None]:
-    """Start over the process's high-water mark of resident memory.
+    """Start over the process's high-water mark of resident memory, without what earlier steps have freed.
 
     :return: reads it, in bytes; None where the kernel can't start it over, since it would be another step's
     """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory: gigabytes, after a large model
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

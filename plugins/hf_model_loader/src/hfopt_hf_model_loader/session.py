@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,7 @@ class TorchSession(Session):
 
     def close(self) -> None:
         del self._model
+        gc.collect()  # a module is part of cycles: its weights would stay in memory until Python happens to look
 
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         import torch
