@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import queue
 import sys
@@ -33,6 +34,8 @@ GUARD_EXIT = 75
 _RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
 _ANSWER = {"resolve": questions.resolve, "probe": questions.probe}
 _PROGRESS_INTERVAL = 0.1
+_WORTH_COLLECTING = 2**30
+"""Bytes in memory between steps; looking takes some tenths of a second."""
 
 
 def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -> None:
@@ -171,20 +174,31 @@ def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int
 
 
 def _watch_peak_memory() -> Callable[[], int | None]:
-    """Start over the process's high-water mark of resident memory, without what earlier steps have freed.
+    """Start over the process's high-water mark of resident memory, without what earlier steps have left behind.
 
     :return: reads it, in bytes; None where the kernel can't start it over, since it would be another step's
     """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory: gigabytes, after a large model
-    try:
+
+    def start_over() -> None:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return lambda: None
 
     def read() -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
         return int(peak[0]) * 1024 if peak else None
 
+    try:
+        start_over()
+        if (read() or 0) > _WORTH_COLLECTING:
+            _give_back_memory()
+            start_over()
+    except OSError:
+        return lambda: None
     return read
+
+
+def _give_back_memory() -> None:
+    """Models lie in cycles until Python happens to look, and glibc keeps what is freed: gigabytes, of a large one."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
