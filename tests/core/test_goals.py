@@ -39,12 +39,12 @@ def with_goal(project, kind, value):
 
 
 def test_a_missed_goal_is_exit_code_1_and_the_model_is_saved_all_the_same(project):
-    done = with_goal(project, "threshold", 1.5).run()
+    done = with_goal(project, "threshold", 1).run()
 
     assert done.returncode == 1
     assert project.record["status"] == "goals_not_met"
     assert project.candidate["goals_met"] is False
-    assert "goal MISSED: accuracy-accuracy: threshold 1.5 (>= 150.00 %), got" in done.stdout
+    assert "goal MISSED: accuracy-accuracy: threshold 1 (>= 100.00 %), got" in done.stdout
     assert (project.folder / "hfopt-output" / "best" / "line.json").exists()
 
 
