@@ -19,7 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hfopt",
         description="Makes Hugging Face models small and fast and proves that they still work.",
-        epilog="exit codes: 0 done, 1 no usable result, 2 config or usage, 3 a plugin is missing, 130 interrupted",
+        epilog="exit codes: 0 done, 1 no usable result or a goal missed, 2 config or usage, 3 a plugin or accelerator "
+        "is missing, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"hfopt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

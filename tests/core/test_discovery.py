@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hfopt.known import KNOWN
 from hfopt.plugins import Plugins, Unresolved
+from hfopt.unavailable import UNAVAILABLE
 
 GOOD = """
 from hfopt import Component, hookimpl
@@ -168,3 +170,22 @@ def test_a_plugin_file_that_is_missing_or_fails_is_a_usage_error(tmp_path):
             [sys.executable, "-m", "hfopt", "plugins", "-p", file], cwd=tmp_path, capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (2, f"hfopt: -p {message}\n")
+
+
+@pytest.mark.parametrize("hook", UNAVAILABLE)
+def test_nothing_that_a_distribution_offers_is_called_unavailable(hook):
+    assert not {*UNAVAILABLE[hook]} & {*KNOWN[hook]}
+
+
+def test_a_plugin_may_offer_what_this_version_has_not(tmp_path):
+    file = tmp_path / "fog.py"
+    file.write_text(
+        "from hfopt import Component, hookimpl\n"
+        "@hookimpl\n"
+        "def hfopt_passes():\n"
+        "    return [Component('IncQuantization', 'fog:Pass', 'quantizes')]\n"
+    )
+
+    assert Plugins.discover([file]).find("hfopt_passes", "incquantization").plugin == "fog"
+    with pytest.raises(Unresolved, match=r"^pass 'IncQuantization' is not available in this version; installed: "):
+        Plugins.discover().find("hfopt_passes", "incquantization")

@@ -9,16 +9,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.parity import Parity
 
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
+NO_SCRIPTS = "user scripts are not run in this version"
 NO_SEARCH = "there is no search in this version: every option must have one value"
 
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_DATA_NAME = re.compile(r"[A-Za-z0-9_]+")
 _OUTPUTS = re.compile(r"best(-.*)?|run\.json|hfopt\.log|report\.html")
 
 
@@ -73,10 +75,16 @@ class Components(Config):
     dataloader: ComponentSection | None = Field(None, description="How to batch.")
 
 
+def _data_name(value: str) -> str:
+    if not _DATA_NAME.fullmatch(value):
+        raise ValueError("must be made of letters, digits and '_'")
+    return value
+
+
 class DataSection(Config):
     """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.spelling` makes one of."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="What passes and metrics call it.")
+    name: Annotated[str, AfterValidator(_data_name)] = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
@@ -160,11 +168,19 @@ class SubType(Config):
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
 
 
+def _no_script(kind: Any) -> Any:
+    if kind == "custom":
+        raise ValueError(f"'custom' is not available in this version: {NO_SCRIPTS}")
+    return kind
+
+
 class Metric(Config):
     """One entry of an evaluator's ``metrics``."""
 
     name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
-    type: Literal["accuracy", "latency", "throughput", "size"] = Field(description="What kind of metric.")
+    type: Annotated[Literal["accuracy", "latency", "throughput", "size"], BeforeValidator(_no_script)] = Field(
+        description="What kind of metric."
+    )
     backend: str = Field("huggingface_metrics", description="Who computes accuracy metrics.")
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")
@@ -237,7 +253,6 @@ class Engine(Config):
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
 
-_NO_SCRIPTS = "user scripts are not run in this version"
 _ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
 
@@ -251,8 +266,8 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "search_strategy": NO_SEARCH,
         "plot_pareto_frontier": NO_SEARCH,
     },
-    "data_configs": {"user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
-    "metrics": {"user_config": _NO_SCRIPTS},
+    "data_configs": {"user_script": NO_SCRIPTS, "script_dir": NO_SCRIPTS},
+    "metrics": {"user_config": f"{NO_SCRIPTS}; data_config says what to measure on, and in which batches"},
 }
 """Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""
 
