@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hfopt.errors import ExitCode, HfoptError
@@ -54,6 +55,6 @@ def _execute(args: argparse.Namespace) -> int:
         return int(args.execute(args))
     except HfoptError as error:
         if args.verbose:
-            raise
+            traceback.print_exc()
         print(f"hfopt: {error}", file=sys.stderr)
         return int(error.exit_code)
