@@ -233,7 +233,9 @@ class Engine(Config):
     evaluator: str | dict[str, Any] | None = Field(
         None, description="An entry of evaluators, or one written out; None: nothing is measured."
     )
-    evaluate_input_model: bool = Field(True, description="Compare with the input model.")
+    evaluate_input_model: bool = Field(
+        True, description="Evaluate the input model too. Latency and size are compared with its own in any case."
+    )
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
         None, description="How the models are handed on besides best/: one way, or several."
     )
