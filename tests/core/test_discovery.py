@@ -161,10 +161,12 @@ def test_a_known_component_that_is_not_installed_answers_with_the_install_line()
 
 def test_a_plugin_file_that_is_missing_or_fails_is_a_usage_error(tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
+    (tmp_path / "quits.py").write_text("raise SystemExit(4)")
 
     for file, message in (
         ("none.py", "none.py: no such file"),
         ("bad.py", "bad.py: ZeroDivisionError: division by zero"),
+        ("quits.py", "quits.py: SystemExit: 4"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "hfopt", "plugins", "-p", file], cwd=tmp_path, capture_output=True, text=True

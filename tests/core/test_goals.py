@@ -221,15 +221,6 @@ def test_an_output_that_can_not_be_written_is_a_sentence_and_loses_no_step(proje
     assert project.executed.count("Scale 2.0") == 1
 
 
-def test_a_file_where_the_output_should_be_is_said_so(project):
-    (project.folder / "hfopt-output").write_text("mine")
-
-    done = project.run()
-
-    assert done.returncode == 2
-    assert done.stderr == f"hfopt: {project.folder}/hfopt-output: is not a folder\n"
-
-
 def test_a_device_without_a_provider_gets_the_devices_own(project):
     project.config["systems"] = {"here": {"type": "LocalSystem", "config": {"accelerators": [{"device": "gpu"}]}}}
     project.config["engine"]["target"] = "here"
