@@ -83,6 +83,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """What there is to use, for completion: not the modules that happen to be loaded."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'hfopt' has no attribute {name!r}")

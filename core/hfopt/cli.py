@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hfopt.errors import ExitCode, HfoptError
@@ -19,7 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hfopt",
         description="Makes Hugging Face models small and fast and proves that they still work.",
-        epilog="exit codes: 0 done, 1 no usable result, 2 config or usage, 3 a plugin is missing, 130 interrupted",
+        epilog="exit codes: 0 done, 1 no usable result or a goal missed, 2 config or usage, 3 a plugin or accelerator "
+        "is missing, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"hfopt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -53,6 +55,6 @@ def _execute(args: argparse.Namespace) -> int:
         return int(args.execute(args))
     except HfoptError as error:
         if args.verbose:
-            raise
+            traceback.print_exc()
         print(f"hfopt: {error}", file=sys.stderr)
         return int(error.exit_code)

@@ -180,6 +180,8 @@ def _plan(config: RunConfig, systems: Mapping[str, System], reporter: Reporter) 
 def _writable(folder: Path) -> Path:
     folder = folder.absolute()
     probe = folder / ".hfopt-probe"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is not a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

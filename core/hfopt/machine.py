@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import sha256
 from math import ceil
@@ -13,6 +13,9 @@ from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+PROC = Path("/proc")
+_BUSY = (0, 1, 2, 5, 6, 7)
+"""Of a CPU's line in /proc/stat: user, nice, system, irq, softirq, and what the hypervisor gave to others."""
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
@@ -23,9 +26,32 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     :param cgroups: where the cgroup file systems are mounted
     :param own: the file that says in which cgroups the process is
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _own_folders(cgroups, own) if (quota := _quota(folder)) is not None]
-    return max(1, min([affinity, *map(ceil, quotas)]))
+    return max(1, min([affinity(), *map(ceil, quotas)]))
+
+
+def affinity() -> int:
+    """CPUs that this process may be scheduled on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
+    """Seconds of CPU time that all processes but some have used so far, on the CPUs that this process may use.
+
+    :param own: processes that are left out
+    :return: None where the system doesn't say; to be compared with an earlier answer
+    """
+    allowed = {f"cpu{number}" for number in os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else set()
+    try:
+        lines = [line.split() for line in (proc / "stat").read_text().splitlines()]
+        of_cpus = [fields[1:] for fields in lines if fields[0] in allowed]
+        ticks = sum(int(fields[place]) for fields in of_cpus for place in _BUSY)
+        for process in own:
+            after_name = (proc / str(process) / "stat").read_text().rpartition(")")[2].split()
+            ticks -= int(after_name[11]) + int(after_name[12])  # utime and stime
+    except (OSError, ValueError, IndexError):
+        return None
+    return ticks / os.sysconf("SC_CLK_TCK") if of_cpus else None
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:

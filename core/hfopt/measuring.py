@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+from hfopt import machine
 from hfopt.api.config import ReportProgress
 from hfopt.api.model import Accelerator, ModelHandle
 from hfopt.errors import HfoptError, PreconditionFailed, StepFailed
@@ -38,6 +39,8 @@ FEWEST_RUNS = 2 * BLOCKS
 """Of each model, however little time there is."""
 FEWEST_BLOCKS = 4
 """Before a comparison may be given up."""
+NOTABLE_SECONDS = 0.5
+"""Below that, CPU time, which the kernel counts in hundredths of a second, says nothing."""
 EXIT_SECONDS = 5.0
 """What a process may take to end by itself."""
 
@@ -88,6 +91,7 @@ class Stopwatch:
         sleep: float = 0,
         seconds: float | None = None,
         hopeless: Callable[[Blocks], bool] | None = None,
+        left: Callable[[float], None] | None = None,
     ) -> Blocks:
         """Time two models in alternating blocks, after a warm-up of both.
 
@@ -99,6 +103,8 @@ class Stopwatch:
             are never fewer than 32 timed runs. None: as many runs as are asked for
         :param hopeless: asked after every block from the fourth on, with what `compare` would return; if true, timing
             ends there
+        :param left: told at the end how many CPUs other processes left to the models, on average; not told where that
+            is not known, or the timed runs take less than half a second
         :return: milliseconds, [2, blocks, runs in a block]
         :raises CannotTime: a model can't be opened or run, or its process dies
         :raises PreconditionFailed: there are no feeds
@@ -120,6 +126,7 @@ class Stopwatch:
                 wanted = int(seconds / max(once, 1e-6)) // BLOCKS * BLOCKS
                 runs = max(min(FEWEST_RUNS, runs), min(runs, wanted))
             blocks, size = split(runs)
+            started, used = time.monotonic(), _used_by_others(pair)
             timings: list[list[list[float]]] = [[], []]
             for block in range(blocks):
                 for child, collected in zip(pair, timings, strict=True):
@@ -127,7 +134,14 @@ class Stopwatch:
                 self.progress("timing", (block + 1) * size, runs)
                 if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.array(timings)):
                     break
+            seconds_spent, used_since = time.monotonic() - started, _used_by_others(pair)
+            if left is not None and used is not None and used_since is not None and seconds_spent >= NOTABLE_SECONDS:
+                left(machine.affinity() - (used_since - used) / seconds_spent)
         return np.array(timings)
+
+
+def _used_by_others(pair: Sequence[_Child]) -> float | None:
+    return machine.used_by_others([child.process.pid for child in pair])
 
 
 def split(runs: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from hfopt import hookspecs
 from hfopt.component import PROJECT, Component
 from hfopt.errors import PluginError, UsageError
 from hfopt.known import INSTALL, KNOWN
+from hfopt.unavailable import UNAVAILABLE
 from hfopt.version import __version__
 
 GROUP = "hfopt.plugins"
@@ -208,7 +209,12 @@ class Plugins:
             return Unresolved(
                 f"{kind} {proper!r} needs {distribution}, which is not installed", INSTALL[distribution], missing=True
             )
-        message = f"no {kind} named {name!r}; installed: {', '.join(offered) if offered else 'none'}"
+        there = ", ".join(offered) or "none"
+        unavailable = next((each for each in UNAVAILABLE[hook] if each.casefold() == short.casefold()), None)
+        if unavailable is not None:
+            message = f"{kind} {unavailable!r} is not available in this version; installed: {there}"
+            return Unresolved(message, None, missing=False)
+        message = f"no {kind} named {name!r}; installed: {there}"
         for info in self.infos:
             if info.problem:
                 message += f"\n  not loaded: {info.name} ({info.distribution} {info.version}): {info.problem}"
@@ -321,7 +327,7 @@ def _import_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"-p {file}: {_reason(error)}") from error
     return module

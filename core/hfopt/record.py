@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,29 +102,27 @@ def identifier(step: Step, state: Progressed) -> str:
 
 
 def _result(plan: Plan, branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
-    before = _input_metrics(branch, state, store)
-    candidates = [_candidate(each, branch, before, state, store) for each in branch.candidates]
+    candidates = [_candidate(each, branch, state, store) for each in branch.candidates]
     return {
         "accelerator": branch.accelerator.model_dump(),
         "system": plan.config.target,
         "input_model": {
             "id": identifier(branch.model, state),
             "size_bytes": _size(branch.model, state, store),
-            "metrics": before,
+            "metrics": _input_metrics(branch, branch.candidates, state, store),
         },
         "candidates": candidates,
         "best": candidates[-1]["id"] if candidates[-1]["status"] == "succeeded" else None,
     }
 
 
-def _candidate(
-    candidate: Candidate, branch: Branch, before: Mapping[str, Any], state: Progressed, store: ArtifactStore
-) -> dict[str, Any]:
+def _candidate(candidate: Candidate, branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
     own = candidate.steps()
     faults = {step: state.faults[step] for step in own if step in state.faults and state.faults[step].type != "Blocked"}
     whole = all(step in state.manifests for step in own)
     errors = [{"step": step.name, **fault.model_dump(exclude={"traceback"})} for step, fault in faults.items()]
     metrics = _metrics(candidate.figures, _candidate_figures(candidate, branch, state, store))
+    before = _input_metrics(branch, [candidate], state, store)
     return {
         "id": identifier(candidate.model, state),
         "status": "succeeded" if whole else "failed",
@@ -169,15 +167,20 @@ def _size(step: Step, state: Progressed, store: ArtifactStore) -> int | None:
     return store.read_model(state.keys[step]).size_bytes if step in state.manifests else None
 
 
-def _input_metrics(branch: Branch, state: Progressed, store: ArtifactStore) -> dict[str, Any]:
-    """The input model's figures that any candidate is compared by."""
+def _input_metrics(
+    branch: Branch, candidates: Sequence[Candidate], state: Progressed, store: ArtifactStore
+) -> dict[str, Any]:
+    """The input model's figures that these candidates are compared by.
+
+    It is timed with every candidate anew; of several timings the last stands here.
+    """
     found: dict[str, dict[str, Any]] = {"size": _bytes(_size(branch.model, state, store), None)}
-    for candidate in branch.candidates:
+    for candidate in candidates:
         for step in candidate.input_evaluations:
             found |= state.manifests[step].metrics if step in state.manifests else {}
         for step in candidate.measurements:
             found |= state.manifests[step].report["baseline"] if step in state.manifests else {}
-    figures = {figure.key: figure for candidate in branch.candidates for figure in candidate.figures}
+    figures = {figure.key: figure for candidate in candidates for figure in candidate.figures}
     return _metrics(tuple(figures.values()), found)
 
 

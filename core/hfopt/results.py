@@ -168,4 +168,5 @@ def _readme(handle: ModelHandle, plugins: Plugins) -> str:
     cls: type[ModelLoader] = plugins.find("hfopt_model_loaders", handle.type).load()
     snippet = cls(revive(cls.Config, handle.config)).snippet(handle)
     shown = f"\n```python\n{snippet.strip()}\n```\n" if snippet else ""
-    return f"# {handle.type}\n\nMade by hfopt. How it was made and measured: `run.json` beside this folder.\n{shown}"
+    told = "Made by hfopt; `run.json`, which is handed out with it, says how it was made and measured."
+    return f"# {handle.type}\n\n{told}\n{shown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import StringIO
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
                     console.print(line, markup=False, soft_wrap=True)
             elif record["status"] != "interrupted":
                 _show_error(console, candidate, folder / LOG)
+    if not any(result["best"] for result in record["results"]) and (folder / BEST).is_dir():
+        console.print(f"{near(folder / BEST)} still has the result of an earlier run", markup=False, soft_wrap=True)
     if record["status"] == "interrupted":
         console.print("interrupted: the same command goes on where this one stopped")
     elif any(result["best"] for result in record["results"]):
@@ -66,9 +69,8 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
     last = candidate["id"] == result["candidates"][-1]["id"]
     for heading in ("input model", "result" if last else f"after {_last_pass(candidate)}", "difference"):
         table.add_column(heading, justify="right")
-    before = result["input_model"]["metrics"]
     for key, after in candidate["metrics"].items():
-        table.add_row(key, _number(before.get(key)), _number(after), _difference(after))
+        table.add_row(key, _number(_before(result, key, after)), _number(after), _difference(after))
     if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
         table.add_row("size", size(result["input_model"]["size_bytes"]), size(candidate["size_bytes"]), "")
     return table
@@ -78,12 +80,25 @@ def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[st
     """Ratios, the way people quote them. The first line says so if it got slower."""
     lines = []
     for key, after in candidate["metrics"].items():
-        before = result["input_model"]["metrics"].get(key)
+        before = _before(result, key, after)
         if before is not None and after["unit"] == "ms" and after["value"] > 0:
             lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
     lines.sort(key=lambda line: "SLOWER" not in line)
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
+
+
+def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The input model's figure that a candidate's was compared with.
+
+    Timings of several candidates were each made beside one of the input model: run.json has the last of them, with its
+    interval; of another the value follows from the difference.
+    """
+    shown: Mapping[str, Any] | None = result["input_model"]["metrics"].get(key)
+    if shown is None or after["difference"] is None:
+        return shown
+    value = after["value"] - after["difference"]["value"]
+    return shown if isclose(value, shown["value"], abs_tol=1e-9) else {**shown, "value": value, "low": None}
 
 
 def _last_pass(candidate: Mapping[str, Any]) -> str:
@@ -96,7 +111,7 @@ def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]
     for key, figure in candidate["metrics"].items():
         if "goal" in figure:
             goal = Goal(**figure["goal"])
-            before = result["input_model"]["metrics"].get(key, {}).get("value")
+            before = (_before(result, key, figure) or {}).get("value")
             limit = goal.limit(before, figure["higher_is_better"])
             word = "met" if goal.met(figure["value"], before, figure["higher_is_better"]) else "MISSED"
             sign = ">=" if figure["higher_is_better"] else "<="

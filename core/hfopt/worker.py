@@ -85,7 +85,6 @@ class Work:
 
     def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
         """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
-        emit(Progress(key=request.key, phase="running"))
         started = time.monotonic()
         peak = _watch_peak_memory()
         answer = None
@@ -93,6 +92,11 @@ class Work:
             if request.kind in _ANSWER:
                 answer = _ANSWER[request.kind](self._bench(request, self.store.root, emit))
             elif self.store.find(request.key) is None:
+                for (
+                    key
+                ) in request.inputs.values():  # before its turn comes: what follows a failed step waits for nothing
+                    self.store.need(key)
+                emit(Progress(key=request.key, phase="running"))
                 self._make_in_turn(request, peak, emit)
         except HfoptError as error:
             fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hfopt.known import KNOWN
 from hfopt.plugins import Plugins, Unresolved
+from hfopt.unavailable import UNAVAILABLE
 
 GOOD = """
 from hfopt import Component, hookimpl
@@ -159,12 +161,33 @@ def test_a_known_component_that_is_not_installed_answers_with_the_install_line()
 
 def test_a_plugin_file_that_is_missing_or_fails_is_a_usage_error(tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0")
+    (tmp_path / "quits.py").write_text("raise SystemExit(4)")
 
     for file, message in (
         ("none.py", "none.py: no such file"),
         ("bad.py", "bad.py: ZeroDivisionError: division by zero"),
+        ("quits.py", "quits.py: SystemExit: 4"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "hfopt", "plugins", "-p", file], cwd=tmp_path, capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (2, f"hfopt: -p {message}\n")
+
+
+@pytest.mark.parametrize("hook", UNAVAILABLE)
+def test_nothing_that_a_distribution_offers_is_called_unavailable(hook):
+    assert not {*UNAVAILABLE[hook]} & {*KNOWN[hook]}
+
+
+def test_a_plugin_may_offer_what_this_version_has_not(tmp_path):
+    file = tmp_path / "fog.py"
+    file.write_text(
+        "from hfopt import Component, hookimpl\n"
+        "@hookimpl\n"
+        "def hfopt_passes():\n"
+        "    return [Component('IncQuantization', 'fog:Pass', 'quantizes')]\n"
+    )
+
+    assert Plugins.discover([file]).find("hfopt_passes", "incquantization").plugin == "fog"
+    with pytest.raises(Unresolved, match=r"^pass 'IncQuantization' is not available in this version; installed: "):
+        Plugins.discover().find("hfopt_passes", "incquantization")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from hfopt.config.schema import Goal
+from hfopt.summary import text_of
 
 # value, of which metric the baseline is 0.8 (or, where lower is better, 10): what is needed, as Olive computes it
 LIMITS = [
@@ -39,12 +42,12 @@ def with_goal(project, kind, value):
 
 
 def test_a_missed_goal_is_exit_code_1_and_the_model_is_saved_all_the_same(project):
-    done = with_goal(project, "threshold", 1.5).run()
+    done = with_goal(project, "threshold", 1).run()
 
     assert done.returncode == 1
     assert project.record["status"] == "goals_not_met"
     assert project.candidate["goals_met"] is False
-    assert "goal MISSED: accuracy-accuracy: threshold 1.5 (>= 150.00 %), got" in done.stdout
+    assert "goal MISSED: accuracy-accuracy: threshold 1 (>= 100.00 %), got" in done.stdout
     assert (project.folder / "hfopt-output" / "best" / "line.json").exists()
 
 
@@ -147,6 +150,60 @@ def test_an_output_name_is_a_folder_for_the_result(project):
 
     assert (project.folder / "hfopt-output" / "mine" / "run.json").exists()
     assert (project.folder / "hfopt-output" / "mine" / "best" / "line.json").exists()
+
+
+def test_timings_of_several_candidates_are_each_shown_beside_the_one_that_they_were_made_with():
+    def figure(value, difference):
+        goal = {"type": "percent-min-improvement", "value": 50}
+        between = None if difference is None else {"value": difference, "low": difference - 1, "high": difference + 1}
+        ends = {"low": value - 1, "high": value + 1, "unit": "ms", "higher_is_better": False}
+        return {"latency-avg": {"value": value, "difference": between, "goal": goal, **ends}}
+
+    def candidate(key, value, difference):
+        step = {"name": key, "key": key}
+        return {
+            "id": key,
+            "status": "succeeded",
+            "steps": [step],
+            "size_bytes": 1,
+            "metrics": figure(value, difference),
+        }
+
+    record = {
+        "status": "succeeded",
+        "results": [{
+            "accelerator": {"device": "cpu", "execution_provider": "CPUExecutionProvider"},
+            "input_model": {"size_bytes": 1, "metrics": figure(10, None)},
+            "candidates": [candidate("first", 8, -12), candidate("second", 5, -5)],
+            "best": "second",
+        }],
+    }  # fmt: skip
+
+    shown = text_of(record, Path())
+
+    assert re.search(r"latency-avg │ +20.00 ms │ +8.00 ms \[7.00, 9.00\]", shown)
+    assert re.search(r"latency-avg │ 10.00 ms \[9.00, 11.00\] │ 5.00 ms \[4.00, 6.00\]", shown)
+    assert "2.50 times as fast" in shown
+    assert "(<= 10.00 ms), got 8.00 ms" in shown
+
+
+def test_a_result_of_an_earlier_run_that_stays_is_mentioned(project, misbehave):
+    assert project.run().returncode == 0
+
+    done = misbehave("refuse")
+
+    assert done.returncode == 1
+    assert "hfopt-output/best still has the result of an earlier run" in done.stdout
+
+
+def test_a_traceback_on_request_does_not_change_the_exit_code(project):
+    project.config["engine"]["host"] = "nowhere"
+
+    done = project.run("--verbose")
+
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(": engine.host: no system named 'nowhere'; there is local_system")
 
 
 def test_an_output_that_can_not_be_written_is_a_sentence_and_loses_no_step(project):

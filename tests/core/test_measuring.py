@@ -14,6 +14,8 @@ import pytest
 
 from hfopt import Accelerator, ModelHandle, PreconditionFailed, measuring
 from hfopt.measuring import CannotTime, Stopwatch, Timed
+from hfopt.protocol import StepRequest
+from hfopt.steps.measure import business
 
 RUDE = Path(__file__).with_name("rude.py")
 FEEDS = [{"x": np.zeros(1)}]
@@ -145,3 +147,36 @@ def _runs(pid):
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+def test_what_others_left_of_the_cpus_is_told_if_timing_took_long_enough_to_know():
+    told = []
+
+    compare(model(delay=0.03), model(), runs=32, left=told.append)
+    compare(model(), model(), runs=32, left=told.append)
+
+    (left,) = told
+    assert 0 < left <= len(os.sched_getaffinity(0)) + 0.1
+
+
+@pytest.mark.parametrize(("left", "warned"), [([], False), ([1.9], False), ([1.2], True), ([-0.1], True)])
+def test_a_busy_machine_is_a_warning_that_says_how_to_measure_again(left, warned):
+    request = StepRequest(
+        key="k",
+        name="measure it",
+        kind="measure",
+        component="c",
+        config={},
+        inputs={},
+        accelerator=Accelerator(),
+        threads=2,
+    )
+
+    warning = business(left, request).get("warning", "")
+
+    assert bool(warning) is warned
+    if warned:
+        assert warning == (
+            f"other processes left {max(0, left[0]):.1f} CPUs to 2 threads: the figures are not those of an idle "
+            "machine; after hfopt cache rm 'measure it' the next run measures again"
+        )

@@ -178,3 +178,8 @@ def test_a_plugin_that_was_edited_between_two_calls_of_one_process_runs_again(he
     record = hfopt.run(here.config, plugin_files=[own])
 
     assert not any(step["cached"] for step in record.results[0]["candidates"][0]["steps"])
+
+
+def test_completion_offers_what_there_is_to_use():
+    assert {"run", "plan", "validate", "Terminal", "Pass"} <= {*dir(hfopt)}
+    assert "engine" not in dir(hfopt)

@@ -269,7 +269,7 @@ def test_an_output_folder_that_can_not_be_made_is_a_usage_error(project):
     done = project.run("--output-dir", "taken")
 
     assert done.returncode == 2
-    assert done.stderr == f"hfopt: {project.folder}/taken: can't be written: File exists\n"
+    assert done.stderr == f"hfopt: {project.folder}/taken: is not a folder\n"
 
 
 def test_best_stands_on_its_own_and_its_readme_runs(project, tmp_path):

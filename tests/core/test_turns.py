@@ -192,3 +192,15 @@ def test_a_file_system_without_locks_stops_no_work_but_nothing_is_removed_from_i
     assert turns.held(tmp_path / "key")
     with pytest.raises(NotNow, match="its file system has no locks: a run may be using it"), unused(tmp_path):
         pass
+
+
+def test_what_follows_a_failed_step_waits_for_nothing(project):
+    project.config["passes"]["second"] = {"type": "Misbehave", "config": {"how": "refuse"}}
+    project.config["passes"]["tune"] = {"type": "Tune"}
+
+    with turn(alone=False, waiting=lambda: None):  # another's step, which would keep tuning waiting until the end
+        done = project.run()
+
+    assert done.returncode == 1
+    assert "waiting" not in done.stderr
+    assert done.stdout.startswith("no result: second: this line is crooked")

@@ -135,6 +135,16 @@ def test_another_kind_of_pass_in_the_same_place_is_the_whole_reason(project, hfo
     assert explained["compared"]["reasons"] == ["passes.second: toy:Tune is where toy:Scale was"]
 
 
+def test_a_step_whose_artifact_is_removed_runs_again(two_runs, hfopt):
+    key = key_of(two_runs, "first")
+
+    removed = hfopt("cache", "rm", "first")
+
+    assert removed.stdout.startswith(f"removed first ({key[:12]}), ")
+    two_runs.run()
+    assert [name for name, cached in two_runs.cached().items() if not cached] == ["first"]
+
+
 def test_a_key_that_fits_no_artifact_is_a_usage_error(two_runs, hfopt):
     done = hfopt("cache", "explain", "zz")
 

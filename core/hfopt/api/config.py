@@ -64,6 +64,8 @@ def find_input(value: str, around: Surroundings) -> Path | None:
 
     :return: an absolute path, or None if nothing of that name exists
     """
+    if not value:
+        return None
     for folder in (*around.roots, around.folder):
         if (folder / value).exists():
             return (folder / value).absolute()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ from hfopt.protocol import Progress, StepRequest, StepResult
 class AcceleratorConfig(Config):
     """A device and the execution providers to use on it."""
 
-    device: str = Field("cpu", description="cpu, gpu, npu...")
+    device: Literal["cpu", "gpu", "npu"] = Field("cpu", description="The kind of device.")
     execution_providers: tuple[str, ...] | None = Field(
         None, description="ONNX Runtime's names; None: the device's own."
     )

@@ -24,6 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     explain = actions.add_parser("explain", help="what an artifact was made of, and why its step ran again")
     explain.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
     explain.set_defaults(action=_explain)
+    rm = actions.add_parser("rm", help="remove an artifact, so that its step runs again")
+    rm.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
+    rm.set_defaults(action=_rm)
     verify = actions.add_parser(
         "verify", help="compare every file's bytes with what was written; exit code 1 if any differ"
     )
@@ -32,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     prune = actions.add_parser("prune", help="remove what was used longest ago")
     prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="of what stays: 500M, 20G...")
     prune.set_defaults(action=_prune)
-    for action in (ls, explain, verify, prune):
+    for action in (ls, explain, rm, verify, prune):
         add_cache(action)
     for action in (ls, explain):
         add_json(action, "it")
@@ -125,6 +128,16 @@ def _compared(compared: Comparison | None) -> list[str]:
         return ["there is no earlier one in this cache"]
     what = f"since run {compared.run}" if compared.run is not None else "since the earlier one that is most like it"
     return [f"it was made anew, because {what} ({compared.key[:12]}):", *(f"  {line}" for line in compared.reasons)]
+
+
+def _rm(args: Namespace) -> int:
+    from hfopt.upkeep import entries, find, remove
+
+    journal = journal_of(args)
+    entry = find(entries(journal), args.key)
+    remove(journal.cache, [entry.folder])
+    print(f"removed {entry.name} ({entry.key[:12]}), {wording.size(entry.size)}")
+    return 0
 
 
 def _verify(args: Namespace) -> int:

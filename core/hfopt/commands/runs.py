@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,14 @@ SUMMARY = "list the runs on a cache, the latest first"
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_cache(parser)
-    parser.add_argument("--limit", type=int, default=20, help="at most so many (20)")
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many (20)")
     add_json(parser, "the list")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
 
 
 def execute(args: Namespace) -> int:

@@ -96,8 +96,12 @@ def _parse_json(text: str, file: Path) -> Document:
     try:
         value = json.loads(plain, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
+        if not plain.strip():
+            raise _syntax_error(file, "is empty") from error
         raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
-    except (DuplicateKey, RecursionError, ValueError) as error:
+    except DuplicateKey as error:
+        raise _syntax_error(file, str(error), _line_of_repeated(plain.replace("\t", " "))) from error
+    except (RecursionError, ValueError) as error:
         raise _syntax_error(file, str(error) or "nested too deeply") from error
     return Document(value, file, plain.replace("\t", " "))
 
@@ -177,6 +181,26 @@ def _yaml_line(text: str, path: Sequence[str | int]) -> int | None:
         else:
             break
     return None if mark is None else mark.line + 1
+
+
+def _line_of_repeated(text: str) -> int | None:
+    """The line of the first key that its object has already."""
+    import yaml
+
+    try:
+        left = [yaml.compose(text, yaml.SafeLoader)]
+    except (yaml.YAMLError, RecursionError):
+        return None
+    lines = []
+    while left:
+        node = left.pop()
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            left += [value for _, value in node.value]
+            keys = [key.value for key, _ in node.value]
+            lines += [key.start_mark.line + 1 for place, (key, _) in enumerate(node.value) if key.value in keys[:place]]
+    return min(lines, default=None)
 
 
 def _toml_line(text: str, path: Sequence[str | int]) -> int | None:

@@ -51,6 +51,7 @@ def evaluator(findings: Findings, raw: Any, place: Place) -> tuple[Figure, ...]:
         return ()
     figures: list[Figure] = []
     seen: set[str] = set()
+    ranked: dict[int, str] = {}
     for position, metric in enumerate(section.metrics):
         at = (*place, "metrics", position)
         if metric.name in seen:
@@ -61,8 +62,26 @@ def evaluator(findings: Findings, raw: Any, place: Place) -> tuple[Figure, ...]:
             findings.unknown_name((*at, "data_config"), "data config", metric.data_config, list(known))
         if metric.type != "size" and metric.data_config is None:
             findings.problem((*at, "data_config"), f"is required: {metric.type} needs rows to work on")
+        _check_sub_types(findings, metric, at, ranked)
         figures += _metric_figures(findings, metric, at)
-    return _ranked(findings, figures, place)
+    return _ranked(figures)
+
+
+def _check_sub_types(findings: Findings, metric: schema.Metric, at: Place, ranked: dict[int, str]) -> None:
+    """No figure twice in a metric, and no priority twice in an evaluator.
+
+    :param ranked: which figure has a priority; added to
+    """
+    seen: set[str] = set()
+    for number, each in enumerate(metric.sub_types):
+        place = (*at, "sub_types", number)
+        if each.name in seen:
+            findings.problem((*place, "name"), f"{each.name} stands twice in this metric")
+        seen.add(each.name)
+        if each.priority in ranked:
+            findings.problem((*place, "priority"), f"{ranked[each.priority]} has priority {each.priority} too")
+        if each.priority != schema.UNRANKED:
+            ranked.setdefault(each.priority, f"{metric.name}-{each.name}")
 
 
 def _without_refused_keys(findings: Findings, raw: Any, place: Place) -> Any:
@@ -123,7 +142,8 @@ def _accuracy_figure(findings: Findings, metric: schema.Metric, sub_type: schema
     except ValueError as error:
         findings.problem((*at, "metric_config"), str(error))
         return None
-    return _figure(metric, sub_type, options.model_dump(mode="json"), offer, statistic.higher_is_better)
+    figure = _figure(metric, sub_type, options.model_dump(mode="json"), offer, statistic.higher_is_better)
+    return _with_sound_goal(findings, figure, statistic.unit, at)
 
 
 def _timed_figure(findings: Findings, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
@@ -132,14 +152,15 @@ def _timed_figure(findings: Findings, metric: schema.Metric, sub_type: schema.Su
         return None
     options = validate(TimingConfig, sub_type.metric_config, (*at, "metric_config"), findings.problems)
     written = options.model_dump(mode="json") if options is not None and sub_type.metric_config else {}
-    return _figure(metric, sub_type, written, None, metric.type == "throughput")
+    figure = _figure(metric, sub_type, written, None, metric.type == "throughput")
+    return _with_sound_goal(findings, figure, "ms" if metric.type == "latency" else "rows/s", at)
 
 
 def _size_figure(findings: Findings, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
     if sub_type.name != "bytes":
         findings.unknown_name((*at, "name"), "size figure", sub_type.name, ["bytes"])
         return None
-    return _figure(metric, sub_type, {}, None, False)
+    return _with_sound_goal(findings, _figure(metric, sub_type, {}, None, False), "bytes", at)
 
 
 def _figure(
@@ -158,11 +179,15 @@ def _figure(
     )
 
 
-def _ranked(findings: Findings, figures: list[Figure], place: Place) -> tuple[Figure, ...]:
+def _with_sound_goal(findings: Findings, figure: Figure, unit: str, at: Place) -> Figure:
+    """The figure; a goal that makes no sense is a problem."""
+    if figure.goal is not None and (reason := figure.goal.impossible(figure.higher_is_better, unit)):
+        findings.problem((*at, "goal", "value"), reason)
+    return figure
+
+
+def _ranked(figures: list[Figure]) -> tuple[Figure, ...]:
     """Priorities from 1 without gaps: the user's own order first, then the unranked as written."""
     order = sorted(figures, key=lambda figure: figure.priority if figure.priority > 0 else len(figures) + 1)
     rank = {id(figure): position for position, figure in enumerate(order, 1)}
-    for figure in figures:
-        if figure.goal is not None and (reason := figure.goal.impossible(figure.higher_is_better)):
-            findings.problem((*place, "metrics"), f"the goal of {figure.key} can't be met: {reason}")
     return tuple(replace(figure, priority=rank[id(figure)]) for figure in figures)

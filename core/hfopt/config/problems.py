@@ -96,6 +96,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
         near = nearest(str(place[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
         return Problem(path + place, "unknown key", hint)
+    if kind == "string_too_short":
+        return Problem(path + place, "must not be empty")
     if kind == "too_short":
         return Problem(path + place, f"needs at least {detail['ctx']['min_length']}; here are none")
     if kind == "missing":

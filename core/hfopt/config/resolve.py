@@ -140,6 +140,10 @@ def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, Ch
     entries = [(place, written)] if isinstance(written, schema.Packaging) else []
     if isinstance(written, tuple):
         entries = [((*place, number), each) for number, each in enumerate(written)]
+    names = [each.name for _, each in entries]
+    for number, (at, each) in enumerate(entries):
+        if each.name in names[:number]:
+            findings.problem((*at, "name"), f"there are two packages named {each.name!r}")
     found = [
         (each.name, findings.component("hfopt_packagers", each.type, each.config, at, "config", Packager))
         for at, each in entries
@@ -246,7 +250,19 @@ def _passes(
         if chosen is not None:
             where = own_host or (target if chosen.cls.measures else host)
             passes[name] = ChosenPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))
+    _check_output_names(findings, passes)
     return passes
+
+
+def _check_output_names(findings: Findings, passes: Mapping[str, ChosenPass | None]) -> None:
+    """No two models are saved under one name."""
+    taken: dict[str, str] = {}
+    for name, entry in passes.items():
+        if entry is None or entry.output_name is None:
+            continue
+        first = taken.setdefault(entry.output_name, name)
+        if first != name:
+            findings.problem(("passes", name, "output_name"), f"passes.{first} has output_name {entry.output_name} too")
 
 
 def _parity(written: bool | Parity | None, chosen: Chosen) -> Parity | None:
@@ -262,7 +278,7 @@ def _system_named(
     findings: Findings, name: str | None, place: Place, systems: Mapping[str, Chosen | None]
 ) -> str | None:
     if name is not None and name not in systems:
-        findings.unknown_name(place, "system", name, list(set(systems) - {DEFAULT_SYSTEM}))
+        findings.unknown_name(place, "system", name, list(systems))
     return name
 
 

@@ -5,17 +5,38 @@ Keys that Olive's configs have and this version does not act on are in `REFUSED`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.parity import Parity
 
-_FOLDER_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
+NO_SCRIPTS = "user scripts are not run in this version"
 NO_SEARCH = "there is no search in this version: every option must have one value"
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_DATA_NAME = re.compile(r"[A-Za-z0-9_]+")
+_OUTPUTS = re.compile(r"best(-.*)?|run\.json|hfopt\.log|report\.html")
+
+
+def _plain_name(value: str) -> str:
+    if not _PLAIN_NAME.fullmatch(value):
+        raise ValueError("must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'")
+    return value
+
+
+def _not_an_output(value: str) -> str:
+    if _OUTPUTS.fullmatch(value):
+        raise ValueError(f"{value} is what hfopt calls a result of its own: choose another name")
+    return value
+
+
+PlainName = Annotated[str, AfterValidator(_plain_name)]
 
 
 class InputModel(Config):
@@ -54,10 +75,16 @@ class Components(Config):
     dataloader: ComponentSection | None = Field(None, description="How to batch.")
 
 
+def _data_name(value: str) -> str:
+    if not _DATA_NAME.fullmatch(value):
+        raise ValueError("must be made of letters, digits and '_'")
+    return value
+
+
 class DataSection(Config):
     """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.spelling` makes one of."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="What passes and metrics call it.")
+    name: Annotated[str, AfterValidator(_data_name)] = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
@@ -106,31 +133,54 @@ class Goal(Config):
             return False
         return value >= limit if higher_is_better else value <= limit
 
-    def impossible(self, higher_is_better: bool) -> str | None:
+    def impossible(self, higher_is_better: bool, unit: str) -> str | None:
         """Why no model could meet it, or every model would."""
+        absolute = not self.type.startswith("percent")
+        if absolute and unit == "proportion" and self.value > 1:
+            return f"is of a proportion, which is at most 1: {self.value:g} per cent is written {self.value / 100:g}"
         shrinks = higher_is_better == self.type.endswith("degradation")
         if self.relative and self.value < 0:
-            return "its value is negative"
+            return "must not be negative"
         if self.type.startswith("percent") and shrinks and self.value >= 100:
-            return "a figure can't fall by 100 per cent or more"
+            return "can't be met: no figure falls by 100 per cent or more"
         return None
+
+
+UNRANKED = -1
+"""A priority that is none."""
+
+
+def _rank(value: int) -> int:
+    if value != UNRANKED and value < 1:
+        raise ValueError("must be 1 (most important) or more; -1 leaves it unranked")
+    return value
 
 
 class SubType(Config):
     """One figure of a metric."""
 
     name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
-    priority: int = Field(-1, description="1 is most important; -1: ranked after those with a number, as written.")
+    priority: Annotated[int, AfterValidator(_rank)] = Field(
+        UNRANKED, description="1 is most important; -1: ranked after those with a number, as written."
+    )
     higher_is_better: bool | None = Field(None, description="None: as the metric has it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
+
+
+def _no_script(kind: Any) -> Any:
+    if kind == "custom":
+        raise ValueError(f"'custom' is not available in this version: {NO_SCRIPTS}")
+    return kind
 
 
 class Metric(Config):
     """One entry of an evaluator's ``metrics``."""
 
     name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
-    type: Literal["accuracy", "latency", "throughput", "size"] = Field(description="What kind of metric.")
+    type: Annotated[Literal["accuracy", "latency", "throughput", "size"], BeforeValidator(_no_script)] = Field(
+        description="What kind of metric."
+    )
     backend: str = Field("huggingface_metrics", description="Who computes accuracy metrics.")
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")
@@ -159,8 +209,8 @@ class PassSection(Config):
         description="Compare its model's outputs with those of the model that it got, on made-up inputs of several "
         "shapes: true, false, or how; None: if it should not change them.",
     )
-    output_name: str | None = Field(
-        None, pattern=_FOLDER_NAME, description="A folder of output_dir that gets its model too."
+    output_name: Annotated[PlainName, AfterValidator(_not_an_output)] | None = Field(
+        None, description="A folder of output_dir that gets its model too."
     )
 
 
@@ -171,7 +221,7 @@ class Packaging(Config):
     """One entry of ``engine.packaging_config``."""
 
     type: str = Field(description="A packager, such as Zipfile.")
-    name: str = Field("OutputModels", pattern=_FOLDER_NAME, description="What the package is called.")
+    name: PlainName = Field("OutputModels", description="What the package is called.")
     config: dict[str, Any] = Field({}, description="The packager's options.")
 
 
@@ -183,7 +233,9 @@ class Engine(Config):
     evaluator: str | dict[str, Any] | None = Field(
         None, description="An entry of evaluators, or one written out; None: nothing is measured."
     )
-    evaluate_input_model: bool = Field(True, description="Compare with the input model.")
+    evaluate_input_model: bool = Field(
+        True, description="Evaluate the input model too. Latency and size are compared with its own in any case."
+    )
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
         None, description="How the models are handed on besides best/: one way, or several."
     )
@@ -194,18 +246,15 @@ class Engine(Config):
     ort_py_log_severity_level: LogLevel | None = Field(
         None, description="The same for ONNX Runtime's tools in Python; None: 3."
     )
-    cache_dir: str = Field(".hfopt-cache", description="Artifacts of finished steps, relative to the current folder.")
-    output_name: str | None = Field(
-        None,
-        pattern=_FOLDER_NAME,
-        description="A folder of output_dir that takes run.json and best/.",
+    cache_dir: str = Field(
+        ".hfopt-cache", min_length=1, description="Artifacts of finished steps, relative to the current folder."
     )
+    output_name: PlainName | None = Field(None, description="A folder of output_dir that takes run.json and best/.")
     output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
 
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
 
-_NO_SCRIPTS = "user scripts are not run in this version"
 _ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
 _ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
 
@@ -219,8 +268,8 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "search_strategy": NO_SEARCH,
         "plot_pareto_frontier": NO_SEARCH,
     },
-    "data_configs": {"user_script": _NO_SCRIPTS, "script_dir": _NO_SCRIPTS},
-    "metrics": {"user_config": _NO_SCRIPTS},
+    "data_configs": {"user_script": NO_SCRIPTS, "script_dir": NO_SCRIPTS},
+    "metrics": {"user_config": f"{NO_SCRIPTS}; data_config says what to measure on, and in which batches"},
 }
 """Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""
 

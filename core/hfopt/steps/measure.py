@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hfopt.measuring import TIMED_ROWS, Timed, spread
+from hfopt.protocol import StepRequest
 from hfopt.steps.outcome import Bench, Outcome, revive
 from hfopt.steps.timing import FIGURES, MeasureConfig, TimedFigure
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+BEARABLE = 0.85
+"""What other processes must leave of a CPU for each thread."""
+
+
 def run(bench: Bench) -> Outcome:
     config = revive(MeasureConfig, bench.request.config)
     data = bench.data("data")
     batches = list(data.batches(spread(len(data), TIMED_ROWS)))
     threads = {"threads": bench.request.threads}
+    left: list[float] = []
     blocks = bench.stopwatch().compare(
         Timed(bench.model("baseline"), threads, "the input model"),
         Timed(bench.model("candidate"), threads, "the candidate"),
@@ -29,13 +35,31 @@ def run(bench: Bench) -> Outcome:
         warmup=config.timing.warmup_num,
         runs=config.timing.repeat_test_num,
         sleep=config.timing.sleep_num,
+        left=left.append,
     )
     rows = [len(batch.rows) for batch in batches]
     pairs = {key: figure(blocks, rows, wanted) for key, wanted in config.figures.items()}
     return Outcome(
         metrics={key: candidate for key, (_, candidate) in pairs.items()},
-        report={"baseline": {key: baseline for key, (baseline, _) in pairs.items()}, "threads": bench.request.threads},
+        report={
+            "baseline": {key: baseline for key, (baseline, _) in pairs.items()},
+            "threads": bench.request.threads,
+            **business(left, bench.request),
+        },
     )
+
+
+def business(left: list[float], request: StepRequest) -> dict[str, Any]:
+    """What the report says of other processes on the machine."""
+    if not left:
+        return {}
+    report: dict[str, Any] = {"cpus_left": round(left[0], 2)}
+    if left[0] < BEARABLE * request.threads:
+        report["warning"] = (
+            f"other processes left {max(0.0, left[0]):.1f} CPUs to {request.threads} threads: the figures are not those"
+            f" of an idle machine; after hfopt cache rm '{request.name}' the next run measures again"
+        )
+    return report
 
 
 def figure(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[dict[str, Any], dict[str, Any]]:
