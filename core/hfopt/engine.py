@@ -5,7 +5,6 @@ Knows nothing of terminals (`hfopt.terminal`) nor of run.json's shape (`hfopt.re
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -29,48 +28,12 @@ from hfopt.plugins import Plugins
 from hfopt.protocol import Fault, Progress, StepResult
 from hfopt.questions import missing_accelerators, resolve_references
 from hfopt.record import RunRecord, make_record, write_record
+from hfopt.reporting import LogFile, LogReporter, Reporter
 from hfopt.results import package, save_models
 from hfopt.store import ArtifactStore, Manifest, now
 from hfopt.turns import in_use
 
 _TRUE = ("1", "ON", "YES", "TRUE")
-
-
-class Reporter:
-    """Who hears how a run goes; does nothing by itself. A running step's progress comes from another thread."""
-
-    def notice(self, text: str) -> None:
-        """Something that the user should know and need not act on."""
-
-    def begin(self, plan: Plan, cached: int, total: int) -> None:
-        """The plan is made."""
-
-    def progress(self, step: Step, event: Progress) -> None:
-        """A running step has come further."""
-
-    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
-        """A step has its result."""
-
-    def failed(self, step: Step, fault: Fault) -> None:
-        """A step ended without a result."""
-
-
-class LogReporter(Reporter):
-    """To the log `hfopt`: notices and failures as warnings, which Python shows unless told otherwise, steps as info."""
-
-    def __init__(self) -> None:
-        self.log = logging.getLogger("hfopt")
-
-    def notice(self, text: str) -> None:
-        self.log.warning("%s", text)
-
-    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
-        self.log.info("%s: %s", step.name, "in the cache" if cached else f"{manifest.seconds:.1f} s")
-        if "warning" in manifest.report:
-            self.log.warning("%s: %s", step.name, manifest.report["warning"])
-
-    def failed(self, step: Step, fault: Fault) -> None:
-        self.log.error("%s: %s", step.name, fault.message)
 
 
 @dataclass
@@ -120,10 +83,10 @@ def run(
     :raises UsageError: output_dir can't be written
     :raises Interrupted: a KeyboardInterrupt, which is sent on when what was done is recorded
     """
-    reporter = reporter or LogReporter()
     plugins = Plugins.discover(plugin_files)
     resolved = resolve(read(config), plugins)
     folder = _writable(Path(output_dir or resolved.engine.output_dir) / (resolved.engine.output_name or ""))
+    reporter = LogFile(folder / LOG, reporter or LogReporter())
     store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
     store.sweep()
     started = now()

@@ -14,10 +14,10 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from hfopt import summary
-from hfopt.engine import Reporter
 from hfopt.planning import Plan, Step
 from hfopt.protocol import Fault, Progress
 from hfopt.record import RunRecord
+from hfopt.reporting import Reporter
 from hfopt.store import Manifest
 from hfopt.wording import duration
 

@@ -92,10 +92,8 @@ class Work:
             if request.kind in _ANSWER:
                 answer = _ANSWER[request.kind](self._bench(request, self.store.root, emit))
             elif self.store.find(request.key) is None:
-                for (
-                    key
-                ) in request.inputs.values():  # before its turn comes: what follows a failed step waits for nothing
-                    self.store.need(key)
+                for parent in request.inputs.values():
+                    self.store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
                 emit(Progress(key=request.key, phase="running"))
                 self._make_in_turn(request, peak, emit)
         except HfoptError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -283,6 +284,21 @@ def test_best_stands_on_its_own_and_its_readme_runs(project, tmp_path):
         [sys.executable, "-c", snippet + "\nprint(slope)"], cwd=best, capture_output=True, text=True, check=True
     )
     assert done.stdout == "0.75\n"
+
+
+def test_the_log_tells_what_happened_when_also_of_a_run_that_repeats_nothing(project):
+    project.run()
+    done = project.run()
+
+    lines = (project.folder / "hfopt-output" / "hfopt.log").read_text().splitlines()
+    assert done.returncode == 0
+    told = [re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 (.*)", line) for line in lines]
+    texts = [found[1] for found in told if found]
+    first, second = (texts[start:] for start in [n for n, text in enumerate(texts) if text.startswith("hfopt ")])
+    total = next(text.split(" ")[0] for text in first if text.endswith(" steps, 0 of them in the cache"))
+    assert f"{total} steps, {total} of them in the cache" in second
+    assert any(re.fullmatch(r"first: \d\.\d s, toy:Scale, [0-9a-f]{12}", text) for text in first)
+    assert any(text.startswith("third: in the cache, toy:Retune, ") for text in second)
 
 
 def test_secrets_of_the_environment_do_not_reach_workers(project, misbehave, monkeypatch):
