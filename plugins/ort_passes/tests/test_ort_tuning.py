@@ -499,6 +499,15 @@ def test_examples_that_the_model_does_not_take_are_refused(tune_model):
         tune_model(input_names=["input_ids"], input_shapes=[[2]], cpu_cores=1)
 
 
+def test_a_model_of_fewer_positions_than_the_examples_have_is_told_to_be_given_data(tune_model, monkeypatch):
+    monkeypatch.setattr(tuning, "EXAMPLE_LENGTH", 65)
+
+    with pytest.raises(CannotTime) as failure:
+        tune_model(cpu_cores=1)
+
+    assert failure.value.hint == "it was given 65 tokens: name a data_config, or input_names and input_shapes"
+
+
 def test_a_device_that_is_not_the_accelerators_is_refused(tune_model):
     with pytest.raises(PreconditionFailed, match="device is gpu, but this run's accelerator is cpu"):
         tune_model(device="gpu")

@@ -73,7 +73,14 @@ class OrtPerfTuning(Pass):
         default = default_setting(config, model.inference_settings, own, cores)
         chains = settings_to_try(config, default, tried, cores)
         feeds = self._feeds(model, context)
-        outcome = tune(default, chains, self._timer(model, context, feeds, sum(len(each.settings) for each in chains)))
+        timer = self._timer(model, context, feeds, sum(len(each.settings) for each in chains))
+        try:
+            outcome = tune(default, chains, timer)
+        except CannotTime as error:
+            if error.hint or config.data_config or config.input_names:
+                raise
+            hint = f"it was given {EXAMPLE_LENGTH} tokens: name a data_config, or input_names and input_shapes"
+            raise CannotTime(error.message, hint=hint, position=error.position) from error
         tuned = model.with_(inference_settings=outcome["saved"])
         if (profiling := settings_of(model).session_options.enable_profiling) is not None:
             tuned = _with_profiling(tuned, profiling)
