@@ -198,7 +198,5 @@ def test_what_the_models_code_raises_is_a_sentence_when_run_and_when_timed(folde
 
     with open_(folder) as session:
         for call in (lambda: session.run(unknown), session.bind(unknown)):
-            with pytest.raises(
-                PreconditionFailed, match="^PyTorch can't run the model: IndexError: index out of range"
-            ):
+            with pytest.raises(PreconditionFailed, match=r"^PyTorch can't run the model: IndexError: "):
                 call()
