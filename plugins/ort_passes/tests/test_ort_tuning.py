@@ -270,7 +270,7 @@ def test_the_fastest_wins_and_is_confirmed_against_the_default():
     ]  # fmt: skip
     assert (found["saved"], found["default_kept"]) == ("fastest", False)
     assert found["confirmation"]["faster"] is True
-    assert re.fullmatch(r"1\.[67]\d times as fast as the default, the best of 4 trials", summary(found))
+    assert re.fullmatch(r"1\.[67]\d times as fast as the default, the best of 5 settings", summary(found))
     assert [trial["faster"] for trial in found["trials"]] == [False, True, True, False]
     assert [trial["times_default"] for trial in found["trials"]] == pytest.approx([2, 0.8, 0.6, 0.9], rel=0.05)
 
@@ -283,7 +283,13 @@ def test_a_winner_that_does_not_win_again_is_not_saved():
     assert found["trials"][0]["faster"] is True
     assert found["confirmation"]["faster"] is False
     assert (found["saved"], found["default_kept"]) == ("default", True)
-    assert summary(found) == "default kept, of 1 trials none was faster twice"
+    assert summary(found) == "default kept, no other of 2 settings was faster twice"
+
+
+def test_where_there_is_nothing_but_the_default_the_summary_says_so():
+    assert summary(tune("default", [chain("default")], Clock(default=10))) == (
+        "default kept, no other setting could be timed"
+    )
 
 
 def test_settings_that_all_take_the_same_are_hardly_ever_saved():

@@ -202,11 +202,16 @@ def tune(default: Setting, chains: Sequence[Chain], time: Time) -> dict[str, Any
 
 def summary(outcome: Mapping[str, Any]) -> str:
     """What was found, in a few words."""
-    timed = sum("medians_ms" in trial for trial in outcome["trials"])
+    timed = [
+        trial for trial in outcome["trials"] if "medians_ms" in trial and trial["challenger"] != outcome["default"]
+    ]
+    if not timed:
+        return "default kept, no other setting could be timed"
+    settings = f"{len(timed) + 1} settings"
     if outcome["default_kept"]:
-        return f"default kept, of {timed} trials none was faster twice"
+        return f"default kept, no other of {settings} was faster twice"
     before, after = outcome["confirmation"]["medians_ms"]
-    return f"{before / after:.2f} times as fast as the default, the best of {timed} trials"
+    return f"{before / after:.2f} times as fast as the default, the best of {settings}"
 
 
 def tournament(default: Setting, chains: Sequence[Chain], time: Time) -> tuple[Setting, list[Trial]]:
