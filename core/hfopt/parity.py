@@ -11,7 +11,7 @@ from pydantic import Field
 from hfopt.api.config import Config
 from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
 from hfopt.api.model import ModelHandle, Session, TensorSpec
-from hfopt.errors import HfoptError, PreconditionFailed
+from hfopt.errors import HfoptError, PluginError, PreconditionFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,13 +24,18 @@ SHAPES: tuple[tuple[int, int, bool], ...] = ((1, 7, False), (2, 16, False), (4, 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 HALF_RELATIVE = 1e-2
 """For models that compute in float16."""
+QUANTIZED_RELATIVE = 5e-2
+"""For models that round activations to integers: the last bit of one moves some of them by a whole step."""
 
 
 class Parity(Config):
     """``parity`` of a pass: how far the outputs of its model may be from those of the model that it got."""
 
     relative: float | None = Field(
-        None, gt=0, description="Part of the largest output; None: 1e-4, or 1e-2 where either computes in float16."
+        None,
+        gt=0,
+        description="Part of the largest output; None: 1e-4, or 1e-2 where either computes in float16, or 5e-2 where "
+        "they round activations to integers.",
     )
     absolute: float = Field(ABSOLUTE, ge=0, description="Added to that.")
     on_difference: Literal["error", "warn"] = Field("error", description="Whether a larger difference fails the pass.")
@@ -54,15 +59,34 @@ def compare_sessions(
 def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     """What a model computes on several shapes, so that it can be closed before another is opened.
 
+    A size that the model does not take, as of more tokens than it has positions for, is halved until it does; a shape
+    that it takes at no size is left out.
+
     :param specs: the inputs to make examples for
+    :raises Exception: what the model raises, if it takes none of them
     """
     examples = []
+    refusals: list[Exception] = []
     for number, (batch, size, padded) in enumerate(SHAPES):
-        axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
-        sizes = {axis: batch if axis == BATCH_AXIS else size for axis in axes}
-        feeds = example_feeds(specs, sizes, padded=padded, seed=number)
-        examples.append(Example(feeds, source.run(feeds)))
+        while size:
+            try:
+                examples.append(_example(source, specs, batch, size, padded=padded, seed=number))
+                break
+            except Exception as error:  # noqa: BLE001 - runtimes raise dozens of types without a common base
+                refusals.append(error)
+                size //= 2
+    if not examples:
+        raise refusals[0]
     return examples
+
+
+def _example(
+    source: Session, specs: Sequence[TensorSpec], batch: int, size: int, *, padded: bool, seed: int
+) -> Example:
+    axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
+    sizes = {axis: batch if axis == BATCH_AXIS else size for axis in axes}
+    feeds = example_feeds(specs, sizes, padded=padded, seed=seed)
+    return Example(feeds, source.run(feeds))
 
 
 def compare(
@@ -71,7 +95,7 @@ def compare(
     """Compare every output that both models have, at positions that no mask pads.
 
     The models agree if ``max|a-b| <= relative * max|b| + absolute`` for every output on every shape, b being the
-    source's.
+    source's. Where b is infinite or not a number, a must be the same.
 
     :param relative: 1e-4, or 1e-2 for float16
     :return: ``{"agree": bool, "outputs": {name: {"difference", "allowed"}}}``, the worst case of each output
@@ -96,10 +120,14 @@ def _difference(
 
     if expected.shape != got.shape:
         return float("inf"), absolute
-    if mask is not None and expected.ndim > mask.ndim and expected.shape[: mask.ndim] == mask.shape:
+    if mask is not None and expected.ndim >= mask.ndim and expected.shape[: mask.ndim] == mask.shape:
         expected, got = expected[mask.astype(bool)], got[mask.astype(bool)]
-    difference = float(np.max(np.abs(expected.astype(np.float64) - got.astype(np.float64)), initial=0.0))
-    allowed = relative * float(np.max(np.abs(expected), initial=0.0)) + absolute
+    exact, found = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(exact)
+    allowed = relative * float(np.max(np.abs(exact[finite]), initial=0.0)) + absolute
+    if not np.array_equal(exact[~finite], found[~finite], equal_nan=True):
+        return float("inf"), allowed
+    difference = float(np.max(np.abs(exact[finite] - found[finite]), initial=0.0))
     return (float("inf"), allowed) if np.isnan(difference) else (difference, allowed)
 
 
@@ -126,10 +154,11 @@ def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: P
     try:
         with context.open(result.model, {}) as made:
             report = compare(examples, made, relative=parity.relative or result.tolerance, absolute=parity.absolute)
-    except HfoptError:
+    except PluginError:
         raise
     except Exception as error:
-        raise PreconditionFailed(f"the model that this pass made can't be run: {_line(error)}") from error
+        said, hint = (error.message, error.hint) if isinstance(error, HfoptError) else (_line(error), None)
+        raise PreconditionFailed(f"the model that this pass made can't be run: {said}", hint=hint) from error
     if report["agree"]:
         return result.with_report({"parity": report})
     fact = f"the new model computes something else: {describe(report)}"

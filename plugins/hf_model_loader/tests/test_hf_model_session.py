@@ -191,3 +191,12 @@ def test_model_and_inputs_go_to_the_device(folder):
     session.bind({"input_ids": IDS})()
 
     assert seen[0].device.type == model.classifier.weight.device.type == "meta"
+
+
+def test_what_the_models_code_raises_is_a_sentence_when_run_and_when_timed(folder):
+    unknown = {"input_ids": np.full((1, 4), 1_000_000)}
+
+    with open_(folder) as session:
+        for call in (lambda: session.run(unknown), session.bind(unknown)):
+            with pytest.raises(PreconditionFailed, match=r"^PyTorch can't run the model: IndexError: "):
+                call()

@@ -204,7 +204,7 @@ def test_every_option_of_external_data_is_obeyed(name, bert, with_constant, appl
         work, options = WRITERS[name]
         return apply(work, with_constant, **options, **files).model
 
-    least = 8 if name == "OnnxConversion" else 1_000  # the attributes of an exported graph are small
+    least = 4 if name == "OnnxConversion" else 1_000  # the attributes of an exported graph are small
     inside = write()
     beside = write(save_as_external_data=True, external_data_name="w.bin", size_threshold=least)
     many = write(save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=least)

@@ -6,14 +6,20 @@ import os
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
+import transformers
 from onnx import TensorProto
+from onnxruntime.quantization import quantize_dynamic
 from pydantic import ValidationError
 
-from hfopt import Accelerator, HfoptError, PreconditionFailed
+from hfopt import Accelerator, HfoptError, ModelHandle, PreconditionFailed, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.parity import Parity
+from hfopt.parity import HALF_RELATIVE, QUANTIZED_RELATIVE, RELATIVE, Parity
+from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import half as half_module
+from hfopt_onnx_conversion.export import export
 from hfopt_onnx_conversion.half import OnnxFloatToFloat16
 from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, latest_opset
 from hfopt_onnx_conversion.shapes import DynamicToFixedShape
@@ -95,11 +101,23 @@ def test_the_opset_becomes_what_was_asked_and_everything_else_stays(converted, a
     np.testing.assert_allclose(run(result.model, feeds_of(converted)), run(converted, feeds_of(converted)), atol=1e-6)
 
 
-def test_left_unwritten_the_opset_is_the_latest_that_onnx_runtime_knows(converted, apply):
+def test_left_unwritten_the_opset_is_the_latest_that_onnx_runtime_runs(converted, apply):
+    """It knows newer ones, and lacks kernels for them: those of quantization in opset 28, for one."""
     result = apply(OnnxOpVersionConversion, converted)
 
-    assert opsets(result.model) == {"": latest_opset()}
-    assert result.report["opset"] > 20
+    assert opsets(result.model) == {"": result.report["opset"]}
+    assert 20 < result.report["opset"] <= latest_opset()
+    ends = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    zero = [onnx.numpy_helper.from_array(np.array(0.5, np.float32), "scale")]
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "scale"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "scale"], ["y"]),
+    ]
+    imports = [onnx.helper.make_opsetid("", result.report["opset"])]
+    quantized = onnx.helper.make_model_gen_version(
+        onnx.helper.make_graph(nodes, "quantized", ends[:1], ends[1:], zero), opset_imports=imports
+    )
+    onnxruntime.InferenceSession(quantized.SerializeToString(), providers=["CPUExecutionProvider"])
     with pytest.raises(PreconditionFailed, match=f"knows opsets up to {latest_opset()}; target_opset is 99"):
         apply(OnnxOpVersionConversion, converted, target_opset=99)
 
@@ -273,3 +291,57 @@ def test_axes_and_inputs_that_the_model_has_not_are_refused(options, message, hi
 def test_lists_that_do_not_match_are_refused(options, message):
     with pytest.raises(ValidationError, match=message):
         DynamicToFixedShape.Config(**options)
+
+
+def test_distances_fall_into_the_same_buckets_in_half_precision(apply, tmp_path):
+    """MPNet looks up a bias by the logarithm of a distance, which float16 rounds into the next bucket."""
+    torch.manual_seed(0)
+    config = transformers.MPNetConfig(
+        vocab_size=40,
+        max_position_embeddings=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        attn_implementation="eager",
+        initializer_range=0.3,
+    )
+    specs = tuple(
+        TensorSpec(name=name, dtype="int64", axes=("batch_size", "sequence_length"), high=high)
+        for name, high in {"input_ids": 30, "attention_mask": 2}.items()
+    )
+    source = TorchSession(transformers.MPNetForMaskedLM(config).eval(), specs)
+    export(source, specs, tmp_path / "mpnet.onnx", exporters=("torchscript",))
+    handle = graph.handle_of(
+        tmp_path / "mpnet.onnx", like=ModelHandle(type="PyTorchModel", path=tmp_path, files=(), inputs=specs)
+    )
+
+    half = apply(OnnxFloatToFloat16, handle)
+    rounded = apply(OnnxFloatToFloat16, handle, node_block_list=(), parity=Parity(on_difference="warn"))
+
+    assert half.report["parity"]["agree"]
+    assert not rounded.report["parity"]["agree"]
+
+
+def test_a_quantized_model_is_not_made_half_precision(converted, apply, tmp_path):
+    quantized = tmp_path / "quantized.onnx"
+    quantize_dynamic(str(converted.path), str(quantized))
+
+    with pytest.raises(PreconditionFailed) as failure:
+        apply(OnnxFloatToFloat16, graph.handle_of(quantized, like=converted))
+
+    assert failure.value.message.startswith("the model is quantized already, and its DequantizeLinear, Dynamic")
+    assert failure.value.hint.startswith("leave out this pass or the quantization")
+
+
+def test_outputs_of_a_model_that_rounds_activations_may_be_further_apart(converted, apply, tmp_path):
+    quantized = tmp_path / "quantized.onnx"
+    quantize_dynamic(str(converted.path), str(quantized))
+    handle = graph.handle_of(quantized, like=converted)
+
+    tolerances = [
+        apply(OnnxOpVersionConversion, each, target_opset=18).tolerance
+        for each in (handle, converted, apply(OnnxFloatToFloat16, converted).model)
+    ]
+
+    assert tolerances == [QUANTIZED_RELATIVE, RELATIVE, HALF_RELATIVE]

@@ -173,3 +173,25 @@ def test_a_truncated_file_of_weights_is_named(tmp_path):
         PreconditionFailed, match=r"model\.onnx\.data is truncated: 'onnx::Add/1' would end at byte 4096"
     ):
         graph.load(tmp_path / "model.onnx")
+
+
+def test_shapes_stay_inside_whatever_the_threshold_is_as_onnx_runtime_refuses_them_elsewhere(tmp_path):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    bias = numpy_helper.from_array(np.array([1.5], np.float32), "bias")
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["wide"]),
+        helper.make_node("Add", ["wide", "bias"], ["y"]),
+    ]
+    shapes = helper.make_graph(nodes, "shapes", ends[:1], ends[1:], [axes, bias])
+    model = helper.make_model_gen_version(shapes, opset_imports=[helper.make_opsetid("", 17)])
+
+    graph.save(model, tmp_path / "model.onnx", ExternalDataConfig(save_as_external_data=True, size_threshold=0))
+
+    kept = onnx.load(str(tmp_path / "model.onnx"), load_external_data=False).graph.initializer
+    assert [(each.name, each.data_location == TensorProto.EXTERNAL) for each in kept] == [
+        ("axes", False),
+        ("bias", True),
+    ]
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones(3, np.float32)})[0].shape == (3, 1)

@@ -19,6 +19,8 @@ from hfopt_ort_passes.fusion import OrtTransformersOptimization, OrtTransformers
 from hfopt_ort_passes.half import convert as convert_to_half
 from hfopt_ort_passes.half import rounded
 from hfopt_ort_passes.mixed_precision import OrtMixedPrecision, OrtMixedPrecisionConfig, smallest
+from hfopt_ort_passes.quantization import OnnxDynamicQuantization
+from hfopt_ort_passes.quantization_options import OnnxDynamicQuantizationConfig
 
 WIDTH = 32
 
@@ -285,3 +287,12 @@ def test_the_search_finds_exactly_what_is_needed(sizes):
 
     assert set(found) == wanted
     assert list(found) == sorted(found, key=int)
+
+
+def test_a_quantized_model_is_refused(converted, context):
+    quantized = OnnxDynamicQuantization(OnnxDynamicQuantizationConfig()).run(converted, context).model
+
+    fusing = OrtTransformersOptimization(OrtTransformersOptimizationConfig(float16=True))
+    for made in (OrtMixedPrecision(OrtMixedPrecisionConfig()), fusing):
+        with pytest.raises(PreconditionFailed, match=r"^the model is quantized already, and its .*Dynamic"):
+            made.run(quantized, context)

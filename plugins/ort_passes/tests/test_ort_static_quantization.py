@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from hfopt import PreconditionFailed
 from hfopt.api.example import example_feeds
 from hfopt.config.problems import validate
-from hfopt_onnx_model.graph import load
+from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes.quantization import OnnxQuantization
 from hfopt_ort_passes.quantization_options import OnnxQuantizationConfig
 
@@ -96,3 +97,36 @@ def test_static_mode_without_data_or_rows_says_what_it_needs(calibrated):
     ]
     with pytest.raises(PreconditionFailed, match="there are no rows to calibrate with"):
         calibrated(rows=0)
+
+
+def test_rows_that_do_not_fit_a_model_of_fixed_shape_are_a_sentence(calibrated, converted, context, lines, tmp_path):
+    model = load(converted.path)
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+        value.type.tensor_type.shape.dim[1].dim_value = 50
+    onnx.save(model, str(tmp_path / "fixed.onnx"))
+    fixed = handle_of(tmp_path / "fixed.onnx", like=converted)
+    data = dataclasses.replace(context, data={"rows": lines(4)})
+
+    with pytest.raises(PreconditionFailed) as failure:
+        quantize(fixed, data, data_config="rows")
+
+    assert failure.value.message.startswith("the model takes input_ids of the shape [1, 50], and the data have [")
+    assert failure.value.hint.startswith("give the data that batch_size and length")
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_a_float16_model_is_refused_with_what_to_do(converted, context, lines, mode, tmp_path):
+    half = convert_float_to_float16(load(converted.path), keep_io_types=True)
+    onnx.save(half, str(tmp_path / "half.onnx"))
+    data = dataclasses.replace(context, data={"rows": lines(4)})
+    options = {"data_config": "rows"} if mode == "static" else {}
+
+    with pytest.raises(PreconditionFailed) as failure:
+        quantize(handle_of(tmp_path / "half.onnx", like=converted), data, quant_mode=mode, **options)
+
+    assert failure.value.message.startswith(
+        "the model that this pass made can't be run: ONNX Runtime refuses model.onnx"
+    )
+    assert str(tmp_path) not in failure.value.message
+    assert failure.value.hint.startswith("give this pass the float32 model")

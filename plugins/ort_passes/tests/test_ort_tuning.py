@@ -270,7 +270,7 @@ def test_the_fastest_wins_and_is_confirmed_against_the_default():
     ]  # fmt: skip
     assert (found["saved"], found["default_kept"]) == ("fastest", False)
     assert found["confirmation"]["faster"] is True
-    assert re.fullmatch(r"1\.[67]\d times as fast as the default, the best of 4 trials", summary(found))
+    assert re.fullmatch(r"1\.[67]\d times as fast as the default, the best of 5 settings", summary(found))
     assert [trial["faster"] for trial in found["trials"]] == [False, True, True, False]
     assert [trial["times_default"] for trial in found["trials"]] == pytest.approx([2, 0.8, 0.6, 0.9], rel=0.05)
 
@@ -283,7 +283,13 @@ def test_a_winner_that_does_not_win_again_is_not_saved():
     assert found["trials"][0]["faster"] is True
     assert found["confirmation"]["faster"] is False
     assert (found["saved"], found["default_kept"]) == ("default", True)
-    assert summary(found) == "default kept, of 1 trials none was faster twice"
+    assert summary(found) == "default kept, no other of 2 settings was faster twice"
+
+
+def test_where_there_is_nothing_but_the_default_the_summary_says_so():
+    assert summary(tune("default", [chain("default")], Clock(default=10))) == (
+        "default kept, no other setting could be timed"
+    )
 
 
 def test_settings_that_all_take_the_same_are_hardly_ever_saved():
@@ -497,6 +503,15 @@ def test_examples_that_the_model_does_not_take_are_refused(tune_model):
         tune_model(input_names=["input_ids"], input_shapes=[[1, 2]], input_types=["float32"])
     with pytest.raises(CannotTime, match="the ONNXModel can't be timed: ONNX Runtime can't run the model: "):
         tune_model(input_names=["input_ids"], input_shapes=[[2]], cpu_cores=1)
+
+
+def test_a_model_of_fewer_positions_than_the_examples_have_is_told_to_be_given_data(tune_model, monkeypatch):
+    monkeypatch.setattr(tuning, "EXAMPLE_LENGTH", 65)
+
+    with pytest.raises(CannotTime) as failure:
+        tune_model(cpu_cores=1)
+
+    assert failure.value.hint == "it was given 65 tokens: name a data_config, or input_names and input_shapes"
 
 
 def test_a_device_that_is_not_the_accelerators_is_refused(tune_model):

@@ -107,8 +107,12 @@ class TorchSession(Session):
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         import torch
 
-        with torch.inference_mode():
-            found = self._model(**self._tensors(feeds))
+        tensors = self._tensors(feeds)
+        try:
+            with torch.inference_mode():
+                found = self._model(**tensors)
+        except Exception as error:  # whatever the model's code raises
+            raise _refused(error) from error
         return {name: _array(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
@@ -118,9 +122,12 @@ class TorchSession(Session):
         finish = torch.cuda.synchronize if self._device == "cuda" else lambda: None
 
         def call() -> None:
-            with torch.inference_mode():
-                model(**tensors)
-            finish()
+            try:
+                with torch.inference_mode():
+                    model(**tensors)
+                finish()
+            except Exception as error:  # whatever the model's code raises
+                raise _refused(error) from error
 
         finish()
         return call
@@ -140,6 +147,11 @@ class TorchSession(Session):
             spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype), device=self._device)
             for spec in self.inputs
         }
+
+
+def _refused(error: Exception) -> PreconditionFailed:
+    """What a model's code raises, as a sentence: more tokens than positions, a head that does not fit its config."""
+    return PreconditionFailed(f"PyTorch can't run the model: {type(error).__name__}: {first_line(error)}")
 
 
 def _feed(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import OptionError
-from hfopt.parity import HALF_RELATIVE
 from hfopt_onnx_conversion.names import must_have
 from hfopt_onnx_model.external import ExternalDataConfig
 
@@ -40,7 +39,11 @@ class OnnxFloatToFloat16Config(ExternalDataConfig):
     op_block_list: tuple[str, ...] | None = Field(
         None, description="Operators that stay in float32; null: those that ONNX Runtime lacks in float16."
     )
-    node_block_list: tuple[str, ...] | None = Field(None, description="Nodes that stay in float32, by name.")
+    node_block_list: tuple[str, ...] | None = Field(
+        None,
+        description="Nodes that stay in float32, by name; null: those that compute which bucket of distances two "
+        "tokens are in, which float16 gets wrong.",
+    )
 
     @model_validator(mode="after")
     def _has_a_range(self) -> OnnxFloatToFloat16Config:
@@ -60,11 +63,13 @@ class OnnxFloatToFloat16(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, node_counts, save
-        from hfopt_onnx_model.weights import computes_in_half, read_in
+        from hfopt_onnx_model.precision import check_takes_half, computes_in_half, tolerance_of
+        from hfopt_onnx_model.weights import read_in
 
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)
         self._check_lists(graph)
+        check_takes_half(graph, self.config.op_block_list or ())
         read_in(graph, model.path.parent, below=SMALL)
         add_types(graph, symbolic=self.config.use_symbolic_shape_infer)
         read_in(graph, model.path.parent)
@@ -72,14 +77,17 @@ class OnnxFloatToFloat16(Pass):
         if not computes_in_half(half):
             raise PreconditionFailed("no weight of the model became float16", hint="see op_block_list")
         report = {"operators": node_counts(half)}
+        tolerance = tolerance_of(half)
         save(half, target, self.config)
-        return PassResult(handle_of(target, like=model), report, HALF_RELATIVE)
+        return PassResult(handle_of(target, like=model), report, tolerance)
 
     def _convert(self, graph: ModelProto) -> ModelProto:
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
-        blocked = self.config.op_block_list
+        from hfopt_onnx_model.precision import index_arithmetic
+
+        blocked, kept = self.config.op_block_list, self.config.node_block_list
         model = OnnxModel(
             convert_float_to_float16(
                 graph,
@@ -88,7 +96,7 @@ class OnnxFloatToFloat16(Pass):
                 keep_io_types=self.config.keep_io_types,
                 disable_shape_infer=True,
                 op_block_list=None if blocked is None else list(blocked),
-                node_block_list=list(self.config.node_block_list or ()),
+                node_block_list=index_arithmetic(graph) if kept is None else list(kept),
             )
         )
         model.remove_cascaded_cast_nodes()

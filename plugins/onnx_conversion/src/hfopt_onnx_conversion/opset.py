@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
 
 if TYPE_CHECKING:
@@ -15,6 +14,12 @@ if TYPE_CHECKING:
 
 OLDEST = 7
 """The first opset that ONNX Runtime runs."""
+
+QUANTIZERS = frozenset({"DequantizeLinear", "QuantizeLinear"})
+"""What later passes may put into the graph."""
+
+UNBOUNDED = 2**31 - 1
+"""The last version of a kernel that has no successor."""
 
 SMALL = 1024
 """Bytes below which a tensor may be one whose values an operator's meaning depends on: axes, shapes, pads."""
@@ -24,7 +29,10 @@ class OnnxOpVersionConversionConfig(ExternalDataConfig):
     """Options of ``OnnxOpVersionConversion``."""
 
     target_opset: int | None = Field(
-        None, ge=OLDEST, description="The ONNX opset; null: the latest that the installed ONNX Runtime knows."
+        None,
+        ge=OLDEST,
+        description="The ONNX opset; null: the latest in which the installed ONNX Runtime runs the graph's operators, "
+        "and those that quantize it.",
     )
 
 
@@ -46,17 +54,17 @@ class OnnxOpVersionConversion(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, node_counts, save
-        from hfopt_onnx_model.weights import computes_in_half, read_in
+        from hfopt_onnx_model.precision import tolerance_of
+        from hfopt_onnx_model.weights import read_in
 
-        opset = self.config.target_opset or latest_opset()
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)
+        opset = self.config.target_opset or latest_run(graph)
         read_in(graph, model.path.parent, below=SMALL)
         converted = convert(graph, opset)
         save(converted, target, self.config, source=model.path.parent)
         report = {"summary": f"opset {opset}", "opset": opset, "operators": node_counts(converted)}
-        tolerance = HALF_RELATIVE if computes_in_half(converted) else RELATIVE
-        return PassResult(handle_of(target, like=model), report, tolerance)
+        return PassResult(handle_of(target, like=model), report, tolerance_of(converted))
 
 
 def convert(model: ModelProto, opset: int) -> ModelProto:
@@ -84,6 +92,37 @@ def convert(model: ModelProto, opset: int) -> ModelProto:
     del converted.graph.value_info[:]  # the converter adds what it inferred, which goes stale with the next change
     converted.graph.value_info.extend(model.graph.value_info)
     return converted
+
+
+def latest_run(model: ModelProto) -> int:
+    """The latest opset in which ONNX Runtime has kernels for all that it has any for.
+
+    What ONNX Runtime opens is newer: of its last opsets it knows the definitions and lacks kernels.
+    """
+    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
+
+    kernels: dict[str, list[tuple[int, int]]] = {}
+    for kernel in get_all_opkernel_def():
+        if kernel.domain in ("", "ai.onnx"):
+            kernels.setdefault(kernel.op_name, []).append(tuple(kernel.version_range))
+    names = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")} | QUANTIZERS
+    latest = latest_opset()
+    return next(
+        (
+            opset
+            for opset in range(latest, OLDEST, -1)
+            if all(_has_kernel(kernels[name], name, opset) for name in names & kernels.keys())
+        ),
+        latest,
+    )
+
+
+def _has_kernel(versions: list[tuple[int, int]], name: str, opset: int) -> bool:
+    """As ONNX Runtime looks for one: a kernel without an end is for the version that it begins with alone."""
+    import onnx
+
+    version = onnx.defs.get_schema(name, opset).since_version
+    return any(first == version or (first < version <= last < UNBOUNDED) for first, last in versions)
 
 
 def latest_opset() -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_conversion.names import must_have
 from hfopt_onnx_model.external import ExternalDataConfig
 
@@ -62,13 +61,14 @@ class DynamicToFixedShape(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, save
-        from hfopt_onnx_model.weights import computes_in_half, read_in
+        from hfopt_onnx_model.precision import tolerance_of
+        from hfopt_onnx_model.weights import read_in
 
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)
         read_in(graph, model.path.parent, below=SMALL)
         self._fix(graph)
-        tolerance = HALF_RELATIVE if computes_in_half(graph) else RELATIVE
+        tolerance = tolerance_of(graph)
         save(graph, target, self.config, source=model.path.parent)
         made = handle_of(target, like=model)
         shapes = {spec.name: list(spec.axes) for spec in (*made.inputs, *made.outputs)}

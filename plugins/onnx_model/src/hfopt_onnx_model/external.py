@@ -29,5 +29,10 @@ class ExternalDataConfig(Config):
         None,
         description="Name of the file of external data, numbered if there are several; null: the model's and .data.",
     )
-    size_threshold: int = Field(1024, ge=0, description="Bytes from which a tensor goes to external data.")
+    size_threshold: int = Field(
+        1024,
+        ge=0,
+        description="Bytes from which a tensor goes to external data; integers of less than 1024 bytes, which may be "
+        "shapes, never do.",
+    )
     convert_attribute: bool = Field(False, description="Write tensors that are attributes to external data too.")

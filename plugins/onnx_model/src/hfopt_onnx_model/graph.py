@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.weights import bring_in, data_of, move_out, read_in, span, tensors, weight_bytes
+from hfopt_onnx_model.weights import bring_in, data_of, move_out, must_stay_inside, read_in, span, tensors, weight_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -69,7 +69,8 @@ def save(
         if not can_leave and not uses_external_data(tensor):
             continue
         data = data_of(tensor, folder)
-        if can_leave and len(data) >= max(1, options.size_threshold):
+        large = len(data) >= max(1, options.size_threshold) and not must_stay_inside(tensor, len(data))
+        if can_leave and large:
             place = name if options.all_tensors_to_one_file else f"{name}.{written:04}"
             move_out(tensor, data, path.parent / place, append=options.all_tensors_to_one_file and written > 0)
             written += 1

@@ -172,21 +172,42 @@ def _refusing(what: str) -> Iterator[None]:
         raise PreconditionFailed(f"{what}: {reason(error)}") from error
 
 
+NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: |Non-zero status code returned while |"
+    r"Load model from .* failed: ?|Status Message: |\S*/onnxruntime/core/\S+:\d+ \w.*?\)(?: \[with [^\]]*\])? "
+)
+"""Codes, folders of caches, and places in C++."""
+
+
 def reason(error: Exception) -> str:
     """What ONNX Runtime says, without its codes; its first two lines, as one."""
     said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-    return re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: )+", "", said) or type(error).__name__
+    return NOISE.sub("", said) or type(error).__name__
 
 
 def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
     """Feeds as a model takes them: its inputs and no others, of its dtypes, what the data lack filled in.
 
-    :raises PreconditionFailed: an input is lacking that can't be filled in
+    :raises PreconditionFailed: an input is lacking that can't be filled in, or is not of the model's fixed shape
     """
     import numpy as np
 
     arrays = {spec.name: feeds[spec.name] if spec.name in feeds else _missing(spec, feeds) for spec in specs}
+    for spec in specs:
+        _check_shape(spec, arrays[spec.name].shape)
     return {spec.name: np.ascontiguousarray(arrays[spec.name], dtype=spec.dtype) for spec in specs}
+
+
+def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    """ONNX Runtime's own refusal has neither the whole shapes nor what to do."""
+    pairs = list(zip(spec.axes, shape, strict=False))
+    if not any(isinstance(axis, int) and axis != size for axis, size in pairs):
+        return
+    taken = ", ".join(str(axis) for axis in spec.axes)
+    raise PreconditionFailed(
+        f"the model takes {spec.name} of the shape [{taken}], and the data have {list(shape)}",
+        hint="give the data that batch_size and length (max_length, and padding max_length), or leave the axes dynamic",
+    )
 
 
 def _missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:

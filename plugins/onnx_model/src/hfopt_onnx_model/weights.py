@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PAGE = 4096
 """A multiple of it is an offset from which a file can be mapped into memory."""
 
+SHAPE = 1024
+"""Bytes below which integers may be a shape."""
+
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
     """The graph of a model, its functions, and every subgraph of their nodes."""
@@ -82,6 +85,18 @@ def span(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
     return file, offset, length
 
 
+def must_stay_inside(tensor: TensorProto, size: int) -> bool:
+    """Whether ONNX Runtime may look for a tensor's values before it reads files beside the model, and refuse it there.
+
+    It infers shapes from those of small integer tensors: shapes themselves, axes, indices.
+
+    :param size: the tensor's bytes
+    """
+    import onnx
+
+    return size < SHAPE and tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+
+
 def data_of(tensor: TensorProto, folder: Path) -> bytes:
     """The bytes of one tensor, wherever it has them."""
     from onnx import numpy_helper
@@ -121,10 +136,3 @@ def move_out(tensor: TensorProto, data: bytes, file: Path, *, append: bool) -> N
     set_external_data(tensor, file.name, offset, len(data))
     for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
-
-
-def computes_in_half(model: ModelProto) -> bool:
-    """Whether a model has weights in float16."""
-    import onnx
-
-    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor, _ in tensors(model))

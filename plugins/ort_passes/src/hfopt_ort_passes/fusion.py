@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.parity import HALF_RELATIVE, RELATIVE
+from hfopt.parity import HALF_RELATIVE
 from hfopt.plugins import nearest
 from hfopt.wording import counts
 from hfopt_onnx_model.graph import handle_of, load, save
-from hfopt_onnx_model.weights import computes_in_half
+from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
 from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
@@ -91,7 +91,7 @@ class OrtTransformersOptimization(Pass):
     def _tolerance(self, model: ModelHandle) -> float:
         """How far outputs may be from those before: what the user asks for may round."""
         rounds = self.config.float16 or self.config.optimization_options.enable_gelu_approximation
-        return HALF_RELATIVE if rounds or computes_in_half(load(model.path, weights=False)) else RELATIVE
+        return max(HALF_RELATIVE if rounds else 0, tolerance_of(load(model.path, weights=False)))
 
     def _provider(self, accelerator: Accelerator) -> str | None:
         """The GPU to optimize for, by onnxruntime's name; None: the CPU."""
@@ -169,13 +169,19 @@ class OrtTransformersOptimization(Pass):
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
         graph = optimized.model.graph
+        check_takes_half(optimized.model, self.config.force_fp32_ops or ())
         operators = {node.op_type for node in graph.node}
         _check("force_fp32_ops", "operator", self.config.force_fp32_ops, operators, {n.op_type for n in before.node})
         _check("force_fp16_inputs", "operator", self.config.force_fp16_inputs, operators, set())
         names = {node.name for node in graph.node}
         _check("force_fp32_nodes", "node", self.config.force_fp32_nodes, names, {node.name for node in before.node})
         blocked = [*DEFAULT_OP_BLOCK_LIST, *(self.config.force_fp32_ops or ())]
-        optimized.convert_float_to_float16(op_block_list=blocked, **self.config.fp16())
+        kept = self.config.force_fp32_nodes
+        optimized.convert_float_to_float16(
+            op_block_list=blocked,
+            node_block_list=index_arithmetic(optimized.model) if kept is None else list(kept),
+            **self.config.fp16(),
+        )
 
     def _warning(self, fused: Mapping[str, int], before: GraphProto, model: ModelHandle) -> str | None:
         """What the user should know of a fusion that did nothing, or not all."""

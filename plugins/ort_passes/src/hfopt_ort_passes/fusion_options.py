@@ -139,7 +139,9 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         None, description="With float16: operators that stay in float32, besides those that ONNX Runtime leaves so."
     )
     force_fp32_nodes: tuple[str, ...] | None = Field(
-        None, description="With float16: nodes that stay in float32, by their names after fusion."
+        None,
+        description="With float16: nodes that stay in float32, by their names after fusion; null: those that compute "
+        "which bucket of distances two tokens are in.",
     )
     force_fp16_inputs: dict[str, tuple[int, ...]] | None = Field(
         None, description="With float16: inputs, by operator and position, that are float16 all the same."
@@ -175,9 +177,8 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         return self
 
     def fp16(self) -> dict[str, Any]:
-        """What onnxruntime's conversion to float16 is told, apart from operators that stay as they are."""
+        """What onnxruntime's conversion to float16 is told, apart from what stays in float32."""
         return {
             "keep_io_types": self.keep_io_types,
-            "node_block_list": list(self.force_fp32_nodes or ()),
             "force_fp16_inputs": {name: list(places) for name, places in (self.force_fp16_inputs or {}).items()},
         }

@@ -15,6 +15,7 @@ from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, 
 from hfopt.plugins import nearest
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import handle_of, load, save
+from hfopt_onnx_model.precision import check_takes_half
 from hfopt_ort_passes.half import convert, float_nodes, rounded, write_typed
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.rewriting import check_names
@@ -95,6 +96,7 @@ class OrtMixedPrecision(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
+        check_takes_half(load(model.path, weights=False), self.config.op_block_list or ())
         with quiet(), scratch(context.folder) as work, sentences("ONNX Runtime can't make this model float16"):
             typed = work / "typed.onnx"
             write_typed(model.path, typed, work)
@@ -125,7 +127,7 @@ class OrtMixedPrecision(Pass):
         _check_operators(model, self.config.op_block_list or ())
         nodes = float_nodes(model)
         if not nodes:
-            raise PreconditionFailed("no operator of the model yields float32")
+            raise PreconditionFailed("no operator of the model yields float32", hint="give this pass the float32 model")
         fixed = list(self.config.node_block_list or ())
         if self.config.atol is not None:
             fixed += _rounded_head(model, self.config.atol)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.weights import bring_in, data_of, move_out, span, tensors
+from hfopt_onnx_model.weights import bring_in, data_of, move_out, must_stay_inside, span, tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class WeightWriter:
 
     def put(self, tensor: TensorProto, data: bytes) -> None:
         """Store a tensor's data, whatever it had before."""
-        if self._stays_inside(len(data)):
+        if self._stays_inside(tensor, len(data)):
             bring_in(tensor, data)
         else:
             file, append = self._next_file()
@@ -94,7 +94,7 @@ class WeightWriter:
         :param folder: of that model
         """
         source, offset, length = span(tensor, folder)
-        if self._stays_inside(length):
+        if self._stays_inside(tensor, length):
             bring_in(tensor, data_of(tensor, folder))
             return
         blocks = _blocks(source, offset, length)
@@ -104,9 +104,10 @@ class WeightWriter:
             stream.writelines(blocks)
         next(entry for entry in tensor.external_data if entry.key == "length").value = str(length)
 
-    def _stays_inside(self, size: int) -> bool:
+    def _stays_inside(self, tensor: TensorProto, size: int) -> bool:
         self.bytes += size
-        return not self.external or size < max(1, self._options.size_threshold)
+        small = size < max(1, self._options.size_threshold)
+        return not self.external or small or must_stay_inside(tensor, size)
 
     def _next_file(self) -> tuple[Path, bool]:
         """Where a tensor goes, and whether others are there already."""

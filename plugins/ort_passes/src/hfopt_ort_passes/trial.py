@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from hfopt import ModelHandle, PassContext, PreconditionFailed
 from hfopt.api.example import BATCH_AXIS, example_feeds
+from hfopt.errors import PluginError
+from hfopt_onnx_model.graph import load
+from hfopt_onnx_model.precision import computes_in_half
 
 EXAMPLE_BATCH, EXAMPLE_SIZE = 1, 8
 
@@ -15,18 +18,25 @@ def try_out(made: ModelHandle, source: ModelHandle, context: PassContext) -> Non
     :raises PreconditionFailed: the model can't be opened or run, with ONNX Runtime's reason
     """
     refusal = _refusal(made, context)
-    if refusal is not None and _refusal(source, context) is None:
-        reason = (str(refusal).strip().splitlines() or [type(refusal).__name__])[0]
-        raise PreconditionFailed(f"ONNX Runtime can't run the model that this pass made: {reason}") from refusal
+    if refusal is None or _refusal(source, context) is not None:
+        return
+    reason = (str(refusal).strip().splitlines() or [type(refusal).__name__])[0]
+    halved = computes_in_half(load(source.path, weights=False))
+    raise PreconditionFailed(
+        f"the model that this pass made can't be run: {reason}",
+        hint="give this pass the float32 model: most quantized operators have no float16 form" if halved else None,
+    ) from refusal
 
 
 def _refusal(model: ModelHandle, context: PassContext) -> Exception | None:
     """Why a model does not run the example."""
     axes = {axis for spec in model.inputs for axis in spec.axes if isinstance(axis, str)}
     sizes = {axis: EXAMPLE_BATCH if axis == BATCH_AXIS else EXAMPLE_SIZE for axis in axes}
-    with context.open(model, {}) as session:
-        try:
+    try:
+        with context.open(model, {}) as session:
             session.run(example_feeds(model.inputs, sizes))
-        except Exception as error:  # noqa: BLE001 - a dozen types without a common base; the caller says it
-            return error
+    except PluginError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a dozen types without a common base; the caller says it
+        return error
     return None

@@ -73,7 +73,14 @@ class OrtPerfTuning(Pass):
         default = default_setting(config, model.inference_settings, own, cores)
         chains = settings_to_try(config, default, tried, cores)
         feeds = self._feeds(model, context)
-        outcome = tune(default, chains, self._timer(model, context, feeds, sum(len(each.settings) for each in chains)))
+        timer = self._timer(model, context, feeds, sum(len(each.settings) for each in chains))
+        try:
+            outcome = tune(default, chains, timer)
+        except CannotTime as error:
+            if error.hint or config.data_config or config.input_names:
+                raise
+            hint = f"it was given {EXAMPLE_LENGTH} tokens: name a data_config, or input_names and input_shapes"
+            raise CannotTime(error.message, hint=hint, position=error.position) from error
         tuned = model.with_(inference_settings=outcome["saved"])
         if (profiling := settings_of(model).session_options.enable_profiling) is not None:
             tuned = _with_profiling(tuned, profiling)
@@ -195,11 +202,16 @@ def tune(default: Setting, chains: Sequence[Chain], time: Time) -> dict[str, Any
 
 def summary(outcome: Mapping[str, Any]) -> str:
     """What was found, in a few words."""
-    timed = sum("medians_ms" in trial for trial in outcome["trials"])
+    timed = [
+        trial for trial in outcome["trials"] if "medians_ms" in trial and trial["challenger"] != outcome["default"]
+    ]
+    if not timed:
+        return "default kept, no other setting could be timed"
+    settings = f"{len(timed) + 1} settings"
     if outcome["default_kept"]:
-        return f"default kept, of {timed} trials none was faster twice"
+        return f"default kept, no other of {settings} was faster twice"
     before, after = outcome["confirmation"]["medians_ms"]
-    return f"{before / after:.2f} times as fast as the default, the best of {timed} trials"
+    return f"{before / after:.2f} times as fast as the default, the best of {settings}"
 
 
 def tournament(default: Setting, chains: Sequence[Chain], time: Time) -> tuple[Setting, list[Trial]]:
