@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hfopt import logs
@@ -142,13 +143,11 @@ def _plan(config: RunConfig, systems: Mapping[str, System], reporter: Reporter) 
 
 def _writable(folder: Path) -> Path:
     folder = folder.absolute()
-    probe = folder / ".hfopt-probe"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is not a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UsageError(f"{folder}: can't be written: {error.strerror}") from error
     return folder
