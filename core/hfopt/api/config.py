@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ValidationInfo,
 )
@@ -126,7 +127,27 @@ class OptionError(ValueError):
         self.error = error if isinstance(error, ValueError) else ValueError(error)
 
 
-InputPath = Annotated[str, AfterValidator(_existing_path)]
+_HOLDS: Mapping[str, str] = {
+    **dict.fromkeys(("file", "local_file", "folder", "local_folder"), "path"),
+    "string_name": "name",
+}
+"""Types of resources that are a local path or a name, and the key of their ``config`` that holds it."""
+
+
+def plain_place(value: Any) -> Any:
+    """A path or name that is written as Olive writes resources, ``{"type": "folder", "config": {"path": "model"}}``."""
+    if not isinstance(value, dict) or value.keys() != {"type", "config"}:
+        return value
+    kind, held = str(value["type"]), value["config"]
+    if kind.casefold() not in _HOLDS:
+        raise UnknownName("type of resource", kind, sorted(_HOLDS))
+    key = _HOLDS[kind.casefold()]
+    if not isinstance(held, dict) or held.keys() != {key}:
+        raise ValueError(f"a {kind} has nothing but a {key} in its config")
+    return held[key]
+
+
+InputPath = Annotated[str, BeforeValidator(plain_place), AfterValidator(_existing_path)]
 """A file or folder that must exist, absolute once validated. Its content counts in a step's key, its place does not."""
 
 DataName = Annotated[str, AfterValidator(_known_data)]

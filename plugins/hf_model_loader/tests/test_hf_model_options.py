@@ -36,6 +36,9 @@ def accepted(config, around):
         {"model_path": "NAME", "hf_config": {"model_name": "Intel/bert-base-uncased-mrpc", **CLASSIFIER}},
         {"hf_config": {"model_name": "NAME", **CLASSIFIER}},
         {"model_path": None, "hf_config": {"model_name": "NAME", **CLASSIFIER}},
+        {"model_path": {"type": "folder", "config": {"path": "NAME"}}, "hf_config": CLASSIFIER},
+        {"model_path": {"type": "local_folder", "config": {"path": "NAME"}}, "hf_config": CLASSIFIER},
+        {"model_path": {"type": "String_Name", "config": {"name": "NAME"}}, "hf_config": CLASSIFIER},
     ],
 )
 def test_a_model_is_a_folder_beside_the_config_whose_content_counts(folder, written):
@@ -47,6 +50,24 @@ def test_a_model_is_a_folder_beside_the_config_whose_content_counts(folder, writ
     assert config.folder == folder
     assert around.used_paths == [folder]
     assert around.notices == []
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "hint"),
+    [
+        (
+            {"type": "foldr", "config": {"path": "model"}},
+            "no type of resource named 'foldr'; there is file, folder, local_file, local_folder, string_name",
+            "did you mean 'folder'?",
+        ),
+        ({"type": "folder", "config": {"name": "model"}}, "a folder has nothing but a path in its config", None),
+        ({"path": "model"}, "expected a string, got an object", None),
+    ],
+)
+def test_a_resource_that_is_none_is_told_at_its_place(folder, written, message, hint):
+    _, problems = read({"model_path": written, "hf_config": CLASSIFIER}, Surroundings(folder.parent))
+
+    assert problems == [("model_path", message, hint)]
 
 
 def test_a_model_in_the_current_folder_is_found_with_a_notice(folder, tmp_path, monkeypatch):

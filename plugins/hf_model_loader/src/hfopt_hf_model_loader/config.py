@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config, Reference
-from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only
+from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only, plain_place
 from hfopt.api.resources import MARK
 
 _LATER = "not available in this version"
@@ -59,7 +59,7 @@ def _at_revision(place: str | None, revision: str | None) -> str | None:
     return Reference(reference.type, {**reference.config, "revision": revision}).token
 
 
-ModelPlace = Annotated[str, AfterValidator(_model_folder)]
+ModelPlace = Annotated[str, BeforeValidator(plain_place), AfterValidator(_model_folder)]
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
 
