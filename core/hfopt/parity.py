@@ -11,7 +11,7 @@ from pydantic import Field
 from hfopt.api.config import Config
 from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
 from hfopt.api.model import ModelHandle, Session, TensorSpec
-from hfopt.errors import HfoptError, PluginError, PreconditionFailed
+from hfopt.errors import HfoptError, PreconditionFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,13 +49,6 @@ class Example:
     outputs: Mapping[str, NDArray[Any]]
 
 
-def compare_sessions(
-    source: Session, candidate: Session, specs: Sequence[TensorSpec], *, relative: float = RELATIVE
-) -> dict[str, Any]:
-    """Compare two open models: `record`, then `compare`."""
-    return compare(record(source, specs), candidate, relative=relative)
-
-
 def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     """What a model computes on several shapes, so that it can be closed before another is opened.
 
@@ -63,16 +56,16 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     that it takes at no size is left out.
 
     :param specs: the inputs to make examples for
-    :raises Exception: what the model raises, if it takes none of them
+    :raises PreconditionFailed: it takes none of them, with the reason for the first
     """
     examples = []
-    refusals: list[Exception] = []
+    refusals: list[PreconditionFailed] = []
     for number, (batch, size, padded) in enumerate(SHAPES):
         while size:
             try:
                 examples.append(_example(source, specs, batch, size, padded=padded, seed=number))
                 break
-            except Exception as error:  # noqa: BLE001 - runtimes raise dozens of types without a common base
+            except PreconditionFailed as error:
                 refusals.append(error)
                 size //= 2
     if not examples:
@@ -147,18 +140,16 @@ def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: P
     try:
         with context.open(model, {}) as source:
             examples = record(source, _shapes_of_both(model, result.model))
-    except Exception as error:  # noqa: BLE001 - runtimes raise dozens of types without a common base
+    except PreconditionFailed as error:
         return result.with_report(
-            {}, f"not compared with the model before, which can't run the examples: {_line(error)}"
+            {}, f"not compared with the model before, which can't run the examples: {error.message}"
         )
     try:
         with context.open(result.model, {}) as made:
             report = compare(examples, made, relative=parity.relative or result.tolerance, absolute=parity.absolute)
-    except PluginError:
-        raise
-    except Exception as error:
-        said, hint = (error.message, error.hint) if isinstance(error, HfoptError) else (_line(error), None)
-        raise PreconditionFailed(f"the model that this pass made can't be run: {said}", hint=hint) from error
+    except PreconditionFailed as error:
+        said = f"the model that this pass made can't be run: {error.message}"
+        raise PreconditionFailed(said, hint=error.hint) from error
     if report["agree"]:
         return result.with_report({"parity": report})
     fact = f"the new model computes something else: {describe(report)}"
@@ -173,10 +164,6 @@ def _shapes_of_both(before: ModelHandle, after: ModelHandle) -> list[TensorSpec]
     """The inputs of the model before, of shapes that the one after takes too: it may have fixed some axes."""
     axes = {spec.name: spec.axes for spec in after.inputs}
     return [spec.model_copy(update={"axes": axes.get(spec.name, spec.axes)}) for spec in before.inputs]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def describe(report: Mapping[str, Any]) -> str:

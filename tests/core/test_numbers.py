@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from hfopt import Session, TensorSpec
 from hfopt.api.example import example_feeds
 from hfopt.measuring import split, spread
-from hfopt.parity import compare_sessions, describe
+from hfopt.parity import compare, describe, record
 from hfopt.statistics import (
     block_bootstrap,
     bootstrap,
@@ -171,7 +171,7 @@ def test_models_agree_up_to_the_tolerance_at_positions_that_are_not_padded(case)
     def three_dimensional(function):
         return Fixed(lambda ids, mask: function(ids, mask)[..., None])
 
-    report = compare_sessions(three_dimensional(lambda ids, mask: ids), three_dimensional(function), SPECS[:2])
+    report = compare(record(three_dimensional(lambda ids, mask: ids), SPECS[:2]), three_dimensional(function))
 
     assert report["agree"] is agree
     assert agree or describe(report).startswith("hidden differs by ")
@@ -182,7 +182,7 @@ def test_models_without_a_common_output_do_not_agree():
         def run(self, feeds):
             return {"other": feeds["input_ids"]}
 
-    report = compare_sessions(Fixed(lambda ids, mask: ids), Other(None), SPECS[:2])
+    report = compare(record(Fixed(lambda ids, mask: ids), SPECS[:2]), Other(None))
 
     assert report["agree"] is False
     assert describe(report) == "no output is common to both"

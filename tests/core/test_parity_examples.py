@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfopt import Session, TensorSpec
+from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt.parity import compare, record
 
 SPECS = tuple(
@@ -32,7 +32,7 @@ class Computes(Session):
 def up_to(positions):
     def function(feeds):
         if feeds["input_ids"].shape[1] > positions:
-            raise IndexError("index out of range in self")
+            raise PreconditionFailed("index out of range in self")
         return feeds["input_ids"].astype(np.float32)
 
     return function
@@ -52,14 +52,14 @@ def test_a_model_of_few_positions_is_compared_on_shorter_rows(positions, shapes)
 def test_a_shape_that_the_model_never_takes_is_left_out():
     def one_row(feeds):
         if len(feeds["input_ids"]) > 1:
-            raise ValueError("no padding token is defined")
+            raise PreconditionFailed("no padding token is defined")
         return np.ones(1)
 
     assert [len(example.feeds["input_ids"]) for example in record(Computes(one_row), SPECS)] == [1]
 
 
 def test_the_reason_of_a_model_that_takes_no_shape_is_its_first():
-    with pytest.raises(IndexError, match="index out of range"):
+    with pytest.raises(PreconditionFailed, match="index out of range"):
         record(Computes(up_to(0)), SPECS)
 
 

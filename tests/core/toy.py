@@ -138,6 +138,8 @@ class LineSession(Session):
         self.slope, self.delay = slope, delay
 
     def run(self, feeds):
+        if self.slope is None:
+            raise PreconditionFailed("the line has no slope")
         return {"y": self.slope * feeds["x"]}
 
     def bind(self, feeds):

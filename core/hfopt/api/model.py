@@ -93,6 +93,7 @@ class Session(ABC):
 
         :param feeds: arrays by input name, the batch first
         :return: arrays by output name, bfloat16 as float32
+        :raises PreconditionFailed: the model does not take the feeds, or fails on them, with the runtime's reason
         """
 
     @abstractmethod

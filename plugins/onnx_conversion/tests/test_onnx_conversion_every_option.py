@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from pathlib import Path
-
 import onnx
 import pytest
 import torch
 
 from hfopt import Accelerator, ModelHandle, PassContext, PreconditionFailed, TensorSpec
-from hfopt.config.problems import keys_of, validate
-from hfopt.plugins import Plugins
+from hfopt.config.problems import validate
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.half import OnnxFloatToFloat16, OnnxFloatToFloat16Config
@@ -59,34 +54,6 @@ PROOFS = {
     },
 }
 """Pass, option, and the test that shows what becomes of it."""
-
-NEEDED = {"DynamicToFixedShape": {"dim_param": ["batch_size"], "dim_value": [2]}}
-
-
-def passes():
-    """The passes that this plugin declares."""
-    offers = Plugins.discover().of_kind("hfopt_passes")
-    return {offer.component.name: offer.load() for offer in offers if offer.distribution == "hfopt-onnx-conversion"}
-
-
-def test_every_option_has_a_proof_that_exists():
-    modules = [ast.parse(file.read_text()) for file in Path(__file__).parent.glob("test_*.py")]
-    tests = {node.name for module in modules for node in module.body if isinstance(node, ast.FunctionDef)}
-
-    assert {name: set(proofs) for name, proofs in PROOFS.items()} == {
-        name: set(keys_of(cls.Config)) for name, cls in passes().items()
-    }
-    assert {test for proofs in PROOFS.values() for test in proofs.values()} <= tests
-
-
-@pytest.mark.parametrize("name", PROOFS)
-def test_options_survive_the_way_to_a_worker(name):
-    """A worker gets every option written, defaults included: no rule may tell those that the user wrote by that."""
-    model = passes()[name].Config
-    config = model.model_validate_json(json.dumps(NEEDED.get(name, {})))
-
-    assert model.model_validate_json(config.model_dump_json()) == config
-    assert config.ignored() == {}
 
 
 def refusals(model, options) -> list[tuple[str, str]]:

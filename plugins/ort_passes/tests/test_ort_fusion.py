@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from hfopt import PreconditionFailed
-from hfopt.parity import compare_sessions
+from hfopt.parity import compare, record
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import FusionSwitches, OrtTransformersOptimizationConfig
@@ -32,7 +32,7 @@ def test_the_fused_model_computes_the_same_with_padding_on_either_side(converted
     fused = fuse(converted, context).model
 
     with context.open(converted, {}) as source, context.open(fused, {}) as candidate:
-        assert compare_sessions(source, candidate, converted.inputs)["agree"]
+        assert compare(record(source, converted.inputs), candidate)["agree"]
         ids = np.arange(12).reshape(2, 6)
         mask = np.array([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0}

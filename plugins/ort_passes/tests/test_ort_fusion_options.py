@@ -11,7 +11,7 @@ import pytest
 
 from hfopt import Accelerator, HfoptError, PreconditionFailed
 from hfopt.config.problems import validate
-from hfopt.parity import HALF_RELATIVE, RELATIVE, Parity, compare_sessions, run_compared
+from hfopt.parity import HALF_RELATIVE, RELATIVE, Parity, compare, record, run_compared
 from hfopt_onnx_model.graph import handle_of, load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import OPTIMIZERS, ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
@@ -56,7 +56,7 @@ def test_half_precision_halves_the_file_and_computes_nearly_the_same(converted, 
     assert kinds(result)["Attention"] == {HALF}
     assert {spec.dtype for spec in result.model.outputs} == {"float32"}
     with context.open(converted, {}) as source, context.open(result.model, {}) as candidate:
-        assert compare_sessions(source, candidate, converted.inputs, relative=HALF_RELATIVE)["agree"]
+        assert compare(record(source, converted.inputs), candidate, relative=HALF_RELATIVE)["agree"]
 
 
 def test_outputs_are_half_too_if_told_so(converted, context):
