@@ -17,8 +17,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from hfopt import logs
 from hfopt.errors import HfoptError
@@ -60,15 +61,21 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
     while (line := requests.get()) is not None:
         idle.clear()
         for step in Request.model_validate_json(line).steps:
+            if step.kind not in _ANSWER:
+                print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
             result = work.run(step, lambda event: print(event.model_dump_json(), file=answers, flush=True))
             print(result.model_dump_json(), file=answers, flush=True)
         idle.set()
 
 
 def _private_stdout() -> TextIO:
-    """A stream of our own on stdout; fd 1 itself becomes stderr, so that no library's print breaks the protocol."""
+    """A stream of our own on stdout; fd 1 itself becomes stderr, so that no library's print breaks the protocol.
+
+    What is printed is written by whole lines: the host and other workers write to the same log.
+    """
     private = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
     return private
 
 

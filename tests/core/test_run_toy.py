@@ -236,12 +236,14 @@ def test_a_bug_in_a_step_leaves_its_traceback_in_the_log(project, misbehave):
     assert 'raise ZeroDivisionError("division by zero")' in (project.folder / "hfopt-output" / "hfopt.log").read_text()
 
 
-def test_what_steps_print_goes_to_the_log_and_breaks_nothing(project, misbehave):
+def test_what_a_step_prints_goes_to_the_log_below_its_name_and_breaks_nothing(project, misbehave):
     done = misbehave("print")
 
     assert done.returncode == 0
     assert "noise" not in done.stdout + done.stderr
-    assert "noise on stdout\nnoise from a child" in (project.folder / "hfopt-output" / "hfopt.log").read_text()
+    log = (project.folder / "hfopt-output" / "hfopt.log").read_text()
+    told = ["".join(found) for found in re.findall(r"^\S+ (.*): begins$|^(noise.*)$", log, re.M)]
+    assert told[-4:] == ["bad", "noise on stdout", "noise from a child", "evaluate bad"]
 
 
 def test_json_is_all_that_stdout_gets_on_request(project):

@@ -33,7 +33,6 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
     "PYTHONFAULTHANDLER": "1",
 }
 """Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
