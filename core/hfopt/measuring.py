@@ -136,7 +136,7 @@ class Stopwatch:
                     break
             seconds_spent, used_since = time.monotonic() - started, _used_by_others(pair)
             if left is not None and used is not None and used_since is not None and seconds_spent >= NOTABLE_SECONDS:
-                left(machine.affinity() - (used_since - used) / seconds_spent)
+                left(max(0.0, machine.affinity() - (used_since - used) / seconds_spent))  # as ticks count, below 0
         return np.array(timings)
 
 

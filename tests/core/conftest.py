@@ -8,8 +8,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Project:
     folder: Path
     config: dict[str, Any]
     plugin: Path = TOY
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "hfopt", *arguments, "-p", str(self.plugin)]
@@ -70,16 +71,22 @@ class Project:
             text=True,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, config: str = "config.json", below: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """Begin a run, which ends with the test at the latest.
+
+        :param below: a command that starts it
+        """
         self.write()
-        return subprocess.Popen(
-            self.command("run", "config.json", *arguments),
+        process = subprocess.Popen(
+            [*below, *self.command("run", config, *arguments)],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     @property
     def record(self) -> dict[str, Any]:
@@ -121,8 +128,12 @@ def project_in(folder: Path) -> Project:
 
 
 @pytest.fixture
-def project(tmp_path) -> Project:
-    return project_in(tmp_path)
+def project(tmp_path) -> Iterator[Project]:
+    project = project_in(tmp_path)
+    yield project
+    for process in project.started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

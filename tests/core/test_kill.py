@@ -233,16 +233,13 @@ def test_what_an_interrupted_run_leaves_goes_on(project, number):
 
 def test_a_run_that_is_told_to_ignore_hangups_does(project):
     project.config["passes"]["first"]["config"]["seconds"] = 0.5
-    project.write()
-    process = subprocess.Popen(
-        ["nohup", *project.command("run", "config.json")],
-        cwd=project.folder, env=project.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = project.start(below=("nohup",))
     wait_until(lambda: (project.folder / "toy.log.spans").exists())
 
     process.send_signal(signal.SIGHUP)
 
-    assert process.wait(timeout=60) == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 FORKING = """

@@ -156,10 +156,10 @@ def test_what_others_left_of_the_cpus_is_told_if_timing_took_long_enough_to_know
     compare(model(), model(), runs=32, left=told.append)
 
     (left,) = told
-    assert 0 < left <= len(os.sched_getaffinity(0)) + 0.1
+    assert 0 <= left <= len(os.sched_getaffinity(0)) + 0.1
 
 
-@pytest.mark.parametrize(("left", "warned"), [([], False), ([1.9], False), ([1.2], True), ([-0.1], True)])
+@pytest.mark.parametrize(("left", "warned"), [([], False), ([1.9], False), ([1.2], True), ([0.0], True)])
 def test_a_busy_machine_is_a_warning_that_says_how_to_measure_again(left, warned):
     request = StepRequest(
         key="k",
@@ -177,6 +177,6 @@ def test_a_busy_machine_is_a_warning_that_says_how_to_measure_again(left, warned
     assert bool(warning) is warned
     if warned:
         assert warning == (
-            f"other processes left {max(0, left[0]):.1f} CPUs to 2 threads: the figures are not those of an idle "
+            f"other processes left {left[0]:.1f} CPUs to 2 threads: the figures are not those of an idle "
             "machine; after hfopt cache rm 'measure it' the next run measures again"
         )

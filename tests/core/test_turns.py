@@ -24,17 +24,13 @@ def test_two_runs_at_once_do_each_step_once_and_nothing_runs_beside_what_measure
     passes = project.config["passes"]
     passes["first"]["config"]["seconds"] = 1.0
     passes["tune"] = {"type": "Tune", "config": {"seconds": 0.3}}
-    project.write()
     other = copy.deepcopy(project.config)
     other["passes"]["second"]["config"] = {"factor": 3.0, "seconds": 0.3}
     (project.folder / "other.json").write_text(json.dumps(other))
     runs = [
-        subprocess.Popen(
-            project.command("run", config, "--output-dir", config.removesuffix(".json")),
-            cwd=project.folder, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        project.start("--output-dir", config.removesuffix(".json"), config=config)
         for config in ("config.json", "other.json")
-    ]  # fmt: skip
+    ]
 
     outputs = [run.communicate() for run in runs]
 

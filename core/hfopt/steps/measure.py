@@ -56,7 +56,7 @@ def business(left: list[float], request: StepRequest) -> dict[str, Any]:
     report: dict[str, Any] = {"cpus_left": round(left[0], 2)}
     if left[0] < BEARABLE * request.threads:
         report["warning"] = (
-            f"other processes left {max(0.0, left[0]):.1f} CPUs to {request.threads} threads: the figures are not those"
+            f"other processes left {left[0]:.1f} CPUs to {request.threads} threads: the figures are not those"
             f" of an idle machine; after hfopt cache rm '{request.name}' the next run measures again"
         )
     return report
