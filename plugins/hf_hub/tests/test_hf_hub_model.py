@@ -10,9 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 from pydantic import ValidationError
 
 from hfopt.testing.hub import TOKEN
+from hfopt_hf_hub import sentences
+from hfopt_hf_hub.hub import Repository
 from hfopt_hf_hub.model import HfModelConfig, companions
 
 SMALL = {
@@ -183,7 +186,7 @@ def test_offline_an_incomplete_cache_is_named_with_the_way_out(hub, get):
 
     failure = get(offline=True, to="offline")
 
-    assert f"at {commit}" in failure["message"]
+    assert f"at {commit[:12]}" in failure["message"]
     assert "--offline" in failure["hint"]
     assert get("acme/none", offline=True)["message"] == "the hub cache does not have all of acme/none at main"
     assert len(hub.requests) == before
@@ -346,3 +349,18 @@ def test_what_is_no_name_of_a_hub_is_refused_in_the_config(name):
 def test_what_is_no_revision_is_refused_in_the_config(revision):
     with pytest.raises(ValidationError, match="not a branch"):
         HfModelConfig(name="acme/tiny", revision=revision)
+
+
+def test_an_error_without_an_answer_is_nothing_that_the_hub_said():
+    class Unanswered(HfHubHTTPError):
+        """As clients before 1.0 raise it."""
+
+        def __init__(self):
+            self.response = None
+
+    def ask():
+        raise Unanswered
+
+    assert sentences.explain(Unanswered(), Repository("model", "acme/tiny"), "main") is None
+    with pytest.raises(Unanswered):
+        sentences.patiently(ask)

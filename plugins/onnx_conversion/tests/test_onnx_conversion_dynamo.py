@@ -14,7 +14,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hfopt import Accelerator, ModelHandle, PassContext
+from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
 from hfopt.api.example import example_feeds
 from hfopt.parity import Parity, run_compared
 from hfopt_hf_model_loader.session import TorchSession
@@ -136,6 +136,17 @@ def test_without_transformers_exporters_torch_alone_captures_the_same_names(bert
         ["batch_size", "sequence_length"]
     ] * 3
     assert [value.name for value in captured.graph.outputs] == ["logits"]
+
+
+def test_without_transformers_exporters_a_failure_is_what_the_model_met():
+    class Unexportable(torch.nn.Module):
+        def forward(self, input_ids):
+            raise TypeError("this model can not be exported")
+
+    specs = [TensorSpec(name="input_ids", dtype="int64", axes=("batch_size",))]
+
+    with pytest.raises(TypeError, match="this model can not be exported"):
+        dynamo._with_torch(Unexportable().eval(), {"input_ids": torch.ones(2, dtype=torch.int64)}, specs, specs, 18)
 
 
 def test_weights_go_beside_the_file_when_asked_and_their_names_do_not_change(bert, tmp_path):

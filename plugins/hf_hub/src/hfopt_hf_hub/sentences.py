@@ -93,9 +93,9 @@ def _answered(error: BaseException, repository: Repository, revision: str) -> Pr
     from huggingface_hub import errors
 
     name, page = repository.name, _page(repository)
-    if not isinstance(error, errors.HfHubHTTPError):
+    status = _status(error)
+    if status is None:
         return None
-    status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
         if status == 403:
             return PreconditionFailed(
@@ -170,12 +170,19 @@ def _wait(error: BaseException, pause: float) -> float | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     for each in _causes(error):
-        if isinstance(each, HfHubHTTPError) and each.response.status_code in _BUSY:
+        if isinstance(each, HfHubHTTPError) and _status(each) in _BUSY:
             told = each.response.headers.get("Retry-After", "")
             return max(pause, float(told)) if told.isdecimal() else pause
         if _broke_off(each):
             return pause
     return None
+
+
+def _status(error: BaseException) -> int | None:
+    """What the hub answered. Clients before 1.0 have errors of that type without an answer too."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return getattr(error.response, "status_code", None) if isinstance(error, HfHubHTTPError) else None
 
 
 def _broke_off(error: BaseException) -> bool:

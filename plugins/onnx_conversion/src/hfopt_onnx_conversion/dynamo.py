@@ -72,17 +72,20 @@ def _with_torch(
     """torch.onnx.export alone, which serves any module."""
     import torch
 
-    program = torch.onnx.export(
-        module,
-        (),
-        kwargs=dict(tensors),
-        input_names=[spec.name for spec in inputs],
-        output_names=[spec.name for spec in outputs],
-        dynamic_shapes={spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs},
-        opset_version=opset,
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            module,
+            (),
+            kwargs=dict(tensors),
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
+            dynamic_shapes={spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs},
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:  # it tells how to report a bug; its cause is what the model met
+        raise (error.__cause__ or error) from None
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return program.model
