@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 pytest_plugins = ["hfopt.testing.fixtures"]
 
@@ -11,3 +15,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests wait neither for those of another process nor for what else runs on this machine."""
+    os.environ["HFOPT_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
+    yield
+    del os.environ["HFOPT_LOCKS"]

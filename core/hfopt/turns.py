@@ -22,22 +22,23 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSU
 
 
 def lock_folder() -> Path:
-    """Where the machine's locks lie: one folder for all users and runs, whatever their TMPDIR."""
+    """Where the machine's locks lie: by HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
+    if written := os.environ.get("HFOPT_LOCKS"):
+        return Path(written)
     shared = Path("/tmp")  # noqa: S108 - nothing is read from there or written to it
     return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"
 
 
 @contextmanager
-def turn(*, alone: bool, waiting: Callable[[], None], folder: Path | None = None) -> Iterator[None]:
+def turn(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the machine together with other ordinary steps, or alone.
 
     Whoever wants to be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
 
     :param alone: nothing else runs meanwhile
     :param waiting: called once if there is somebody to wait for
-    :param folder: where the locks lie; None: the machine's
     """
-    place = folder or lock_folder()
+    place = lock_folder()
     once = cache(waiting)
     with _opened(place / "gate", for_all=True) as gate, _opened(place / "machine", for_all=True) as machine:
         _take(gate, fcntl.LOCK_EX, once)

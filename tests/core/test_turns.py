@@ -67,16 +67,15 @@ def test_a_run_says_that_it_waits_for_another_and_takes_over_when_that_is_killed
 
 HOLD = """
 import sys, time
-from pathlib import Path
 from hfopt.turns import turn
-with turn(alone=sys.argv[1] == "alone", waiting=lambda: print("waiting", flush=True), folder=Path(sys.argv[2])):
+with turn(alone=sys.argv[1] == "alone", waiting=lambda: print("waiting", flush=True)):
     print("holding", flush=True)
     time.sleep(60)
 """
 
 
-def hold(folder, how):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, how, str(folder)], stdout=subprocess.PIPE, text=True)
+def hold(how):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, how], stdout=subprocess.PIPE, text=True)
     return holder, holder.stdout.readline().strip()
 
 
@@ -85,11 +84,11 @@ def end(holder):
     holder.communicate()
 
 
-def test_ordinary_steps_share_the_machine_and_a_measurement_waits_for_them_to_end(tmp_path):
-    first, _ = hold(tmp_path, "together")
-    second, state = hold(tmp_path, "together")
+def test_ordinary_steps_share_the_machine_and_a_measurement_waits_for_them_to_end():
+    first, _ = hold("together")
+    second, state = hold("together")
     assert state == "holding"
-    alone, state = hold(tmp_path, "alone")
+    alone, state = hold("alone")
     assert state == "waiting"
 
     end(first)
@@ -99,11 +98,11 @@ def test_ordinary_steps_share_the_machine_and_a_measurement_waits_for_them_to_en
     end(alone)
 
 
-def test_an_ordinary_step_that_comes_later_waits_behind_a_measurement_that_waits(tmp_path):
-    first, _ = hold(tmp_path, "together")
-    alone, _ = hold(tmp_path, "alone")
+def test_an_ordinary_step_that_comes_later_waits_behind_a_measurement_that_waits():
+    first, _ = hold("together")
+    alone, _ = hold("alone")
 
-    later, state = hold(tmp_path, "together")
+    later, state = hold("together")
 
     assert state == "waiting"
     end(first)
@@ -113,61 +112,66 @@ def test_an_ordinary_step_that_comes_later_waits_behind_a_measurement_that_waits
     end(later)
 
 
-def test_nobody_waits_on_a_free_machine(tmp_path):
+def test_nobody_waits_on_a_free_machine():
     waited = []
 
-    with turn(alone=True, waiting=lambda: waited.append(1), folder=tmp_path):
+    with turn(alone=True, waiting=lambda: waited.append(1)):
         pass
 
     assert waited == []
 
 
-def test_the_machines_lock_files_serve_every_user_whatever_the_umask_of_the_first(tmp_path):
-    folder = tmp_path / "locks"
+@pytest.fixture
+def locks(tmp_path, monkeypatch):
+    """The machine's lock folder, which is not there yet."""
+    monkeypatch.setenv("HFOPT_LOCKS", str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+def test_the_machines_lock_files_serve_every_user_whatever_the_umask_of_the_first(locks):
     before = os.umask(0o077)
     try:
-        with turn(alone=True, waiting=lambda: None, folder=folder):
+        with turn(alone=True, waiting=lambda: None):
             pass
     finally:
         os.umask(before)
 
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
-    assert [stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()] == [0o666, 0o666]
+    assert stat.S_IMODE(locks.stat().st_mode) == 0o1777
+    assert [stat.S_IMODE(file.stat().st_mode) for file in locks.iterdir()] == [0o666, 0o666]
 
 
 TAKE = """
-import os, sys
-from pathlib import Path
+import os
 from hfopt.turns import turn
 if os.getuid() == 0:
     os.setuid(65534)
-with turn(alone=True, waiting=lambda: None, folder=Path(sys.argv[1])):
+with turn(alone=True, waiting=lambda: None):
     print("mine")
 """
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o444])
-def test_another_users_lock_files_in_a_sticky_folder_can_be_locked(tmp_path, mode):
+def test_another_users_lock_files_in_a_sticky_folder_can_be_locked(tmp_path, locks, mode):
     made_by_pytest = [each for each in (tmp_path, *tmp_path.parents) if each.is_relative_to(tempfile.gettempdir())]
     for folder in made_by_pytest[:-1]:
         folder.chmod(0o755)
-    with turn(alone=True, waiting=lambda: None, folder=tmp_path / "locks"):
-        for file in (tmp_path / "locks").iterdir():
+    with turn(alone=True, waiting=lambda: None):
+        for file in locks.iterdir():
             file.chmod(mode)
 
-    done = subprocess.run([sys.executable, "-c", TAKE, str(tmp_path / "locks")], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", TAKE], capture_output=True, text=True)
 
     assert (done.stdout, done.stderr) == ("mine\n", "")
 
 
-def test_a_lock_folder_that_can_not_be_used_is_explained(tmp_path):
-    (tmp_path / "taken").write_text("")
+def test_a_lock_folder_that_can_not_be_used_is_explained(locks):
+    locks.write_text("")
 
     with (
         pytest.raises(
-            HfoptError, match=r"taken/gate: can't be opened to lock it: Not a directory\n  hint: make .*taken"
+            HfoptError, match=r"locks/gate: can't be opened to lock it: Not a directory\n  hint: make .*locks"
         ),
-        turn(alone=True, waiting=lambda: None, folder=tmp_path / "taken"),
+        turn(alone=True, waiting=lambda: None),
     ):
         pass
 
@@ -183,7 +187,7 @@ def test_a_file_system_without_locks_stops_no_work_but_nothing_is_removed_from_i
 
     with in_use(tmp_path) as certain, sole_maker(tmp_path / "key") as sole:
         assert (certain, sole) == (False, False)
-    with turn(alone=True, waiting=lambda: None, folder=tmp_path):
+    with turn(alone=True, waiting=lambda: None):
         pass
     assert turns.held(tmp_path / "key")
     with pytest.raises(NotNow, match="its file system has no locks: a run may be using it"), unused(tmp_path):
