@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -99,10 +100,15 @@ def compare(
         for name in example.outputs.keys() & got.keys():
             mask = example.feeds.get(MASK)
             difference, allowed = _difference(example.outputs[name], got[name], mask, relative, absolute)
-            if name not in worst or difference / allowed > worst[name]["difference"] / worst[name]["allowed"]:
-                worst[name] = {"difference": difference, "allowed": allowed}
+            case = {"difference": difference, "allowed": allowed}
+            worst[name] = max(worst.get(name, case), case, key=_part)
     agree = bool(worst) and all(each["difference"] <= each["allowed"] for each in worst.values())
     return {"agree": agree, "outputs": worst}
+
+
+def _part(case: Mapping[str, float]) -> float:
+    """What part of the allowed difference there is; nothing is allowed where all is 0 and ``absolute`` too."""
+    return case["difference"] / max(case["allowed"], sys.float_info.min)
 
 
 def _difference(

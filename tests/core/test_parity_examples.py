@@ -104,3 +104,13 @@ def test_what_a_model_says_of_padding_does_not_count(width):
 
     assert agree(of_tokens(0), of_tokens(99))
     assert not agree(of_tokens(0), lambda feeds: of_tokens(0)(feeds) + 1)
+
+
+def test_nothing_is_allowed_of_outputs_that_are_zero_if_absolute_is_too():
+    examples = record(Computes(lambda feeds: np.zeros(2)), SPECS)
+
+    same = compare(examples, Computes(lambda feeds: np.zeros(2)), absolute=0.0)
+    other = compare(examples, Computes(lambda feeds: np.full(2, 1e-30 * len(feeds["input_ids"]))), absolute=0.0)
+
+    assert same == {"agree": True, "outputs": {"out": {"difference": 0.0, "allowed": 0.0}}}
+    assert other == {"agree": False, "outputs": {"out": {"difference": 4e-30, "allowed": 0.0}}}
