@@ -66,6 +66,7 @@ def test_numbers_mean_the_same_in_every_format(tmp_path):
         ("c.json", "", "c.json: is empty"),
         ("c.json", '{"a": 1, "a": 2}', "c.json:1: key 'a' stands twice in one object"),
         ("c.json", '{"b": [{"a": 1,\n\t"c": {},\n"a": 2}]}', "c.json:3: key 'a' stands twice in one object"),
+        ("c.json", '{"a": 1,\n"a": 2, "b": {"c": 1,\n"c": 2}}', "c.json:3: key 'c' stands twice in one object"),
         ("c.json", '{"a": NaN}', "c.json: NaN is not JSON"),
         ("c.yaml", "a: 1\nb: 2\na: 3\n", "c.yaml:3: key 'a' stands twice in one object"),
         ("c.yaml", "a: [1\nb: 2", "c.yaml:2: expected ',' or ']', but got ':'"),

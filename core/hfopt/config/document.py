@@ -23,6 +23,10 @@ _YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 class DuplicateKey(ValueError):
     """A key stands twice in one object."""
 
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key!r} stands twice in one object")
+        self.key = key
+
 
 @dataclass(frozen=True)
 class Document:
@@ -100,7 +104,7 @@ def _parse_json(text: str, file: Path) -> Document:
             raise _syntax_error(file, "is empty") from error
         raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
     except DuplicateKey as error:
-        raise _syntax_error(file, str(error), _line_of_repeated(plain.replace("\t", " "))) from error
+        raise _syntax_error(file, str(error), _line_of_repeated(error.key, plain.replace("\t", " "))) from error
     except (RecursionError, ValueError) as error:
         raise _syntax_error(file, str(error) or "nested too deeply") from error
     return Document(value, file, plain.replace("\t", " "))
@@ -114,7 +118,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     repeated = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else None
     if repeated:
-        raise DuplicateKey(f"key {sorted(repeated)[0]!r} stands twice in one object")
+        raise DuplicateKey(sorted(repeated)[0])
     return dict(pairs)
 
 
@@ -183,8 +187,8 @@ def _yaml_line(text: str, path: Sequence[str | int]) -> int | None:
     return None if mark is None else mark.line + 1
 
 
-def _line_of_repeated(text: str) -> int | None:
-    """The line of the first key that its object has already."""
+def _line_of_repeated(name: str, text: str) -> int | None:
+    """The line of the first key of that name that its object has already."""
     import yaml
 
     try:
@@ -198,8 +202,7 @@ def _line_of_repeated(text: str) -> int | None:
             left += node.value
         elif isinstance(node, yaml.MappingNode):
             left += [value for _, value in node.value]
-            keys = [key.value for key, _ in node.value]
-            lines += [key.start_mark.line + 1 for place, (key, _) in enumerate(node.value) if key.value in keys[:place]]
+            lines += [key.start_mark.line + 1 for key, _ in node.value if key.value == name][1:]
     return min(lines, default=None)
 
 
