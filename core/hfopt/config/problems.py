@@ -90,7 +90,7 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
     detail = details[0]
     kind, cause = detail["type"], detail.get("ctx", {}).get("error")
     if isinstance(cause, OptionError):
-        place, cause = (*place, cause.option), cause.error
+        place, cause = (place if place[-1:] == (cause.option,) else (*place, cause.option)), cause.error
     if kind == "extra_forbidden":
         known = _fields_at(model, place[:-1])
         near = nearest(str(place[-1]), known)

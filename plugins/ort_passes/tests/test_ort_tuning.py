@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hfopt import Accelerator, PreconditionFailed
+from hfopt.config.problems import validate
+from hfopt.errors import Problem
 from hfopt.measuring import CannotTime
 from hfopt_onnx_model.settings import settings_of
 from hfopt_ort_passes import tuning
@@ -144,6 +146,17 @@ def test_mistakes_are_refused_at_their_place():
     assert refusal(enable_cuda_graph=True)[1].startswith("a CUDA graph replays one shape")
     assert refusal(device="cuda") == ("device", "no device named 'cuda'; there is cpu, gpu, npu")
     assert refusal(dataloader_func="f")[1] == "user scripts are not run in this version: name a data_config"
+
+
+@pytest.mark.parametrize("written", [{}, {"input_shapes": None}])
+def test_what_input_names_lack_is_told_at_the_place_of_input_shapes(written):
+    problems: list[Problem] = []
+
+    validate(OrtPerfTuningConfig, {"input_names": ["x"], **written}, ("config",), problems)
+
+    assert [(each.path, each.message) for each in problems] == [
+        (("config", "input_shapes"), "is required with input_names")
+    ]
 
 
 def test_providers_that_can_not_be_tried_are_skipped_with_the_reason_and_others_need_force():
