@@ -21,7 +21,7 @@ from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import half as half_module
 from hfopt_onnx_conversion.export import export
 from hfopt_onnx_conversion.half import OnnxFloatToFloat16
-from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, latest_opset
+from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, convert, latest_opset, latest_run
 from hfopt_onnx_conversion.shapes import DynamicToFixedShape
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
@@ -99,6 +99,57 @@ def test_the_opset_becomes_what_was_asked_and_everything_else_stays(converted, a
     onnx.checker.check_model(after)
     assert (result.model.inputs, result.model.outputs) == (converted.inputs, converted.outputs)
     np.testing.assert_allclose(run(result.model, feeds_of(converted)), run(converted, feeds_of(converted)), atol=1e-6)
+
+
+def small_graph(opset, *nodes, **weights):
+    """A model from x, float32 [1, 1, 2, 2], and the boolean c to y."""
+    ends = [
+        onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 2, 2]),
+        onnx.helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    stored = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    made = onnx.helper.make_graph(nodes, "small", ends[:2], ends[2:], stored)
+    return onnx.helper.make_model_gen_version(made, opset_imports=[onnx.helper.make_opsetid("", opset)])
+
+
+def branches(*operators):
+    """An If whose branches are one operator of x each."""
+    out = onnx.helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    made = [
+        onnx.helper.make_graph([onnx.helper.make_node(each, ["x"], ["z"])], each.lower(), [], [out])
+        for each in operators
+    ]
+    return onnx.helper.make_node("If", ["c"], ["y"], then_branch=made[0], else_branch=made[1])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small_graph(13, branches("GlobalLpPool", "GlobalAveragePool")),  # a new form in 22, without a kernel
+        small_graph(
+            9,
+            onnx.helper.make_node("Upsample", ["x", "scales"], ["y"], mode="nearest"),  # given up in opset 10
+            scales=np.array([1, 1, 2, 2], np.float32),
+        ),
+    ],
+    ids=["in a subgraph", "an operator that is given up"],
+)
+def test_every_operator_has_a_kernel_in_the_latest_opset(model):
+    converted = convert(model, latest_run(model))
+
+    session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert len(session.run(None, {"x": np.ones((1, 1, 2, 2), np.float32), "c": np.array(True)})) == 1
+
+
+def test_operators_that_onnx_does_not_define_are_refused_by_name():
+    fused_norm = onnx.helper.make_node("SimplifiedLayerNormalization", ["x", "w"], ["y"])
+    model = small_graph(17, fused_norm, w=np.ones(2, np.float32))
+
+    with pytest.raises(PreconditionFailed, match="ONNX itself defines no SimplifiedLayerNormalization") as failure:
+        convert(model, latest_run(model))
+
+    assert failure.value.hint.startswith("put this pass before the one that fuses")
 
 
 def test_left_unwritten_the_opset_is_the_latest_that_onnx_runtime_runs(converted, apply):

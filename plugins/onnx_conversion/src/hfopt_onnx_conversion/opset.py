@@ -75,6 +75,12 @@ def convert(model: ModelProto, opset: int) -> ModelProto:
     import onnx
     from onnx import version_converter
 
+    undefined = sorted(name for name in _operators(model) if not onnx.defs.has(name))
+    if undefined:  # the converter refuses them too, with the placeholders of its message unfilled
+        raise PreconditionFailed(
+            f"the graph can't be converted: ONNX itself defines no {' or '.join(undefined)}",
+            hint="put this pass before the one that fuses: ONNX Runtime's fusions write operators of its own",
+        )
     imported = {entry.domain for entry in model.opset_import}
     for domain in sorted({node.domain for node in model.graph.node} - imported - {"", "ai.onnx"}):
         model.opset_import.add(domain=domain, version=1)  # ONNX Runtime does without, the converter does not
@@ -97,16 +103,19 @@ def convert(model: ModelProto, opset: int) -> ModelProto:
 def latest_run(model: ModelProto) -> int:
     """The latest opset in which ONNX Runtime has kernels for all that it has any for.
 
-    What ONNX Runtime opens is newer: of its last opsets it knows the definitions and lacks kernels.
+    What ONNX Runtime opens is newer: of its last opsets it knows the definitions and lacks kernels. Operators that ONNX
+    has given up don't count: the converter puts others in their place.
     """
+    import onnx
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 
     kernels: dict[str, list[tuple[int, int]]] = {}
     for kernel in get_all_opkernel_def():
         if kernel.domain in ("", "ai.onnx"):
             kernels.setdefault(kernel.op_name, []).append(tuple(kernel.version_range))
-    names = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")} | QUANTIZERS
     latest = latest_opset()
+    defined = (name for name in _operators(model) if onnx.defs.has(name))
+    names = {name for name in defined if not onnx.defs.get_schema(name, latest).deprecated} | QUANTIZERS
     return next(
         (
             opset
@@ -115,6 +124,13 @@ def latest_run(model: ModelProto) -> int:
         ),
         latest,
     )
+
+
+def _operators(model: ModelProto) -> set[str]:
+    """The operators of ONNX's own domain that a model has, in its subgraphs too."""
+    from hfopt_onnx_model.weights import bodies
+
+    return {node.op_type for body in bodies(model) for node in body.node if node.domain in ("", "ai.onnx")}
 
 
 def _has_kernel(versions: list[tuple[int, int]], name: str, opset: int) -> bool:
