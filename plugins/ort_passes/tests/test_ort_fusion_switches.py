@@ -99,6 +99,15 @@ def test_a_model_whose_stages_have_sizes_of_their_own_is_fused_without_them(conv
         assert fused(converted.with_(attributes=attributes), context)["SkipLayerNormalization"] == 4
 
 
+def test_a_model_whose_heads_do_not_share_its_hidden_states_is_fused_without_its_sizes(converted, context):
+    """As T5's of google/flan-t5-small: 6 heads of 64, and hidden states of 512."""
+    t5 = converted.with_(attributes={"model_type": "bert", "d_model": 64, "num_heads": 6})
+
+    OrtTransformersOptimization(OrtTransformersOptimizationConfig()).requires(t5)
+
+    assert fused(t5, context)["SkipLayerNormalization"] == 4
+
+
 CHANGES = {
     "enable_attention": (False, {"Attention": -2}),
     "enable_bias_gelu": (False, {"BiasGelu": -2, "Gelu": 2}),

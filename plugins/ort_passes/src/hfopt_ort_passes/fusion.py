@@ -62,7 +62,7 @@ class OrtTransformersOptimization(Pass):
         heads, width = self._size("num_heads", model), self._size("hidden_size", model)
         if self.config.hidden_size and not heads:
             raise PreconditionFailed("hidden_size: the model does not say how many heads it has", hint="set num_heads")
-        if heads and width % heads:
+        if (self.config.num_heads or self.config.hidden_size) and width % heads:
             raise PreconditionFailed(f"num_heads: hidden states of {width} can't be divided among {heads} heads")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
@@ -120,11 +120,13 @@ class OrtTransformersOptimization(Pass):
         from onnxruntime.transformers.optimizer import optimize_model
 
         optimizer = self._optimizer(model)
+        heads, width = self._size("num_heads", model), self._size("hidden_size", model)
+        usable = heads and not width % heads  # T5's heads together may be of another width than its hidden states
         return optimize_model(
             str(model.path),
             model_type=optimizer,
-            num_heads=(heads := self._size("num_heads", model)),
-            hidden_size=self._size("hidden_size", model) if heads else 0,
+            num_heads=heads if usable else 0,
+            hidden_size=width if usable else 0,
             optimization_options=self._fusion_options(optimizer),
             opt_level=self.config.opt_level or 0,
             use_gpu=provider is not None,
