@@ -385,6 +385,21 @@ def test_a_quantized_model_is_not_made_half_precision(converted, apply, tmp_path
     assert failure.value.hint.startswith("leave out this pass or the quantization")
 
 
+@pytest.mark.parametrize("option", ["op_block_list", "node_block_list"])
+def test_a_quantized_model_whose_quantized_nodes_stay_in_float32_is_made_half_precision(
+    converted, apply, tmp_path, option
+):
+    quantized = tmp_path / "quantized.onnx"
+    quantize_dynamic(str(converted.path), str(quantized))
+    operators = ("DequantizeLinear", "DynamicQuantizeLinear")
+    nodes = tuple(node.name for node in onnx.load(quantized).graph.node if node.op_type in operators)
+
+    kept = {option: operators if option == "op_block_list" else nodes}
+    result = apply(OnnxFloatToFloat16, graph.handle_of(quantized, like=converted), **kept)
+
+    assert result.report["parity"]["agree"]
+
+
 def test_outputs_of_a_model_that_rounds_activations_may_be_further_apart(converted, apply, tmp_path):
     quantized = tmp_path / "quantized.onnx"
     quantize_dynamic(str(converted.path), str(quantized))

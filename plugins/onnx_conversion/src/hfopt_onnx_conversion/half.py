@@ -69,7 +69,7 @@ class OnnxFloatToFloat16(Pass):
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)
         self._check_lists(graph)
-        check_takes_half(graph, self.config.op_block_list or ())
+        check_takes_half(graph, self.config.op_block_list, self.config.node_block_list)
         read_in(graph, model.path.parent, below=SMALL)
         add_types(graph, symbolic=self.config.use_symbolic_shape_infer)
         read_in(graph, model.path.parent)

@@ -60,15 +60,18 @@ def _rounds(node: NodeProto) -> bool:
     return node.op_type in ROUNDS
 
 
-def check_takes_half(model: ModelProto, blocked: Iterable[str] = ()) -> None:
+def check_takes_half(model: ModelProto, operators: Iterable[str] | None, nodes: Iterable[str] | None) -> None:
     """Refuse a model whose quantized operators would be given float16.
 
-    :param blocked: operators that the user leaves in float32
+    :param operators: those that the user leaves in float32
+    :param nodes: those that the user leaves in float32, by name
     :raises PreconditionFailed: with their names
     """
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     refused = FLOAT32_ALONE | (SCALES if opset < SCALES_IN_HALF else frozenset())
-    found = {node.op_type for body in bodies(model) for node in body.node} & refused - set(blocked)
+    refused -= set(operators or ())
+    left = set(nodes or ())
+    found = {node.op_type for body in bodies(model) for node in body.node if node.name not in left} & refused
     if found:
         raise PreconditionFailed(
             f"the model is quantized already, and its {', '.join(sorted(found))} have no float16 form",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
+from hfopt.parity import HALF_RELATIVE
 from hfopt.plugins import nearest
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import handle_of, load, save
@@ -25,15 +26,12 @@ if TYPE_CHECKING:
 
     from hfopt.parity import Example
 
-TOLERANCE = 1e-2
-"""What hfopt allows every model in float16 (`hfopt.parity.HALF_RELATIVE`)."""
-
 
 class OrtMixedPrecisionConfig(ExternalDataConfig):
     """Options of ``OrtMixedPrecision``."""
 
     tolerance: float = Field(
-        TOLERANCE, gt=0, description="Part of an output's largest value by which outputs may differ, plus 1e-5."
+        HALF_RELATIVE, gt=0, description="Part of an output's largest value by which outputs may differ, plus 1e-5."
     )
     data_config: DataName | None = Field(
         None, description="Rows to compare outputs on; null: random examples of three shapes, some of them padded."
@@ -96,7 +94,7 @@ class OrtMixedPrecision(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
-        check_takes_half(load(model.path, weights=False), self.config.op_block_list or ())
+        check_takes_half(load(model.path, weights=False), self.config.op_block_list, self.config.node_block_list)
         with quiet(), scratch(context.folder) as work, sentences("ONNX Runtime can't make this model float16"):
             typed = work / "typed.onnx"
             write_typed(model.path, typed, work)
@@ -113,7 +111,7 @@ class OrtMixedPrecision(Pass):
             "float32": {"nodes": [*fixed, *kept], "operators": counts},
             "trials": trials.report(),
         }
-        return PassResult(handle_of(target, like=model), report)
+        return PassResult(handle_of(target, like=model), report, max(HALF_RELATIVE, self.config.tolerance))
 
     def _nodes(self, typed: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Nodes that stay in float32 in any case, and those that are free to be either.
