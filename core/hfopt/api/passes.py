@@ -48,8 +48,8 @@ class PassResult:
     :param model: the new model; its files lie in the context's folder, or are the input's if only settings changed
     :param report: JSON for people: fused operators, parity, trials. Shown when the pass has run: ``summary``, a few
         words; ``warning``, a sentence; ``snippet``, Python that does the same without hfopt
-    :param tolerance: how far outputs may be from those of the model before, as a part of the largest, if the pass
-        `Pass.keeps_outputs`: 1e-4 for another order of float32 operations, 1e-2 for float16
+    :param tolerance: how far outputs may be from those of the model before, as a part of the largest, where they are
+        compared: 1e-4 for another order of float32 operations, 1e-2 for float16
     """
 
     model: ModelHandle

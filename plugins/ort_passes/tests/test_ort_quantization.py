@@ -10,9 +10,12 @@ from onnx import numpy_helper
 
 from hfopt import PreconditionFailed
 from hfopt.api.example import example_feeds
+from hfopt.parity import ABSOLUTE, HALF_RELATIVE, QUANTIZED_RELATIVE, Parity, record, run_compared
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import OrtTransformersOptimizationConfig
+from hfopt_ort_passes.matmul4 import OnnxMatMul4Quantizer
+from hfopt_ort_passes.mixed_precision import OrtMixedPrecision
 from hfopt_ort_passes.quantization import OnnxQuantization
 from hfopt_ort_passes.quantization_options import OnnxQuantizationConfig
 
@@ -34,6 +37,18 @@ def test_weights_shrink_and_outputs_stay_near(converted, context):
     with context.open(converted, {}) as source, context.open(result.model, {}) as candidate:
         np.testing.assert_allclose(candidate.run(feeds)["logits"], source.run(feeds)["logits"], atol=0.02)
     assert sorted(path.name for path in context.folder.iterdir()) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("work", [OnnxQuantization, OnnxMatMul4Quantizer, OrtMixedPrecision])
+def test_outputs_are_compared_as_closely_as_the_operators_compute(converted, context, work):
+    """On request: a pass that quantizes is not compared unless the user says so."""
+    report = run_compared(work(work.Config()), converted, context, Parity()).report["parity"]
+
+    relative = HALF_RELATIVE if work is OrtMixedPrecision else QUANTIZED_RELATIVE
+    with context.open(converted, {}) as source:
+        largest = [np.abs(each.outputs["logits"]).max() for each in record(source, converted.inputs)]
+    assert report["agree"]
+    assert report["outputs"]["logits"]["allowed"] in [pytest.approx(relative * each + ABSOLUTE) for each in largest]
 
 
 def test_a_fused_graph_is_quantized_with_its_attention(converted, context, tmp_path):

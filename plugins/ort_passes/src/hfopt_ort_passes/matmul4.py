@@ -17,6 +17,7 @@ from hfopt.api.config import OptionError, only
 from hfopt.plugins import nearest
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
+from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes import gptq, nbits
 from hfopt_ort_passes.nbits import Recipe
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
@@ -216,7 +217,7 @@ class OnnxMatMul4Quantizer(Pass):
         report: dict[str, Any] = {"summary": wording.counts(quantized), "quantized": quantized}
         if recipe.algorithm == "GPTQ":
             report["warning"] = gptq.NOTICE
-        return PassResult(handle_of(target, like=model), report)
+        return PassResult(handle_of(target, like=model), report, tolerance_of(skeleton))
 
     def _targets(self, model: ModelProto, recipe: Recipe) -> list[Target]:
         """The nodes to quantize.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
 from hfopt.plugins import nearest
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, save
+from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization_options import (
     DYNAMIC_OPERATORS,
@@ -72,6 +73,7 @@ class OnnxQuantization(Pass):
                 raise PreconditionFailed(
                     "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
                 )
+            tolerance = tolerance_of(graph)
             save(graph, target, self.config)
             del graph
         result = handle_of(target, like=model)
@@ -82,7 +84,7 @@ class OnnxQuantization(Pass):
                 f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "
                 "operator: quantize dynamically, or fuse with enable_attention false in optimization_options"
             )
-        return PassResult(result, report)
+        return PassResult(result, report, tolerance)
 
     def _calibrate(self, source: Path, folder: Path, context: PassContext, *, external: bool) -> TensorsData | None:
         config = self.config
