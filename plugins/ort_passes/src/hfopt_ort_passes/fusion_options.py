@@ -154,7 +154,10 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
     input_int32: bool = Field(False, description="Take integer inputs as int32.")
 
     def ignored(self) -> dict[str, str]:
-        return {} if self.float16 else dict.fromkeys(self.written("keep_io_types"), "it is of no use without float16")
+        reasons = {} if self.float16 else {"keep_io_types": "it is of no use without float16"}
+        if self.only_onnxruntime:
+            reasons |= dict.fromkeys(("num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions")
+        return {name: reasons[name] for name in self.written(*reasons)}
 
     @field_validator("optimization_options", mode="before")
     @classmethod

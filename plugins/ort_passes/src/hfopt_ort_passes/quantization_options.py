@@ -217,7 +217,7 @@ class OnnxQuantizationConfig(StaticConfig):
         return self.quant_mode == "static" or (self.quant_mode is None and self.data_config is not None)
 
     def ignored(self) -> dict[str, str]:
-        of_static = [] if self.static else self.written("data_config", *OF_STATIC_MODE)
+        of_static = [] if self.static else self.written("data_config", "batch_size", *OF_STATIC_MODE)
         return {**super().ignored(), **dict.fromkeys(of_static, "it is for static mode, and quant_mode is dynamic")}
 
     @model_validator(mode="after")
