@@ -18,7 +18,6 @@ from hfopt_onnx_model.external import ExternalDataConfig
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SMALL = 1024
 SMALLEST_HALF, LARGEST_HALF = 5.96e-8, 65504.0
 
 
@@ -64,7 +63,7 @@ class OnnxFloatToFloat16(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, node_counts, save
         from hfopt_onnx_model.precision import check_takes_half, computes_in_half, tolerance_of
-        from hfopt_onnx_model.weights import read_in
+        from hfopt_onnx_model.weights import SMALL, read_in
 
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)

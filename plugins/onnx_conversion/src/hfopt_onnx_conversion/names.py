@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
 from hfopt import PreconditionFailed
+from hfopt.plugins import nearest
 
 
 def must_have(kind: str, name: str, names: Collection[str]) -> None:
@@ -14,8 +14,8 @@ def must_have(kind: str, name: str, names: Collection[str]) -> None:
     :raises PreconditionFailed: it is not, with the name that was probably meant
     """
     if name not in names:
-        near = get_close_matches(name, sorted(names), 1)
+        near = nearest(name, sorted(names))
         raise PreconditionFailed(
             f"the model has no {kind} named {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(names)) or 'none'}",
+            hint=f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(names)) or 'none'}",
         )

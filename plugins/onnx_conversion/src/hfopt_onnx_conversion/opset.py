@@ -21,9 +21,6 @@ QUANTIZERS = frozenset({"DequantizeLinear", "QuantizeLinear"})
 UNBOUNDED = 2**31 - 1
 """The last version of a kernel that has no successor."""
 
-SMALL = 1024
-"""Bytes below which a tensor may be one whose values an operator's meaning depends on: axes, shapes, pads."""
-
 
 class OnnxOpVersionConversionConfig(ExternalDataConfig):
     """Options of ``OnnxOpVersionConversion``."""
@@ -55,7 +52,7 @@ class OnnxOpVersionConversion(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, node_counts, save
         from hfopt_onnx_model.precision import tolerance_of
-        from hfopt_onnx_model.weights import read_in
+        from hfopt_onnx_model.weights import SMALL, read_in
 
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)

@@ -13,7 +13,6 @@ from hfopt_onnx_model.external import ExternalDataConfig
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SMALL = 1024
 Size = Annotated[int, Field(ge=1)]
 
 
@@ -62,7 +61,7 @@ class DynamicToFixedShape(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, save
         from hfopt_onnx_model.precision import tolerance_of
-        from hfopt_onnx_model.weights import read_in
+        from hfopt_onnx_model.weights import SMALL, read_in
 
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PAGE = 4096
 """A multiple of it is an offset from which a file can be mapped into memory."""
 
-SHAPE = 1024
-"""Bytes below which integers may be a shape."""
+SMALL = 1024
+"""Bytes below which a tensor may be one whose values an operator's meaning depends on: axes, shapes, pads."""
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
@@ -94,7 +94,7 @@ def must_stay_inside(tensor: TensorProto, size: int) -> bool:
     """
     import onnx
 
-    return size < SHAPE and tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+    return size < SMALL and tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 def data_of(tensor: TensorProto, folder: Path) -> bytes:

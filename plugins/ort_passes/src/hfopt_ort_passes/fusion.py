@@ -68,7 +68,8 @@ class OrtTransformersOptimization(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
         provider = self._provider(context.accelerator)
-        before = load(model.path, weights=False).graph
+        source = load(model.path, weights=False)
+        before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
             optimized = self._optimize(model, provider)
             if self.config.use_gqa:
@@ -86,12 +87,12 @@ class OrtTransformersOptimization(Pass):
         report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
         if warning := self._warning(fused, before, model):
             report["warning"] = warning
-        return PassResult(handle_of(target, like=model), report, self._tolerance(model))
+        return PassResult(handle_of(target, like=model), report, self._tolerance(source))
 
-    def _tolerance(self, model: ModelHandle) -> float:
+    def _tolerance(self, source: ModelProto) -> float:
         """How far outputs may be from those before: what the user asks for may round."""
         rounds = self.config.float16 or self.config.optimization_options.enable_gelu_approximation
-        return max(HALF_RELATIVE if rounds else 0, tolerance_of(load(model.path, weights=False)))
+        return max(HALF_RELATIVE if rounds else 0, tolerance_of(source))
 
     def _provider(self, accelerator: Accelerator) -> str | None:
         """The GPU to optimize for, by onnxruntime's name; None: the CPU."""

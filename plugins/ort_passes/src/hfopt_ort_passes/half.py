@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt_onnx_model.graph import load, save
-from hfopt_onnx_model.weights import bodies, read_in
+from hfopt_onnx_model.weights import SMALL, bodies, read_in
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -23,9 +23,6 @@ FLOAT, FLOAT16 = 1, 10
 
 _CAST = re.compile(r"_cast_to_fp(16|32)_node$|^graph_(in|out)put_cast\d+$")
 """What the converter calls the casts that it adds."""
-
-SHAPES = 1024
-"""Bytes below which a tensor may be a shape, whose value the inference of types looks at."""
 
 
 def write_typed(source: Path, target: Path, work: Path) -> None:
@@ -40,7 +37,7 @@ def write_typed(source: Path, target: Path, work: Path) -> None:
     model = load(source, weights=False)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
-    read_in(model, source.parent, below=SHAPES)
+    read_in(model, source.parent, below=SMALL)
     with contextlib.chdir(work):
         inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     del model.graph.value_info[:]
