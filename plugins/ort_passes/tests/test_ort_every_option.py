@@ -188,8 +188,8 @@ STATIC = "it is for static mode, and quant_mode is dynamic"
         (OnnxQuantization, {"batch_size": 4}, {"batch_size": STATIC}),
         (
             OrtTransformersOptimization,
-            {"only_onnxruntime": True, "opt_level": 1, "num_heads": 4, "hidden_size": 64},
-            dict.fromkeys(("num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions"),
+            {"only_onnxruntime": True, "opt_level": 1, "model_type": "bert", "num_heads": 4, "hidden_size": 64},
+            dict.fromkeys(("model_type", "num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions"),
         ),
         (OrtTransformersOptimization, {"keep_io_types": False}, {"keep_io_types": "it is of no use without float16"}),
         (OnnxMatMul4Quantizer, {"data_config": "rows"}, {"data_config": "of the algorithms GPTQ alone calibrates"}),

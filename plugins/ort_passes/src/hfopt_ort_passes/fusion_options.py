@@ -156,7 +156,9 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
     def ignored(self) -> dict[str, str]:
         reasons = {} if self.float16 else {"keep_io_types": "it is of no use without float16"}
         if self.only_onnxruntime:
-            reasons |= dict.fromkeys(("num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions")
+            reasons |= dict.fromkeys(
+                ("model_type", "num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions"
+            )
         return {name: reasons[name] for name in self.written(*reasons)}
 
     @field_validator("optimization_options", mode="before")
