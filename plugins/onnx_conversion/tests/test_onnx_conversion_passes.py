@@ -344,7 +344,8 @@ def test_lists_that_do_not_match_are_refused(options, message):
         DynamicToFixedShape.Config(**options)
 
 
-def test_distances_fall_into_the_same_buckets_in_half_precision(apply, tmp_path):
+@pytest.mark.parametrize("named", [True, False], ids=["named nodes", "nodes without names"])
+def test_distances_fall_into_the_same_buckets_in_half_precision(apply, tmp_path, named):
     """MPNet looks up a bias by the logarithm of a distance, which float16 rounds into the next bucket."""
     torch.manual_seed(0)
     config = transformers.MPNetConfig(
@@ -363,6 +364,11 @@ def test_distances_fall_into_the_same_buckets_in_half_precision(apply, tmp_path)
     )
     source = TorchSession(transformers.MPNetForMaskedLM(config).eval(), specs)
     export(source, specs, tmp_path / "mpnet.onnx", exporters=("torchscript",))
+    if not named:
+        exported = onnx.load(tmp_path / "mpnet.onnx")
+        for node in exported.graph.node:
+            node.ClearField("name")
+        onnx.save(exported, tmp_path / "mpnet.onnx")
     handle = graph.handle_of(
         tmp_path / "mpnet.onnx", like=ModelHandle(type="PyTorchModel", path=tmp_path, files=(), inputs=specs)
     )

@@ -84,7 +84,8 @@ def index_arithmetic(model: ModelProto) -> list[str]:
 
     Models of the T5, MPNet and DeBERTa kinds look up a bias by it. Float16 rounds some distances into the next bucket.
 
-    :return: names, from each Cast to integers back to where the floats come from
+    :return: names, from each Cast to integers back to where the floats come from; a node without a name gets that of
+        its output
     """
     import onnx
 
@@ -95,7 +96,9 @@ def index_arithmetic(model: ModelProto) -> list[str]:
         if cast.op_type == "Cast" and cast.attribute[0].i in integers:
             before = _elementwise(cast, makers)
             if any(node.op_type == "Log" for node in before):
-                names |= dict.fromkeys(node.name for node in before if node.name)
+                for node in before:
+                    node.name = node.name or node.output[0]
+                names |= dict.fromkeys(node.name for node in before)
     return list(names)
 
 
