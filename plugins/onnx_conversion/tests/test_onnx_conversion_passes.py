@@ -25,6 +25,7 @@ from hfopt_onnx_conversion.opset import OnnxOpVersionConversion, convert, latest
 from hfopt_onnx_conversion.shapes import DynamicToFixedShape
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+from hfopt_onnx_model.precision import index_arithmetic
 
 PASSES = {
     "opset": (OnnxOpVersionConversion, {}),
@@ -378,6 +379,16 @@ def test_distances_fall_into_the_same_buckets_in_half_precision(apply, tmp_path,
 
     assert half.report["parity"]["agree"]
     assert not rounded.report["parity"]["agree"]
+
+
+@pytest.mark.parametrize("options", [{}, {"saturate": 1}], ids=str)
+def test_a_bucket_is_known_by_the_type_that_its_cast_is_to(options):
+    log = onnx.helper.make_node("Log", ["x"], ["l"], "log")
+    scaled = onnx.helper.make_node("Mul", ["l", "w"], ["m"], "scale")
+    bucket = onnx.helper.make_node("Cast", ["m"], ["y"], "bucket", to=TensorProto.INT64, **options)
+    model = small_graph(19, log, scaled, bucket, w=np.ones(2, np.float32))
+
+    assert index_arithmetic(model) == ["scale", "log"]
 
 
 def test_a_quantized_model_is_not_made_half_precision(converted, apply, tmp_path):

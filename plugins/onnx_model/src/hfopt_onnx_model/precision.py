@@ -93,7 +93,7 @@ def index_arithmetic(model: ModelProto) -> list[str]:
     integers = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
     names: dict[str, None] = {}
     for cast in model.graph.node:
-        if cast.op_type == "Cast" and cast.attribute[0].i in integers:
+        if cast.op_type == "Cast" and any(each.name == "to" and each.i in integers for each in cast.attribute):
             before = _elementwise(cast, makers)
             if any(node.op_type == "Log" for node in before):
                 for node in before:
