@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hfopt import Batch, Dataset, ModelHandle, PreconditionFailed
 from hfopt.api.example import example_feeds
+from hfopt_onnx_conversion.half import OnnxFloatToFloat16, OnnxFloatToFloat16Config
 from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes.fusion import OrtTransformersOptimization, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.half import convert as convert_to_half
@@ -296,3 +297,23 @@ def test_a_quantized_model_is_refused(converted, context):
     for made in (OrtMixedPrecision(OrtMixedPrecisionConfig()), fusing):
         with pytest.raises(PreconditionFailed, match=r"^the model is quantized already, and its .*Dynamic"):
             made.run(quantized, context)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        OrtMixedPrecision(OrtMixedPrecisionConfig()),
+        OrtTransformersOptimization(OrtTransformersOptimizationConfig(float16=True)),
+        OnnxFloatToFloat16(OnnxFloatToFloat16Config(keep_io_types=True)),
+    ],
+    ids=lambda work: type(work).__name__,
+)
+def test_a_model_is_made_float16_once(converted, context, work):
+    """The converter gives its casts of outputs the same names again, and ONNX Runtime refuses the model."""
+    half = OrtMixedPrecision(OrtMixedPrecisionConfig()).run(converted, context).model
+
+    with pytest.raises(PreconditionFailed) as failure:
+        work.run(half, context)
+
+    assert failure.value.message == "the model is float16 already"
+    assert failure.value.hint == "leave out this pass, or the one that made it so"

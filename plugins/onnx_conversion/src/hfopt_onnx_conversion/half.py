@@ -68,7 +68,8 @@ class OnnxFloatToFloat16(Pass):
         target = context.folder / "model.onnx"
         graph = load(model.path, weights=False)
         self._check_lists(graph)
-        check_takes_half(graph, self.config.op_block_list, self.config.node_block_list)
+        config = self.config
+        check_takes_half(graph, config.op_block_list, config.node_block_list, keep_io_types=config.keep_io_types)
         read_in(graph, model.path.parent, below=SMALL)
         add_types(graph, symbolic=self.config.use_symbolic_shape_infer)
         read_in(graph, model.path.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ ELEMENTWISE = frozenset(
 )
 """What computes a bucket from a distance, and constants."""
 
+OUTPUT_CAST = re.compile(r"graph_output_cast\d+")
+"""What ONNX Runtime's converter calls the casts of outputs that stay float32."""
+
 SCALES = frozenset({"DequantizeLinear", "QuantizeLinear"})
 SCALES_IN_HALF = 19
 """The opset from which those have scales in float16."""
@@ -60,13 +64,18 @@ def _rounds(node: NodeProto) -> bool:
     return node.op_type in ROUNDS
 
 
-def check_takes_half(model: ModelProto, operators: Iterable[str] | None, nodes: Iterable[str] | None) -> None:
-    """Refuse a model whose quantized operators would be given float16.
+def check_takes_half(
+    model: ModelProto, operators: Iterable[str] | None, nodes: Iterable[str] | None, *, keep_io_types: bool
+) -> None:
+    """Refuse a model whose quantized operators would be given float16, and one that was made float16 before.
 
     :param operators: those that the user leaves in float32
     :param nodes: those that the user leaves in float32, by name
-    :raises PreconditionFailed: with their names
+    :param keep_io_types: inputs and outputs get casts, whose names the converter can give once
+    :raises PreconditionFailed: with the names of the operators
     """
+    if keep_io_types and any(OUTPUT_CAST.fullmatch(node.name) for node in model.graph.node):
+        raise PreconditionFailed("the model is float16 already", hint="leave out this pass, or the one that made it so")
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     refused = FLOAT32_ALONE | (SCALES if opset < SCALES_IN_HALF else frozenset())
     refused -= set(operators or ())

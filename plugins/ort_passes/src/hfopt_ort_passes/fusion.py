@@ -172,7 +172,12 @@ class OrtTransformersOptimization(Pass):
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
         graph = optimized.model.graph
-        check_takes_half(optimized.model, self.config.force_fp32_ops, self.config.force_fp32_nodes)
+        check_takes_half(
+            optimized.model,
+            self.config.force_fp32_ops,
+            self.config.force_fp32_nodes,
+            keep_io_types=self.config.keep_io_types,
+        )
         operators = {node.op_type for node in graph.node}
         _check("force_fp32_ops", "operator", self.config.force_fp32_ops, operators, {n.op_type for n in before.node})
         _check("force_fp16_inputs", "operator", self.config.force_fp16_inputs, operators, set())

@@ -93,8 +93,13 @@ class OrtMixedPrecision(Pass):
     config: OrtMixedPrecisionConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
-        target = context.folder / "model.onnx"
-        check_takes_half(load(model.path, weights=False), self.config.op_block_list, self.config.node_block_list)
+        target, config = context.folder / "model.onnx", self.config
+        check_takes_half(
+            load(model.path, weights=False),
+            config.op_block_list,
+            config.node_block_list,
+            keep_io_types=config.keep_io_types,
+        )
         with quiet(), scratch(context.folder) as work, sentences("ONNX Runtime can't make this model float16"):
             typed = work / "typed.onnx"
             write_typed(model.path, typed, work)
