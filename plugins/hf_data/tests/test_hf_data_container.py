@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hfopt import PreconditionFailed
+
 TEXTS = [("a good film", 1), ("bad", 0), ("a bad bad film", 0), ("good good", 1)]
 
 
@@ -218,6 +220,17 @@ def test_a_prediction_is_the_class_with_the_largest_logit(prepare, write_csv):
 
     assert data.post_process({"hidden": np.zeros((2, 4)), "logits": logits}).tolist() == [1, 0]
     assert data.post_process({"output_0": logits}).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_outputs_that_are_not_numbers_predict_nothing(prepare, write_csv, dtype):
+    write_csv(*TEXTS)
+    data = prepare()
+    logits = np.array([[0.1, 0.2], [np.nan, -1.0]], dtype=dtype)
+
+    with pytest.raises(PreconditionFailed, match=r"not numbers \(NaN\) for 1 of 2 rows"):
+        data.post_process({"logits": logits})
+    assert data.post_process({"logits": np.array([[-np.inf, 0.2], [np.inf, 1]], dtype=dtype)}).tolist() == [1, 0]
 
 
 RECORD_SOCKETS = """

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Batch, Dataset
+from hfopt import Batch, Dataset, PreconditionFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +63,18 @@ class Rows(Dataset):
         return np.array([self._labels[int(position)].as_py() for position in positions], dtype=np.int64)
 
     def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-        """The class with the largest logit, [batch]."""
+        """The class with the largest logit, [batch]; a row whose logits are not numbers has none.
+
+        :raises PreconditionFailed: if there is such a row: NumPy would take its first NaN for the largest
+        """
         import numpy as np
 
         logits = outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
+        lost = int(np.isnan(logits).any(axis=-1).sum())
+        if lost:
+            raise PreconditionFailed(
+                f"the model's outputs are not numbers (NaN) for {lost} of {len(logits)} rows of a batch",
+                hint="in float16 values may grow too large: OrtMixedPrecision keeps such nodes in float32",
+            )
         classes: NDArray[np.int64] = np.argmax(logits, axis=-1)
         return classes
