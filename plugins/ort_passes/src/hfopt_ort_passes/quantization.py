@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,11 +65,13 @@ class OnnxQuantization(Pass):
                 source = prepare(model.path, folder / "prepared.onnx", external=large)
             else:
                 source = copy(model.path, folder / "source.onnx")
-            self._check_names(load(source, weights=False).graph, model)
+            before = load(source, weights=False)
+            self._check_names(before.graph, model)
+            already = _quantized(node_counts(before))
             ranges = self._calibrate(source, folder, context, external=large)
             graph = quantize(source, self.config, ranges)
             counts = node_counts(graph)
-            quantized = {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
+            quantized = _quantized(counts)
             if not quantized:
                 raise PreconditionFailed(
                     "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
@@ -79,7 +82,10 @@ class OnnxQuantization(Pass):
         result = handle_of(target, like=model)
         try_out(result, model, context)
         report: dict[str, Any] = {"summary": wording.counts(quantized), "quantized": quantized}
-        if self.config.static and counts.get("Attention"):
+        if already:
+            left = "nothing was left to quantize" if quantized == already else "what was left is quantized now"
+            report["warning"] = f"the model was quantized already: {left}"
+        elif self.config.static and counts.get("Attention"):
             report["warning"] = (
                 f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "
                 "operator: quantize dynamically, or fuse with enable_attention false in optimization_options"
@@ -116,6 +122,11 @@ class OnnxQuantization(Pass):
                     f"op_types_to_quantize: the graph has no {name}; it has {', '.join(sorted(operators))}",
                     hint=near and f"did you mean {near!r}?",
                 )
+
+
+def _quantized(counts: Mapping[str, int]) -> dict[str, int]:
+    """Those of a graph's operators that work on quantized weights."""
+    return {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
 
 
 class OnnxStaticQuantization(OnnxQuantization):
