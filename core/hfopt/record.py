@@ -90,10 +90,10 @@ def write_record(record: RunRecord) -> None:
 
 
 def _status(results: list[dict[str, Any]]) -> str:
-    best = [each for result in results for each in result["candidates"] if each["id"] == result["best"]]
-    if len(best) < len(results):
+    if not all(result["best"] for result in results):
         return "failed"
-    return "goals_not_met" if any(each["goals_met"] is False for each in best) else "succeeded"
+    missed = any(each["goals_met"] is False for result in results for each in result["candidates"])
+    return "goals_not_met" if missed else "succeeded"
 
 
 def identifier(step: Step, state: Progressed) -> str:

@@ -43,7 +43,7 @@ def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
                 for line in [*_summary(result, candidate), *_goals(result, candidate)]:
                     console.print(line, markup=False, soft_wrap=True)
             elif record["status"] != "interrupted":
-                _show_error(console, candidate, folder / LOG)
+                _show_error(console, result, candidate, folder / LOG)
     if not any(result["best"] for result in record["results"]) and (folder / BEST).is_dir():
         console.print(f"{near(folder / BEST)} still has the result of an earlier run", markup=False, soft_wrap=True)
     if record["status"] == "interrupted":
@@ -53,9 +53,10 @@ def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
         console.print(f"model: {', '.join(places)}   record: {near(folder / RECORD)}", markup=False, soft_wrap=True)
 
 
-def _show_error(console: Console, candidate: Mapping[str, Any], log: Path) -> None:
+def _show_error(console: Console, result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> None:
     error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
-    console.print(f"no result: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
+    what = "no result" if _is_last(result, candidate) else f"no figures after {_last_pass(candidate)}"
+    console.print(f"{what}: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
     if not error["expected"]:
         console.print(f"this looks like a bug; the traceback is in {near(log)}", markup=False, soft_wrap=True)
 
@@ -66,8 +67,8 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
     accelerator = result["accelerator"]
     table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
     table.add_column("")
-    last = candidate["id"] == result["candidates"][-1]["id"]
-    for heading in ("input model", "result" if last else f"after {_last_pass(candidate)}", "difference"):
+    after = "result" if _is_last(result, candidate) else f"after {_last_pass(candidate)}"
+    for heading in ("input model", after, "difference"):
         table.add_column(heading, justify="right")
     for key, after in candidate["metrics"].items():
         table.add_row(key, _number(_before(result, key, after)), _number(after), _difference(after))
@@ -99,6 +100,10 @@ def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Ma
         return shown
     value = after["value"] - after["difference"]["value"]
     return shown if isclose(value, shown["value"], abs_tol=1e-9) else {**shown, "value": value, "low": None}
+
+
+def _is_last(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    return bool(candidate["id"] == result["candidates"][-1]["id"])
 
 
 def _last_pass(candidate: Mapping[str, Any]) -> str:

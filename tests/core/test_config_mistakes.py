@@ -286,6 +286,20 @@ def test_a_pass_that_can_not_take_what_comes_before_it_is_found_before_anything_
     ) in done.stderr
 
 
+def test_a_conversion_of_what_is_converted_is_better_left_out(project):
+    (project.folder / "model.onnx").touch()
+    project.config["input_model"] = {"type": "ONNXModel", "config": {"model_path": "model.onnx"}}
+    project.config["passes"] = {"conversion": {"type": "OnnxConversion"}}
+
+    done = project.run(command="validate")
+
+    assert done.returncode == 2
+    assert (
+        "passes.conversion.type: OnnxConversion takes PyTorchModel, and here it would get ONNXModel\n"
+        "  hint: leave it out: ONNXModel is what it makes"
+    ) in done.stderr
+
+
 def test_keys_of_olive_that_are_not_needed_are_ignored_with_a_notice(project):
     project.config["engine"]["clean_cache"] = True
     project.config["engine"]["search_strategy"] = None

@@ -98,6 +98,47 @@ def test_a_pass_with_its_own_evaluator_is_a_candidate_and_the_last_is_the_result
     assert "after first" in done.stdout
 
 
+def test_a_goal_that_is_missed_after_an_earlier_pass_counts(project):
+    tiny = {"name": "bytes", "goal": {"type": "threshold", "value": 1}}
+    project.config["passes"]["first"]["evaluator"] = {
+        "metrics": [{"name": "size", "type": "size", "sub_types": [tiny]}]
+    }
+
+    done = project.run()
+
+    assert done.returncode == 1
+    assert project.record["status"] == "goals_not_met"
+    assert [each["goals_met"] for each in project.record["results"][0]["candidates"]] == [False, None]
+    assert "goal MISSED: size-bytes" in done.stdout
+
+
+def test_an_evaluator_of_the_last_pass_goes_instead_of_the_engines_and_a_notice_says_so(project):
+    last = list(project.config["passes"])[-1]
+    with_goal(project, "threshold", 1).config["passes"][last]["evaluator"] = {
+        "metrics": [{"name": "size", "type": "size"}]
+    }
+
+    done = project.run()
+
+    assert done.returncode == 0
+    assert f"note: engine.evaluator is ignored: passes.{last} is the last pass, and has one of its own\n" in done.stderr
+    assert list(project.candidate["metrics"]) == ["size-bytes"]
+
+
+def test_figures_that_fail_after_an_earlier_pass_leave_a_result(project):
+    project.config["data_configs"].append({**project.config["data_configs"][0], "name": "none"})
+    (project.folder / "none.json").write_text("[]")
+    project.config["data_configs"][-1]["params_config"] = {"data_file": "none.json"}
+    metric = project.config["evaluators"]["e"]["metrics"][0] | {"data_config": "none"}
+    project.config["passes"]["first"]["evaluator"] = {"metrics": [metric]}
+
+    done = project.run()
+
+    assert done.returncode == 0
+    assert "no figures after first: evaluate input_model: the data has no rows" in done.stdout
+    assert "no result" not in done.stdout
+
+
 def test_an_evaluator_may_be_written_out_in_place(project):
     project.config["engine"]["evaluator"] = project.config["evaluators"].pop("e")
 

@@ -40,7 +40,7 @@ def test_a_model_that_misses_its_goals_ranks_behind_one_that_meets_them(project)
     first = {"metrics": [{"name": "size", "type": "size", "sub_types": [{"name": "bytes", "goal": goal}]}]}
     project.config["passes"]["first"]["evaluator"] = first
 
-    assert project.run().returncode == 0
+    assert project.run().returncode == 1
 
     ranks = json.loads(archive(project).read("models_rank.json"))
     assert [entry["goals_met"] for entry in ranks] == [None, False]

@@ -87,6 +87,9 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     if input_model is not None:
         _check_chain(findings, input_model, passes)
     _check_goals(findings, engine, wanted or (), passes)
+    last = list(passes)[-1] if passes else None
+    if engine.evaluator is not None and last is not None and (entry := passes[last]) and entry.figures is not None:
+        findings.notices.append(f"engine.evaluator is ignored: passes.{last} is the last pass, and has one of its own")
     packagers = _packagers(findings, engine)
     if findings.problems or input_model is None:
         raise document.error(findings.problems)
@@ -314,6 +317,8 @@ def _check_chain(findings: Findings, input_model: Chosen, passes: Mapping[str, C
                 if getattr(loaded(offer), "produces", None) in cls.accepts
             )
             hint = f"put {' or '.join(makers)} before it" if makers else None
+            if current == cls.produces:
+                hint = f"leave it out: {current} is what it makes"
             findings.problem(("passes", name, "type"), f"{kind} takes {wanted}, and here it would get {current}", hint)
             return
         current = cls.produces or current
