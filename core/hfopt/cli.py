@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             args = build_parser().parse_args(argv)
-            return _execute(args)
+            code = _execute(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        # whoever reads what this prints has read enough (`| head`); the interpreter's own flush must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NO_RESULT
     except KeyboardInterrupt:
         print("hfopt: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED

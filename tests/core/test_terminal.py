@@ -44,6 +44,16 @@ def on_a_terminal(project, *arguments, columns=100, **environment):
     return process.returncode, stdout.decode(), b"".join(seen).decode()
 
 
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(project):
+    ours, theirs = os.pipe()
+    os.close(ours)
+
+    done = subprocess.run(project.command("plugins"), stdout=theirs, stderr=subprocess.PIPE, env=project.environment)
+
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def slowly(project):
     project.config["passes"]["first"]["config"]["seconds"] = 1.0
 
