@@ -131,8 +131,10 @@ def _value(value: float, unit: str) -> str:
     return size(int(value)) if unit == "bytes" else _scaled(value, unit)
 
 
-def _speed(ratio: float, difference: Mapping[str, float]) -> str:
-    """How many times as fast, or slow; a difference whose interval holds zero is none."""
+def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
+    """How many times as fast, or slow; a difference whose interval holds zero is none, and without one nobody knows."""
+    if difference["low"] is None or difference["high"] is None:
+        return f"{ratio:.2f} times as fast, by too few runs to be sure: raise repeat_test_num"
     if difference["low"] <= 0 <= difference["high"]:
         return "no faster and no slower than the input model"
     return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"

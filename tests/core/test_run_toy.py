@@ -81,6 +81,20 @@ def test_latency_is_measured_for_both_models_and_says_which_is_slower(project):
     assert "times SLOWER than the input model" in done.stdout.splitlines()[8]
 
 
+def test_a_single_run_has_no_interval_and_proves_no_speed(project):
+    once = {"warmup_num": 0, "repeat_test_num": 1}
+    figure = {"name": "avg", "metric_config": once}
+    metric = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [figure]}
+    project.config["evaluators"]["e"]["metrics"] = [metric]
+
+    done = project.run()
+
+    latency = project.candidate["metrics"]["latency-avg"]
+    assert (latency["n"], latency["low"], latency["difference"]["high"]) == (1, None, None)
+    assert "times as fast, by too few runs to be sure: raise repeat_test_num" in done.stdout
+    assert "SLOWER" not in done.stdout
+
+
 def test_throughput_comes_from_the_same_timings_as_latency_and_other_settings_from_timings_of_their_own(project):
     timing = {"warmup_num": 1, "repeat_test_num": 16}
     alike = [{"name": "avg", "metric_config": timing}, {"name": "max"}]

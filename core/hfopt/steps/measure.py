@@ -78,18 +78,22 @@ def figure(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[dict[s
     reduce = reduction(wanted)
     resampled = block_bootstrap(values, reduce)
     exact = [float(reduce(model.reshape(-1))) for model in values]
-    difference = percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
+    certain = blocks.shape[1] > 1  # of a single block every resample is that block
 
-    def described(model: int, difference: dict[str, float] | None) -> dict[str, Any]:
+    def interval(value: float, resamples: Floats) -> dict[str, float | None]:
+        found = percentile_interval(value, resamples)._asdict()
+        return found if certain else {**found, "low": None, "high": None}
+
+    def described(model: int, difference: dict[str, float | None] | None) -> dict[str, Any]:
         return {
-            **percentile_interval(exact[model], resampled[model])._asdict(),
+            **interval(exact[model], resampled[model]),
             "n": int(blocks[model].size),
             "unit": "ms" if wanted.kind == "latency" else "rows/s",
             "higher_is_better": wanted.kind == "throughput",
             "difference": difference,
         }
 
-    return described(0, None), described(1, difference._asdict())
+    return described(0, None), described(1, interval(exact[1] - exact[0], resampled[1] - resampled[0]))
 
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
