@@ -125,7 +125,7 @@ def test_an_evaluator_of_the_last_pass_goes_instead_of_the_engines_and_a_notice_
     assert list(project.candidate["metrics"]) == ["size-bytes"]
 
 
-def test_figures_that_fail_after_an_earlier_pass_leave_a_result(project):
+def test_figures_that_fail_after_an_earlier_pass_leave_a_result_and_fail_the_run(project):
     project.config["data_configs"].append({**project.config["data_configs"][0], "name": "none"})
     (project.folder / "none.json").write_text("[]")
     project.config["data_configs"][-1]["params_config"] = {"data_file": "none.json"}
@@ -134,9 +134,11 @@ def test_figures_that_fail_after_an_earlier_pass_leave_a_result(project):
 
     done = project.run()
 
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert project.record["status"] == "failed"
     assert "no figures after first: evaluate input_model: the data has no rows" in done.stdout
     assert "no result" not in done.stdout
+    assert (project.folder / "hfopt-output" / "best" / "model.json").is_file()
 
 
 def test_an_evaluator_may_be_written_out_in_place(project):

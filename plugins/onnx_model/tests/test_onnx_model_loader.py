@@ -64,6 +64,17 @@ def test_a_file_or_its_folder_is_described_with_inputs_and_outputs(file):
         assert handle.size_bytes == file.stat().st_size
 
 
+def test_data_take_the_tokenizer_that_lies_beside_the_model(file):
+    def defaults(path):
+        return ONNXModel.data_defaults(ONNXModelConfig(model_path=path))
+
+    assert defaults(str(file)) == {}
+    (file.parent / "tokenizer_config.json").write_text("{}")
+
+    assert defaults(str(file)) == defaults(str(file.parent)) == {"model_name": str(file.parent)}
+    assert defaults("not yet resolved") == {}
+
+
 def test_a_session_fills_in_what_the_data_lack_and_leaves_out_what_the_model_does_not_take(file):
     ids = np.array([[1, 2, 3]], dtype=np.int32)
 

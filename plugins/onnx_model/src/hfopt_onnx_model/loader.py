@@ -80,6 +80,14 @@ class ONNXModel(ModelLoader):
     def unavailable(cls, accelerator: Accelerator) -> str | None:
         return why_unavailable(accelerator)
 
+    @classmethod
+    def data_defaults(cls, config: Any) -> dict[str, Any]:
+        """The tokenizer that lies beside the model, as in a ``best/``."""
+        place = Path(config.model_path or "")
+        folder = place if place.is_dir() else place.parent
+        beside = place.is_absolute() and (folder / "tokenizer_config.json").is_file()
+        return {"model_name": str(folder)} if beside else {}
+
     def snippet(self, handle: ModelHandle) -> str:
         code = session_snippet(handle.path.name, settings_of(handle))
         if not any(path.name == "tokenizer.json" for path in handle.companions):

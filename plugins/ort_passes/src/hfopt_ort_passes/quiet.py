@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def sentences(what: str, *, hint: str | None = None) -> Iterator[None]:
-    """Make a failure of the tools a sentence.
+    """Make a failure of the tools a sentence; where in them it happened is printed, which is to say in hfopt.log.
 
     :param what: what is then said not to work: ``"ONNX Runtime can't quantize this model"``
+    :param hint: None: that the log has the traceback
     :raises PreconditionFailed: with the tool's reason; an HfoptError stays what it is
     """
     try:
@@ -58,4 +60,5 @@ def sentences(what: str, *, hint: str | None = None) -> Iterator[None]:
     except Exception as error:  # the tools raise whatever they meet, AssertionError included
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        raise PreconditionFailed(f"{what}: {reason}", hint=hint) from error
+        traceback.print_exc()
+        raise PreconditionFailed(f"{what}: {reason}", hint=hint or "the traceback is in hfopt.log") from error
