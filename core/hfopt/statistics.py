@@ -28,6 +28,20 @@ class Interval(NamedTuple):
     high: float
 
 
+def described(interval: Interval) -> dict[str, float | None]:
+    """As run.json has it.
+
+    Without ends if they coincide: resamples that are all alike, as of rows on which two models never differ or of a
+    single block of timings, don't tell how sure the value is.
+    """
+    certain = interval.low < interval.high
+    return {
+        "value": interval.value,
+        "low": interval.low if certain else None,
+        "high": interval.high if certain else None,
+    }
+
+
 def wilson(successes: float, n: int) -> Interval:
     """A proportion with Wilson's score interval (Wilson 1927).
 

@@ -16,6 +16,7 @@ from hfopt.statistics import (
     block_bootstrap,
     bootstrap,
     bootstrap_sums,
+    described,
     newcombe_paired,
     paired_bootstrap,
     percentile_interval,
@@ -67,7 +68,9 @@ def test_two_models_that_agree_everywhere_differ_by_nothing():
 
     assert newcombe_paired(rows, rows).value == 0
     assert newcombe_paired(rows, rows).low <= 0 <= newcombe_paired(rows, rows).high
-    assert paired_bootstrap(rows[:, None], rows[:, None], lambda sums, n: sums[..., 0] / n) == (0, 0, 0)
+    same = paired_bootstrap(rows[:, None], rows[:, None], lambda sums, n: sums[..., 0] / n)
+    assert same == (0, 0, 0)
+    assert described(same) == {"value": 0, "low": None, "high": None}
 
 
 def test_the_bootstrap_of_a_mean_is_the_normal_interval():

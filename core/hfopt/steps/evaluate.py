@@ -97,9 +97,9 @@ def figure(
         if baseline is not None:
             difference = statistics.paired_bootstrap(baseline, rows, statistic.value)
     return {
-        **own._asdict(),
+        **statistics.described(own),
         "n": len(rows),
         "unit": statistic.unit,
         "higher_is_better": statistic.higher_is_better,
-        "difference": None if difference is None else difference._asdict(),
+        "difference": None if difference is None else statistics.described(difference),
     }

@@ -70,30 +70,26 @@ def figure(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[dict[s
     """
     import numpy as np
 
-    from hfopt.statistics import block_bootstrap, percentile_interval
+    from hfopt import statistics
 
     values = blocks
     if wanted.kind == "throughput":
         values = 1_000 * np.resize(rows, blocks[0].size).reshape(blocks[0].shape) / blocks
     reduce = reduction(wanted)
-    resampled = block_bootstrap(values, reduce)
+    resampled = statistics.block_bootstrap(values, reduce)
     exact = [float(reduce(model.reshape(-1))) for model in values]
-    certain = blocks.shape[1] > 1  # of a single block every resample is that block
 
-    def interval(value: float, resamples: Floats) -> dict[str, float | None]:
-        found = percentile_interval(value, resamples)._asdict()
-        return found if certain else {**found, "low": None, "high": None}
-
-    def described(model: int, difference: dict[str, float | None] | None) -> dict[str, Any]:
+    def own(model: int) -> dict[str, Any]:
         return {
-            **interval(exact[model], resampled[model]),
+            **statistics.described(statistics.percentile_interval(exact[model], resampled[model])),
             "n": int(blocks[model].size),
             "unit": "ms" if wanted.kind == "latency" else "rows/s",
             "higher_is_better": wanted.kind == "throughput",
-            "difference": difference,
+            "difference": None,
         }
 
-    return described(0, None), described(1, interval(exact[1] - exact[0], resampled[1] - resampled[0]))
+    difference = statistics.percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
+    return own(0), {**own(1), "difference": statistics.described(difference)}
 
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
