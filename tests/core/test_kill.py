@@ -34,6 +34,14 @@ def descendants_of(pid: int) -> set[int]:
     return found
 
 
+def names_of_open_files(pid: int) -> set[str]:
+    found = set()
+    for descriptor in Path("/proc", str(pid), "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(descriptor.readlink().name)
+    return found
+
+
 def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -133,8 +141,7 @@ def while_leaves_are_hashed(project):
     with open(project.folder / "line.json", "r+b") as line:
         line.truncate(2**38)
     process = project.start()
-    opened = Path("/proc", str(process.pid), "fd")
-    assert wait_until(lambda: any(file.resolve().name == "line.json" for file in opened.iterdir()))
+    assert wait_until(lambda: "line.json" in names_of_open_files(process.pid))
     return process
 
 

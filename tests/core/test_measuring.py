@@ -145,7 +145,7 @@ compare(model(log={str(log)!r}, delay=0.01), model(delay=0.01), runs=100_000)
 def _runs(pid):
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
