@@ -107,29 +107,16 @@ class TorchSession(Session):
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         import torch
 
-        tensors = self._tensors(feeds)
-        try:
-            with torch.inference_mode():
-                found = self._model(**tensors)
-        except Exception as error:  # whatever the model's code raises
-            raise _refused(error) from error
+        found = self._call(self._tensors(feeds))
         return {name: _array(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
-        import torch
-
-        tensors, model = self._tensors(feeds), self._model
-        finish = torch.cuda.synchronize if self._device == "cuda" else lambda: None
+        tensors = self._tensors(feeds)
+        self._finish()
 
         def call() -> None:
-            try:
-                with torch.inference_mode():
-                    model(**tensors)
-                finish()
-            except Exception as error:  # whatever the model's code raises
-                raise _refused(error) from error
+            self._call(tensors)
 
-        finish()
         return call
 
     @property
@@ -140,6 +127,28 @@ class TorchSession(Session):
         del self._model
         gc.collect()  # a module is part of cycles: its weights would stay in memory until Python happens to look
 
+    def _call(self, tensors: Mapping[str, torch.Tensor]) -> Any:
+        """What the model returns, when the device has finished.
+
+        :raises PreconditionFailed: it fails: more tokens than positions, a head that does not fit its config
+        """
+        import torch
+
+        try:
+            with torch.inference_mode():
+                found = self._model(**tensors)
+            self._finish()
+        except Exception as error:  # forward is the model's own code: IndexError, TypeError, torch's, any other type
+            said = f"PyTorch can't run the model: {type(error).__name__}: {first_line(error)}"
+            raise PreconditionFailed(said) from error
+        return found
+
+    def _finish(self) -> None:
+        import torch
+
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         import torch
 
@@ -147,11 +156,6 @@ class TorchSession(Session):
             spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype), device=self._device)
             for spec in self.inputs
         }
-
-
-def _refused(error: Exception) -> PreconditionFailed:
-    """What a model's code raises, as a sentence: more tokens than positions, a head that does not fit its config."""
-    return PreconditionFailed(f"PyTorch can't run the model: {type(error).__name__}: {first_line(error)}")
 
 
 def _feed(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
