@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["hfopt.testing.fixtures"]
+pytest_plugins = ["hfopt_hf_hub.testing.fixtures"]
 
 # A script's background job ignores interrupts, and below nohup hangups are ignored. What tests start would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

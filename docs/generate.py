@@ -20,14 +20,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from hfopt import hookspecs
+from hfopt.api import hookspecs
 from hfopt.api.systems import SystemConfig
-from hfopt.cli import COMMANDS, build_parser
+from hfopt.api.timing import FIGURES, TimingConfig
+from hfopt.base.errors import ExitCode
+from hfopt.cli.main import COMMANDS, build_parser
 from hfopt.config import schema
-from hfopt.errors import ExitCode
-from hfopt.known import KNOWN
-from hfopt.plugins import KINDS, Plugins
-from hfopt.steps.timing import FIGURES, TimingConfig
+from hfopt.config.olive.keys import IGNORED, REFUSED
+from hfopt.discovery.known import KNOWN
+from hfopt.discovery.plugins import KINDS, Plugins
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
@@ -84,7 +85,7 @@ def config_page() -> str:
         + f"\nSub types: {', '.join(FIGURES)}; in milliseconds a call, or in rows a second.\n"
         + "The one of a size metric is bytes.\n"
     )
-    for title, table in (("Refused in this version", schema.REFUSED), ("Ignored with a notice", schema.IGNORED)):
+    for title, table in (("Refused in this version", REFUSED), ("Ignored with a notice", IGNORED)):
         rows = [
             f"| {section or '(top level)'} | {key} | {why} |"
             for section, keys in table.items()
@@ -100,12 +101,14 @@ def components_page() -> str:
     plugins = Plugins.discover()
     for hook, kind in KINDS.items():
         offers = [
-            offer for offer in plugins.of_kind(hook) if offer.component.name in KNOWN[hook] or offer.plugin == "hfopt"
+            registered
+            for registered in plugins.of_kind(hook)
+            if registered.component.name in KNOWN[hook] or registered.plugin == "hfopt"
         ]
-        for offer in sorted(offers, key=lambda offer: offer.component.name):
-            summary = f"{offer.component.summary}. From `{offer.distribution}`.\n"
-            cls = offer.load()
-            parts.append(f"## {offer.component.name} ({kind})\n\n{summary}\n{_options(cls.Config)}{_types(cls)}")
+        for registered in sorted(offers, key=lambda registered: registered.component.name):
+            summary = f"{registered.component.summary}. From `{registered.distribution}`.\n"
+            cls = registered.load()
+            parts.append(f"## {registered.component.name} ({kind})\n\n{summary}\n{_options(cls.Config)}{_types(cls)}")
     return "\n".join(parts)
 
 
@@ -140,9 +143,9 @@ def olive_keys_page() -> str:
 
 def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
     """What becomes of a key, from the code that decides it."""
-    if (reason := schema.REFUSED.get(where, {}).get(key)) is not None:
+    if (reason := REFUSED.get(where, {}).get(key)) is not None:
         return "refused", reason
-    if (notice := schema.IGNORED.get(where, {}).get(key)) is not None:
+    if (notice := IGNORED.get(where, {}).get(key)) is not None:
         return "ignored", f"with a notice: {notice}"
     if where == "" and key in schema.SECTIONS:
         return "used", ""
@@ -169,7 +172,7 @@ def _section_model(where: str) -> type[BaseModel]:
     if where in sections:
         return sections[where]
     component, *path = where.split(".")
-    offers = Plugins.discover().offers
+    offers = Plugins.discover().components
     model: type[BaseModel] = next(each for each in offers if each.component.name == component).load().Config
     for name in path:
         model = next(iter(_nested(model.model_fields[name].annotation)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hfopt.component import Component, hookimpl
-from hfopt.version import __version__
+from hfopt.base.component import Component, hookimpl
+from hfopt.base.version import __version__
 
 if TYPE_CHECKING:
     from hfopt.api.config import Config, DataName, InputPath
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from hfopt.api.passes import Pass, PassContext, PassResult
     from hfopt.api.resources import Reference, Resolved, Resource, ResourceContext
     from hfopt.api.systems import System
-    from hfopt.engine import run
-    from hfopt.errors import ConfigError, HfoptError, PreconditionFailed
-    from hfopt.planning import plan, validate
-    from hfopt.record import RunRecord
-    from hfopt.terminal import Terminal
+    from hfopt.base.errors import ConfigError, HfoptError, PluginError, PreconditionFailed, Problem
+    from hfopt.cli.terminal import Terminal
+    from hfopt.engine.record import RunRecord
+    from hfopt.engine.run import run
+    from hfopt.planning.builder import plan, validate
 
 _HOMES = {
     "hfopt.api.config": ("Config", "DataName", "InputPath"),
@@ -35,11 +35,11 @@ _HOMES = {
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
     "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
     "hfopt.api.systems": ("System",),
-    "hfopt.engine": ("run",),
-    "hfopt.errors": ("ConfigError", "HfoptError", "PreconditionFailed"),
-    "hfopt.planning": ("plan", "validate"),
-    "hfopt.record": ("RunRecord",),
-    "hfopt.terminal": ("Terminal",),
+    "hfopt.engine.run": ("run",),
+    "hfopt.base.errors": ("ConfigError", "HfoptError", "PluginError", "PreconditionFailed", "Problem"),
+    "hfopt.planning.builder": ("plan", "validate"),
+    "hfopt.engine.record": ("RunRecord",),
+    "hfopt.cli.terminal": ("Terminal",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -63,7 +63,9 @@ __all__ = [
     "Pass",
     "PassContext",
     "PassResult",
+    "PluginError",
     "PreconditionFailed",
+    "Problem",
     "RankedModel",
     "Reference",
     "Resolved",

@@ -2,7 +2,7 @@
 
 import sys
 
-from hfopt.cli import main
+from hfopt.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hfopt.cli import main
+from hfopt.cli.main import main
 from hfopt.config.document import dotted
-from hfopt.plugins import Plugins
+from hfopt.discovery.plugins import Plugins
 
 THOROUGH = settings(
     max_examples=500,

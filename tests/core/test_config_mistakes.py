@@ -7,7 +7,7 @@ import copy
 import pytest
 
 import hfopt
-from hfopt.known import KNOWN
+from hfopt.discovery.known import KNOWN
 
 MISTAKES = {
     "top-level key": (("pases",), {}, ": pases: unknown key", "did you mean 'passes'?"),
@@ -328,7 +328,7 @@ def test_the_word_for_the_default_is_an_option_left_out(project):
 
     passes = hfopt.validate(project.folder / "config.json", plugin_files=[project.plugin]).passes
 
-    assert passes["first"].chosen.config.factor == 1.0
+    assert passes["first"].component.config.factor == 1.0
 
 
 def test_an_input_is_looked_for_beside_the_config_then_in_the_current_folder_with_a_notice(project):

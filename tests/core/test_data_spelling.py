@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfopt.config.olive.spelling import COMPONENTS, unify
 from hfopt.config.schema import DataSection
-from hfopt.config.spelling import COMPONENTS, unify
 
 PLACE = ("data_configs", 0)
 KNOWN = {component: {"ready": None, "planned": "comes later"} for component in COMPONENTS}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hfopt.known import KNOWN
-from hfopt.plugins import Plugins, Unresolved
-from hfopt.unavailable import UNAVAILABLE
+from hfopt.config.olive.unavailable import UNAVAILABLE
+from hfopt.discovery.known import KNOWN
+from hfopt.discovery.plugins import Plugins, Unresolved
 
 GOOD = """
 from hfopt import Component, hookimpl
@@ -145,7 +145,7 @@ def test_two_plugins_of_one_name_leave_the_first_in_place():
     plugins.register(offering("One"), name="acme")
     plugins.register(offering("Two"), name="acme")
 
-    assert [offer.component.name for offer in plugins.offers] == ["One"]
+    assert [registered.component.name for registered in plugins.components] == ["One"]
     assert plugins.infos[1].problem is not None
     assert plugins.manager.has_plugin("acme")
 
@@ -189,5 +189,5 @@ def test_a_plugin_may_offer_what_this_version_has_not(tmp_path):
     )
 
     assert Plugins.discover([file]).find("hfopt_passes", "incquantization").plugin == "fog"
-    with pytest.raises(Unresolved, match=r"^pass 'IncQuantization' is not available in this version; installed: "):
+    with pytest.raises(Unresolved, match=r"^no pass named 'incquantization'; installed: "):
         Plugins.discover().find("hfopt_passes", "incquantization")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfopt.base.errors import ConfigError, HfoptError, Problem, UsageError
 from hfopt.config.document import read
-from hfopt.errors import ConfigError, HfoptError, Problem, UsageError
 
 JSON = """{
   // where the model lies

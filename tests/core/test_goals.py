@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hfopt.config.schema import Goal
-from hfopt.summary import text_of
+from hfopt.engine.summary import text_of
 
 # value, of which metric the baseline is 0.8 (or, where lower is better, 10): what is needed, as Olive computes it
 LIMITS = [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hfopt import journal as journals
-from hfopt.filesystems import file_system, is_network
-from hfopt.journal import Journal, SettledStep
+from hfopt.cache import journal as journals
+from hfopt.cache.filesystems import file_system, is_network
+from hfopt.cache.journal import Journal, SettledStep
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -173,7 +173,7 @@ def test_on_a_network_file_system_the_journal_lies_in_the_local_state_folder_and
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n30 27 0:30 / {tmp_path}/far rw - nfs4 server:/home rw\n")
     monkeypatch.setattr(journals.on_network.__globals__["os"].path, "realpath", os.path.abspath)
-    monkeypatch.setattr("hfopt.filesystems._MOUNTS", mounts)
+    monkeypatch.setattr("hfopt.cache.filesystems._MOUNTS", mounts)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     if state is not None:

@@ -251,7 +251,7 @@ def test_a_run_that_is_told_to_ignore_hangups_does(project):
 
 FORKING = """
 import multiprocessing, time
-from hfopt import signals
+from hfopt.base import processes as signals
 signals.GRACE_SECONDS = 0.1
 with signals.interruptible():
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))

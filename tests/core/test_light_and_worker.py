@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hfopt.api.model import Accelerator
-from hfopt.protocol import Message, Request, StepRequest, StepResult
+from hfopt.api.protocol import Message, Request, StepRequest, StepResult
 
 TOY = Path(__file__).with_name("toy.py")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews" / "config.json"
@@ -33,7 +33,7 @@ FRAMEWORKS = (
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plugins"], ["validate", str(EXAMPLE)]])
 def test_a_light_command_imports_no_framework_and_not_even_numpy(arguments):
     program = (
-        "import sys\nfrom hfopt.cli import main\n"
+        "import sys\nfrom hfopt.cli.main import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         f"print([name for name in {FRAMEWORKS} if name in sys.modules], file=sys.stderr)"
     )
@@ -48,7 +48,7 @@ def test_only_the_core_is_needed_to_say_what_the_example_needs():
     program = (
         "import importlib.metadata, sys\n"
         "importlib.metadata.entry_points = lambda **_: ()\n"
-        "from hfopt.cli import main\n"
+        "from hfopt.cli.main import main\n"
         f"sys.exit(main(['run', {str(EXAMPLE)!r}]))"
     )
 

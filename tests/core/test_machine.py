@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hfopt.machine import describe, usable_cpus, used_by_others
+from hfopt.measuring.machine import describe, usable_cpus, used_by_others
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def cgroups(tmp_path, monkeypatch):
 
 def test_a_process_confined_to_one_cpu_counts_one():
     confined = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}]); " + (
-        "from hfopt.machine import usable_cpus; print(usable_cpus())"
+        "from hfopt.measuring.machine import usable_cpus; print(usable_cpus())"
     )
 
     assert subprocess.check_output([sys.executable, "-c", confined], text=True) == "1\n"

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfopt import Accelerator, ModelHandle, PreconditionFailed, measuring
-from hfopt.measuring import CannotTime, Stopwatch, Timed
-from hfopt.protocol import StepRequest
-from hfopt.steps.measure import business
+from hfopt import Accelerator, ModelHandle, PreconditionFailed
+from hfopt.api.protocol import StepRequest
+from hfopt.api.timing import CannotTime, Timed
+from hfopt.worker import stopwatch as measuring
+from hfopt.worker.steps.measure import machine_load
+from hfopt.worker.stopwatch import Stopwatch
 
 RUDE = Path(__file__).with_name("rude.py")
 FEEDS = [{"x": np.zeros(1)}]
@@ -172,7 +174,7 @@ def test_a_busy_machine_is_a_warning_that_says_how_to_measure_again(left, warned
         threads=2,
     )
 
-    warning = business(left, request).get("warning", "")
+    warning = machine_load(left, request).get("warning", "")
 
     assert bool(warning) is warned
     if warned:

@@ -10,9 +10,8 @@ from scipy.stats import binomtest
 
 from hfopt import Session, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.measuring import split, spread
-from hfopt.parity import compare, describe, record
-from hfopt.statistics import (
+from hfopt.api.parity import compare, describe, record
+from hfopt.api.statistics import (
     block_bootstrap,
     bootstrap,
     bootstrap_sums,
@@ -22,6 +21,8 @@ from hfopt.statistics import (
     percentile_interval,
     wilson,
 )
+from hfopt.api.timing import spread
+from hfopt.worker.stopwatch import split
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfopt import PreconditionFailed, Session, TensorSpec
-from hfopt.parity import compare, record
+from hfopt.api.parity import compare, record
 
 SPECS = tuple(
     TensorSpec(name=name, dtype="int64", axes=("batch_size", "sequence_length"), high=high)

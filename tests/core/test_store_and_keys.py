@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfopt.api.model import ModelHandle, TensorSpec
-from hfopt.keys import Digests, key_of, replace_strings
-from hfopt.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
-from hfopt.turns import sole_maker
+from hfopt.cache.keys import Digests, key_of, replace_strings
+from hfopt.cache.locks import exclusive
+from hfopt.cache.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -107,7 +107,7 @@ def test_only_what_nobody_is_making_any_more_is_swept(store):
     for key in (KEY, OTHER):
         (store.root / "making" / f"{key}-x").mkdir(parents=True)
 
-    with sole_maker(store.lock(KEY)):
+    with exclusive(store.lock(KEY)):
         store.sweep()
 
     assert [path.name for path in (store.root / "making").iterdir()] == [f"{KEY}-x"]
@@ -154,7 +154,7 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     assert second.of(file) not in (digest, "remembered")
 
 
-FINGERPRINT = "from hfopt.versions import fingerprint; import json; print(json.dumps(fingerprint('acme')))"
+FINGERPRINT = "from hfopt.discovery.versions import fingerprint; import json; print(json.dumps(fingerprint('acme')))"
 
 
 def install(

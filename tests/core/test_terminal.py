@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import hfopt
-from hfopt.terminal import Terminal
+from hfopt.cli.terminal import Terminal
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 

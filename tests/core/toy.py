@@ -40,7 +40,7 @@ from hfopt import (
     TensorSpec,
     hookimpl,
 )
-from hfopt.api.config import Surroundings, UnknownName
+from hfopt.api.config import ConfigContext, UnknownName
 
 
 def here(name):
@@ -85,7 +85,7 @@ class LineConfig(Config):
     @field_validator("place")
     @classmethod
     def _refer(cls, place, info):
-        validating = isinstance(info.context, Surroundings)
+        validating = isinstance(info.context, ConfigContext)
         return Reference("toy_place", {"name": place}).token if place and validating else place
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hfopt.cli import COMMANDS
+from hfopt.cli.main import COMMANDS
 from hfopt.config.document import read
 
 ROOT = Path(__file__).parents[2]

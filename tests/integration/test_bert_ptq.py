@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hfopt.testing.hub import Hub
+from hfopt_hf_hub.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
 CONFIG = Path(__file__).parents[2] / "examples" / "bert_ptq" / "config.json"

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 import hfopt
-from hfopt.identity import identities
+from hfopt.planning.identity import identities
 
 CSV = {"data_name": "csv", "data_files": "rows.csv"}
 COLUMNS = {"input_cols": ["text"], "label_cols": ["label"]}

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from hfopt.cli import main
+from hfopt.cli.main import main
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_truncated_artifact_is_noticed_and_made_again(thread, told):
 
 LIMITED = """
 import resource, signal, sys
-from hfopt.cli import main
+from hfopt.cli.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 sys.exit(main(["run", "config.json"]))

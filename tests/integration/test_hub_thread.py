@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hfopt.testing.hub import TOKEN
+from hfopt_hf_hub.testing.hub import TOKEN
 
 CARD = b"""---
 configs:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hfopt.testing.hub import TOKEN, Hub
+from hfopt_hf_hub.testing.hub import TOKEN, Hub
 
 CONFIG = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 MODEL = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from hfopt.plugins import KINDS, Plugins
+from hfopt.discovery.plugins import KINDS, Plugins
 
 ROOT = Path(__file__).parents[2]
 HEADER = '''"""Which distribution offers what: a table for messages about plugins that are not installed.
@@ -35,7 +35,7 @@ def install_line(folder: Path) -> str:
 def render() -> str:
     """The module's text."""
     folders = workspace()
-    offers = [offer for offer in Plugins.discover().offers if offer.distribution in folders]
+    offers = [registered for registered in Plugins.discover().components if registered.distribution in folders]
     lines = []
     for hook in KINDS:
         own = sorted((o.component.name, o.distribution) for o in offers if o.hook == hook)

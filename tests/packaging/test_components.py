@@ -17,7 +17,7 @@ from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.api.resources import Resource
 from hfopt.api.systems import System
-from hfopt.plugins import Offer, Plugins
+from hfopt.discovery.plugins import Plugins, RegisteredComponent
 
 FRAMEWORKS = ("torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow", "sklearn")
 BASES = {
@@ -30,7 +30,7 @@ BASES = {
     "hfopt_packagers": Packager,
 }
 PLUGINS = Plugins.discover()
-COMPONENTS = [pytest.param(offer, id=offer.full_name) for offer in PLUGINS.offers]
+COMPONENTS = [pytest.param(registered, id=registered.full_name) for registered in PLUGINS.components]
 
 
 def known_table():
@@ -47,29 +47,29 @@ def test_every_distribution_of_the_workspace_is_installed_and_loaded():
 
 
 def test_the_table_of_known_components_is_what_the_plugins_declare():
-    written = Path(importlib.util.find_spec("hfopt.known").origin).read_text()
+    written = Path(importlib.util.find_spec("hfopt.discovery.known").origin).read_text()
 
     assert written == known_table().render(), "run `make known`"
 
 
-@pytest.mark.parametrize("offer", COMPONENTS)
-def test_a_component_is_of_its_kind_and_describes_every_option(offer: Offer):
-    component = offer.load()
+@pytest.mark.parametrize("registered", COMPONENTS)
+def test_a_component_is_of_its_kind_and_describes_every_option(registered: RegisteredComponent):
+    component = registered.load()
 
-    assert issubclass(component, BASES[offer.hook])
+    assert issubclass(component, BASES[registered.hook])
     assert undescribed(component.Config) == []
 
 
-@pytest.mark.parametrize("offer", COMPONENTS)
-def test_a_component_refuses_unknown_options_and_is_frozen(offer: Offer):
-    config = offer.load().Config
+@pytest.mark.parametrize("registered", COMPONENTS)
+def test_a_component_refuses_unknown_options_and_is_frozen(registered: RegisteredComponent):
+    config = registered.load().Config
 
     assert config.model_config["extra"] == "forbid"
     assert config.model_config["frozen"] is True
 
 
 def test_importing_every_component_imports_no_framework():
-    targets = [offer.component.target.partition(":")[0] for offer in PLUGINS.offers]
+    targets = [registered.component.target.partition(":")[0] for registered in PLUGINS.components]
     program = (
         f"import sys, importlib\nfor target in {targets}: importlib.import_module(target)\n"
         f"print([name for name in {FRAMEWORKS} if name in sys.modules])"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hfopt.config.problems import keys_of
-from hfopt.plugins import Plugins
+from hfopt.discovery.plugins import Plugins
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-PASSES = {offer.component.name: offer.load() for offer in Plugins.discover().of_kind("hfopt_passes")}
+PASSES = {registered.component.name: registered.load() for registered in Plugins.discover().of_kind("hfopt_passes")}
 NEEDED = {
     "DynamicToFixedShape": {"dim_param": ["batch_size"], "dim_value": [2]},
     "OnnxStaticQuantization": {"data_config": "rows"},

@@ -30,5 +30,5 @@ def test_a_wheel_holds_one_typed_package_and_its_entry_point(folder, tmp_path):
     assert f"{package}/py.typed" in names
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
-    assert "hfopt = hfopt.cli:main" in text if folder == ROOT else f"{package}.hooks" in text
+    assert "hfopt = hfopt.cli.main:main" in text if folder == ROOT else f"{package}.hooks" in text
     assert not [name for name in names if "tests/" in name or "/test_" in name]

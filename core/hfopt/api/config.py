@@ -41,7 +41,7 @@ class Config(BaseModel):
 
 
 @dataclass
-class Surroundings:
+class ConfigContext:
     """What a config's values refer to: passed to pydantic as validation context, and filled while it validates.
 
     :param folder: the folder of the config file; relative input paths start there
@@ -60,7 +60,7 @@ class Surroundings:
     roots: tuple[Path, ...] = ()
 
 
-def find_input(value: str, around: Surroundings) -> Path | None:
+def find_input(value: str, around: ConfigContext) -> Path | None:
     """Where an input path of a config lies: beside the config file, else (with a notice) in the current folder.
 
     :return: an absolute path, or None if nothing of that name exists
@@ -83,7 +83,7 @@ def looks_like_hub_name(value: str) -> bool:
 
 
 def _existing_path(value: str, info: ValidationInfo) -> str:
-    if not isinstance(info.context, Surroundings):
+    if not isinstance(info.context, ConfigContext):
         return value
     found = find_input(value, info.context)
     if found is None:
@@ -93,7 +93,7 @@ def _existing_path(value: str, info: ValidationInfo) -> str:
 
 
 def _known_data(value: str, info: ValidationInfo) -> str:
-    if isinstance(info.context, Surroundings):
+    if isinstance(info.context, ConfigContext):
         if info.context.data_names is not None and value not in info.context.data_names:
             raise UnknownName("data config", value, sorted(info.context.data_names))
         info.context.used_data.append(value)

@@ -27,7 +27,7 @@ class PassContext:
     :param seed: for anything random
     :param data: prepared rows, by the name under ``data_configs``
     :param open: opens any model handle: ``open(handle, settings)``
-    :param compare: times two models against each other (`hfopt.measuring.Stopwatch.compare`), for passes that measure
+    :param compare: times two models against each other (see `hfopt.api.timing`), for passes that measure
     :param progress: ``progress(phase, done, total)``
     """
 
@@ -70,7 +70,7 @@ class Pass(ABC):
     times models sets ``measures``: it runs on the target, and its key includes the machine. One whose result does not
     depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all accelerators. One whose
     model must compute what the one before does sets ``keeps_outputs``: then outputs are compared unless the user says
-    otherwise (`hfopt.parity`).
+    otherwise (`hfopt.api.parity`).
     """
 
     Config: ClassVar[type[Config]]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from hfopt.api.config import Config
-from hfopt.protocol import Progress, StepRequest, StepResult
+from hfopt.api.protocol import Progress, StepRequest, StepResult
 
 
 class AcceleratorConfig(Config):
@@ -41,7 +41,7 @@ class SystemContext:
     :param log: the file that takes whatever workers and their libraries print
     :param plugin_files: ``-p`` files, loaded by every worker
     :param offline: no worker may make a request
-    :param log_levels: environment of workers that says what they log: see `hfopt.logs`
+    :param log_levels: environment of workers that says what they log: see `hfopt.api.logs`
     """
 
     store: Path

@@ -1,1 +1,1 @@
-"""The user's config: read with its positions, checked whole, resolved into components and their settings."""
+"""From a file to a run config in which every name is resolved."""

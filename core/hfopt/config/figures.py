@@ -8,12 +8,12 @@ from typing import Any
 
 from hfopt.api.config import UnknownName
 from hfopt.api.metrics import MetricBackend
+from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
+from hfopt.base.errors import PluginError
 from hfopt.config import schema
 from hfopt.config.findings import Findings, Place
 from hfopt.config.problems import validate
-from hfopt.errors import PluginError
-from hfopt.plugins import Offer, Unresolved
-from hfopt.steps.timing import FIGURES, TIMED_KINDS, TimingConfig
+from hfopt.discovery.plugins import RegisteredComponent, Unresolved
 
 _DEFAULT_FIGURES: Mapping[str, tuple[str, ...]] = {
     "accuracy": (),
@@ -40,7 +40,7 @@ class Figure:
     options: Mapping[str, Any]
     priority: int
     higher_is_better: bool
-    backend: Offer | None = None
+    backend: RegisteredComponent | None = None
     goal: schema.Goal | None = None
 
 
@@ -126,8 +126,8 @@ def _timed_alike(findings: Findings, figures: list[Figure], at: Place) -> list[F
 
 def _accuracy_figure(findings: Findings, metric: schema.Metric, sub_type: schema.SubType, at: Place) -> Figure | None:
     try:
-        offer = findings.plugins.find("hfopt_metric_backends", metric.backend)
-        backend: type[MetricBackend] = offer.load()
+        registered = findings.plugins.find("hfopt_metric_backends", metric.backend)
+        backend: type[MetricBackend] = registered.load()
     except (Unresolved, PluginError) as error:
         findings.unresolved((*at[:-2], "backend"), error)
         return None
@@ -142,7 +142,7 @@ def _accuracy_figure(findings: Findings, metric: schema.Metric, sub_type: schema
     except ValueError as error:
         findings.problem((*at, "metric_config"), str(error))
         return None
-    figure = _figure(metric, sub_type, options.model_dump(mode="json"), offer, statistic.higher_is_better)
+    figure = _figure(metric, sub_type, options.model_dump(mode="json"), registered, statistic.higher_is_better)
     return _with_sound_goal(findings, figure, statistic.unit, at)
 
 
@@ -164,7 +164,11 @@ def _size_figure(findings: Findings, metric: schema.Metric, sub_type: schema.Sub
 
 
 def _figure(
-    metric: schema.Metric, sub_type: schema.SubType, options: Mapping[str, Any], backend: Offer | None, higher: bool
+    metric: schema.Metric,
+    sub_type: schema.SubType,
+    options: Mapping[str, Any],
+    backend: RegisteredComponent | None,
+    higher: bool,
 ) -> Figure:
     return Figure(
         key=f"{metric.name}-{sub_type.name}",

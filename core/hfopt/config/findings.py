@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from hfopt.api.config import Config, Surroundings, UnknownName
+from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, Resource, tokens_in
-from hfopt.config import schema
+from hfopt.base.errors import ExitCode, PluginError, Problem
+from hfopt.base.text import did_you_mean
 from hfopt.config.document import Document, dotted
+from hfopt.config.olive.keys import IGNORED, NO_SEARCH, REFUSED
+from hfopt.config.olive.unavailable import unavailable
 from hfopt.config.problems import keys_of, validate
-from hfopt.errors import ExitCode, PluginError, Problem
-from hfopt.plugins import Offer, Plugins, Unresolved, nearest
+from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[str | int, ...]
@@ -29,7 +31,7 @@ DEFAULT_VALUE, SEARCHABLE_VALUES = "DEFAULT_VALUE", "SEARCHABLE_VALUES"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ConfiguredComponent:
     """A component that the config names, with its options.
 
     :param paths: the input paths among the options
@@ -37,12 +39,12 @@ class Chosen:
     :param resources: what its options refer to, by token
     """
 
-    offer: Offer
+    registered: RegisteredComponent
     cls: Any
     config: Config
     paths: tuple[Path, ...] = ()
     data: tuple[str, ...] = ()
-    resources: Mapping[str, Chosen] = field(default_factory=dict)
+    resources: Mapping[str, ConfiguredComponent] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,14 +67,17 @@ class Findings:
         self.unknown(place, UnknownName(kind, name, sorted(known)))
 
     def unknown(self, place: Place, error: UnknownName) -> None:
-        near = nearest(error.name, error.known)
-        self.problem(place, str(error), f"did you mean {near!r}?" if near else None)
+        hint = did_you_mean(error.name, error.known)
+        self.problem(place, str(error), hint)
 
     def unresolved(self, place: Place, error: Unresolved | PluginError) -> None:
         """A component that is not there: a mistake of the user's, or a plugin that is missing."""
         missing = isinstance(error, PluginError) or error.missing
         code = ExitCode.MISSING if missing else ExitCode.USAGE
         problem = Problem(place, error.message, error.hint, code)
+        if isinstance(error, UnknownComponent) and (olive := unavailable(error.hook, error.name)) is not None:
+            fact = f"{KINDS[error.hook]} {olive!r} is not available in this version; installed: {error.installed}"
+            problem = Problem(place, fact)
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -85,10 +90,10 @@ class Findings:
         if not isinstance(value, dict):
             return value
         kept = dict(value)
-        for key, reason in schema.REFUSED.get(section, {}).items():
+        for key, reason in REFUSED.get(section, {}).items():
             if key in kept and kept.pop(key):
                 self.problem((*place, key), reason)
-        for key, notice in schema.IGNORED.get(section, {}).items():
+        for key, notice in IGNORED.get(section, {}).items():
             if kept.pop(key, None) is not None:
                 self.notices.append(f"{'.'.join(map(str, (*place, key)))} is ignored: {notice}")
         return kept
@@ -104,38 +109,40 @@ class Findings:
 
     def component(
         self, hook: str, name: str, options: Any, place: Place, options_key: str, base: type | None = None
-    ) -> Chosen | None:
+    ) -> ConfiguredComponent | None:
         """A component with its options.
 
         :param base: what it must be a subclass of
         """
-        offer = self.offer(hook, name, place, base)
-        return None if offer is None else self.configured(offer, options, (*place, options_key))
+        registered = self.find(hook, name, place, base)
+        return None if registered is None else self.configured(registered, options, (*place, options_key))
 
-    def offer(self, hook: str, name: str, place: Place, base: type | None = None) -> Offer | None:
+    def find(self, hook: str, name: str, place: Place, base: type | None = None) -> RegisteredComponent | None:
         """A component by its name; its class can be loaded, and is a subclass of `base`."""
         try:
-            offer = self.plugins.find(hook, name)
-            cls = offer.load()
+            registered = self.plugins.find(hook, name)
+            cls = registered.load()
         except (Unresolved, PluginError) as error:
             self.unresolved((*place, "type"), error)
             return None
         if base is not None and not (isinstance(cls, type) and issubclass(cls, base)):
             self.problem(
                 (*place, "type"),
-                f"{offer.full_name} is broken: {offer.component.target} is not a subclass of {base.__name__}",
+                f"{registered.full_name} is broken: {registered.component.target} is not a subclass of {base.__name__}",
             )
             return None
-        return offer
+        return registered
 
-    def configured(self, offer: Offer, options: Any, place: Place, roots: tuple[Path, ...] = ()) -> Chosen | None:
+    def configured(
+        self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()
+    ) -> ConfiguredComponent | None:
         """A component with its options, if they are valid.
 
         :param place: of the options
         :param roots: folders in which input paths are looked for before the config's own
         """
-        cls = offer.load()
-        around = Surroundings(self.document.folder, self.data_names, roots=roots)
+        cls = registered.load()
+        around = ConfigContext(self.document.folder, self.data_names, roots=roots)
         config = validate(cls.Config, options, place, self.problems, around)
         self.notices += around.notices
         if config is None:
@@ -143,7 +150,9 @@ class Findings:
         for option, reason in config.ignored().items():
             self.notices.append(f"{dotted((*place, option))} is ignored: {reason}")
         resources = self._resources(config, place)
-        return Chosen(offer, cls, config, tuple(around.used_paths), tuple(around.used_data), resources)
+        return ConfiguredComponent(
+            registered, cls, config, tuple(around.used_paths), tuple(around.used_data), resources
+        )
 
     def fixed(self, model: type[Config], options: Any, place: Place) -> Any:
         """A pass's options without those that are to have their default; one for a search to choose is a problem."""
@@ -153,12 +162,12 @@ class Findings:
         special = {name: value for name, value in options.items() if name in known and _is_special(value)}
         for name, value in special.items():
             if value != DEFAULT_VALUE:
-                self.problem((*place, name), schema.NO_SEARCH)
+                self.problem((*place, name), NO_SEARCH)
         return {name: value for name, value in options.items() if name not in special}
 
-    def _resources(self, config: Config, place: Place) -> dict[str, Chosen]:
+    def _resources(self, config: Config, place: Place) -> dict[str, ConfiguredComponent]:
         """What the references among a component's options need, by token."""
-        found: dict[str, Chosen] = {}
+        found: dict[str, ConfiguredComponent] = {}
         for token in dict.fromkeys(tokens_in(config.model_dump(mode="json"))):
             reference = Reference.of(token)
             chosen = self.component("hfopt_resources", reference.type, reference.config, place, "config", Resource)
@@ -172,9 +181,9 @@ def _is_special(value: Any) -> bool:
     return value in (DEFAULT_VALUE, SEARCHABLE_VALUES) or (isinstance(value, dict) and "olive_parameter_type" in value)
 
 
-def loaded(offer: Offer) -> Any:
+def loaded(registered: RegisteredComponent) -> Any:
     """A component's class, or None if it can't be imported."""
     try:
-        return offer.load()
+        return registered.load()
     except PluginError:
         return None

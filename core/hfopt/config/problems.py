@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hfopt.api.config import OptionError, Surroundings, UnknownName
-from hfopt.errors import Problem
-from hfopt.plugins import nearest
+from hfopt.api.config import ConfigContext, OptionError, UnknownName
+from hfopt.base.errors import Problem
+from hfopt.base.text import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
@@ -46,7 +46,7 @@ _JSON_NAMES = {
 
 
 def validate(
-    model: type[M], value: Any, path: Path, problems: list[Problem], around: Surroundings | None = None
+    model: type[M], value: Any, path: Path, problems: list[Problem], around: ConfigContext | None = None
 ) -> M | None:
     """The value as an instance of `model`, or None with every mistake added to `problems`."""
     try:
@@ -93,8 +93,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
         place, cause = (place if place[-1:] == (cause.option,) else (*place, cause.option)), cause.error
     if kind == "extra_forbidden":
         known = _fields_at(model, place[:-1])
-        near = nearest(str(place[-1]), known)
-        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
+        hint = did_you_mean(str(place[-1]), known)
+        hint = hint or f"known here: {', '.join(known)}"
         return Problem(path + place, "unknown key", hint)
     if kind == "string_too_short":
         return Problem(path + place, "must not be empty")
@@ -103,8 +103,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
     if kind == "missing":
         return Problem(path + place, "is required")
     if isinstance(cause, UnknownName):
-        near = nearest(cause.name, cause.known)
-        return Problem(path + place, str(cause), f"did you mean {near!r}?" if near else None)
+        hint = did_you_mean(cause.name, cause.known)
+        return Problem(path + place, str(cause), hint)
     if cause is not None:
         return Problem(path + place, str(cause))
     expected = list(dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED))
@@ -120,10 +120,9 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any
 
 def _near_literal(detail: ErrorDetails) -> str | None:
     choices = [choice.strip("'") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-    near = nearest(str(detail["input"]), choices)
-    if near == detail["input"]:
+    if str(detail["input"]) in choices:
         return "a number is written without quotes"
-    return f"did you mean {near!r}?" if near else None
+    return did_you_mean(str(detail["input"]), choices)
 
 
 def _at(value: Any, place: Path) -> Any:

@@ -10,21 +10,22 @@ from typing import Any
 from hfopt.api.data import DataContainer
 from hfopt.api.model import ModelLoader
 from hfopt.api.packaging import Packager
+from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass
+from hfopt.base.errors import Problem
+from hfopt.base.text import did_you_mean
 from hfopt.config import figures, schema
 from hfopt.config.document import Document
 from hfopt.config.figures import Figure
-from hfopt.config.findings import Chosen, Findings, Place, loaded
-from hfopt.config.spelling import unify
-from hfopt.errors import Problem
-from hfopt.parity import Parity
-from hfopt.plugins import Plugins, nearest
+from hfopt.config.findings import ConfiguredComponent, Findings, Place, loaded
+from hfopt.config.olive.spelling import unify
+from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
 
 
 @dataclass(frozen=True)
-class ChosenPass:
+class ConfiguredPass:
     """An entry of ``passes``.
 
     :param host: the system that runs it
@@ -33,7 +34,7 @@ class ChosenPass:
     :param parity: how its model's outputs are compared with those of the model before; None: they are not
     """
 
-    chosen: Chosen
+    component: ConfiguredComponent
     host: str
     figures: tuple[Figure, ...] | None = None
     output_name: str | None = None
@@ -49,13 +50,13 @@ class RunConfig:
     """
 
     document: Document
-    input_model: Chosen
-    systems: Mapping[str, Chosen]
-    data: Mapping[str, Chosen]
+    input_model: ConfiguredComponent
+    systems: Mapping[str, ConfiguredComponent]
+    data: Mapping[str, ConfiguredComponent]
     figures: tuple[Figure, ...]
-    passes: Mapping[str, ChosenPass]
+    passes: Mapping[str, ConfiguredPass]
     engine: schema.Engine
-    packagers: tuple[tuple[str, Chosen], ...]
+    packagers: tuple[tuple[str, ConfiguredComponent], ...]
     host: str
     target: str
     notices: tuple[str, ...]
@@ -111,13 +112,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
 def _known_keys(findings: Findings, value: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = findings.acceptable(value, (), "")
     for key in [key for key in kept if key not in schema.SECTIONS]:
-        near = nearest(str(key), schema.SECTIONS)
-        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(schema.SECTIONS)}"
+        hint = did_you_mean(str(key), schema.SECTIONS)
+        hint = hint or f"known here: {', '.join(schema.SECTIONS)}"
         findings.problem((key,), "unknown key", hint)
     return kept
 
 
-def _input_model(findings: Findings, raw: Mapping[str, Any]) -> Chosen | None:
+def _input_model(findings: Findings, raw: Mapping[str, Any]) -> ConfiguredComponent | None:
     place = ("input_model",)
     if "input_model" not in raw:
         findings.problem(place, "is required")
@@ -137,7 +138,7 @@ def _engine(findings: Findings, raw: Any) -> schema.Engine:
     return schema.Engine.model_validate(names)
 
 
-def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, Chosen], ...]:
+def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, ConfiguredComponent], ...]:
     written = engine.packaging_config
     place: Place = ("engine", "packaging_config")
     entries = [(place, written)] if isinstance(written, schema.Packaging) else []
@@ -154,8 +155,8 @@ def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, Ch
     return tuple((name, chosen) for name, chosen in found if chosen is not None)
 
 
-def _systems(findings: Findings, raw: Any) -> dict[str, Chosen | None]:
-    systems: dict[str, Chosen | None] = {}
+def _systems(findings: Findings, raw: Any) -> dict[str, ConfiguredComponent | None]:
+    systems: dict[str, ConfiguredComponent | None] = {}
     for name, value in findings.entries(raw, ("systems",)).items():
         place = ("systems", name)
         section = findings.model(schema.SystemSection, value, place, "systems")
@@ -202,24 +203,24 @@ def _data_sections(findings: Findings, raw: Any) -> dict[str, tuple[schema.DataS
 def _data(
     findings: Findings,
     sections: Mapping[str, tuple[schema.DataSection, Place]],
-    input_model: Chosen | None,
+    input_model: ConfiguredComponent | None,
     roots: tuple[Path, ...],
-) -> dict[str, Chosen | None]:
+) -> dict[str, ConfiguredComponent | None]:
     defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
     return {name: _container(findings, section, place, defaults, roots) for name, (section, place) in sections.items()}
 
 
 def _container(
     findings: Findings, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
-) -> Chosen | None:
-    offer = findings.offer("hfopt_data_containers", section.type, place, DataContainer)
-    if offer is None:
+) -> ConfiguredComponent | None:
+    registered = findings.find("hfopt_data_containers", section.type, place, DataContainer)
+    if registered is None:
         return None
-    cls = offer.load()
+    cls = registered.load()
     spelling = unify(section, place, cls.components)
     before = len(findings.problems)
     options = cls.with_defaults(spelling.params, defaults)
-    chosen = findings.configured(offer, options, (*place, "params_config"), roots)
+    chosen = findings.configured(registered, options, (*place, "params_config"), roots)
     found = [replace(problem, path=spelling.written_at(problem.path)) for problem in findings.problems[before:]]
     findings.problems[before:] = [*spelling.problems, *found]
     return chosen
@@ -228,15 +229,15 @@ def _container(
 def _passes(
     findings: Findings,
     raw: Mapping[str, Any],
-    systems: Mapping[str, Chosen | None],
+    systems: Mapping[str, ConfiguredComponent | None],
     evaluators: Mapping[str, tuple[Figure, ...]],
     host: str,
     target: str,
-) -> dict[str, ChosenPass | None]:
+) -> dict[str, ConfiguredPass | None]:
     if not raw.get("passes"):
         findings.problem(("passes",), "is required: there must be at least one pass")
         return {}
-    passes: dict[str, ChosenPass | None] = {}
+    passes: dict[str, ConfiguredPass | None] = {}
     for name, value in findings.entries(raw["passes"], ("passes",)).items():
         place = ("passes", name)
         section = findings.model(schema.PassSection, value, place, "passes")
@@ -245,19 +246,19 @@ def _passes(
             continue
         own_host = _system_named(findings, section.host, (*place, "host"), systems)
         wanted = _evaluator_chosen(findings, section.evaluator, (*place, "evaluator"), evaluators)
-        offer = findings.offer("hfopt_passes", section.type, place, Pass)
-        if offer is None:
+        registered = findings.find("hfopt_passes", section.type, place, Pass)
+        if registered is None:
             continue
-        options = findings.fixed(offer.load().Config, section.config, (*place, "config"))
-        chosen = findings.configured(offer, options, (*place, "config"))
+        options = findings.fixed(registered.load().Config, section.config, (*place, "config"))
+        chosen = findings.configured(registered, options, (*place, "config"))
         if chosen is not None:
             where = own_host or (target if chosen.cls.measures else host)
-            passes[name] = ChosenPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))
+            passes[name] = ConfiguredPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))
     _check_output_names(findings, passes)
     return passes
 
 
-def _check_output_names(findings: Findings, passes: Mapping[str, ChosenPass | None]) -> None:
+def _check_output_names(findings: Findings, passes: Mapping[str, ConfiguredPass | None]) -> None:
     """No two models are saved under one name."""
     taken: dict[str, str] = {}
     for name, entry in passes.items():
@@ -268,7 +269,7 @@ def _check_output_names(findings: Findings, passes: Mapping[str, ChosenPass | No
             findings.problem(("passes", name, "output_name"), f"passes.{first} has output_name {entry.output_name} too")
 
 
-def _parity(written: bool | Parity | None, chosen: Chosen) -> Parity | None:
+def _parity(written: bool | Parity | None, chosen: ConfiguredComponent) -> Parity | None:
     if isinstance(written, Parity):
         return written
     return Parity() if (chosen.cls.keeps_outputs if written is None else written) else None
@@ -278,7 +279,7 @@ def _parity(written: bool | Parity | None, chosen: Chosen) -> Parity | None:
 
 
 def _system_named(
-    findings: Findings, name: str | None, place: Place, systems: Mapping[str, Chosen | None]
+    findings: Findings, name: str | None, place: Place, systems: Mapping[str, ConfiguredComponent | None]
 ) -> str | None:
     if name is not None and name not in systems:
         findings.unknown_name(place, "system", name, list(systems))
@@ -302,19 +303,21 @@ def _evaluator_chosen(
     return evaluators[written]
 
 
-def _check_chain(findings: Findings, input_model: Chosen, passes: Mapping[str, ChosenPass | None]) -> None:
+def _check_chain(
+    findings: Findings, input_model: ConfiguredComponent, passes: Mapping[str, ConfiguredPass | None]
+) -> None:
     """Each pass must accept the type of model that the one before it makes."""
-    current = input_model.offer.component.name
+    current = input_model.registered.component.name
     for name, entry in passes.items():
         if entry is None:
             return
-        cls = entry.chosen.cls
+        cls = entry.component.cls
         if current not in cls.accepts:
-            kind, wanted = entry.chosen.offer.component.name, " or ".join(sorted(cls.accepts))
+            kind, wanted = entry.component.registered.component.name, " or ".join(sorted(cls.accepts))
             makers = sorted(
-                offer.component.name
-                for offer in findings.plugins.of_kind("hfopt_passes")
-                if getattr(loaded(offer), "produces", None) in cls.accepts
+                registered.component.name
+                for registered in findings.plugins.of_kind("hfopt_passes")
+                if getattr(loaded(registered), "produces", None) in cls.accepts
             )
             hint = f"put {' or '.join(makers)} before it" if makers else None
             if current == cls.produces:
@@ -325,7 +328,7 @@ def _check_chain(findings: Findings, input_model: Chosen, passes: Mapping[str, C
 
 
 def _check_goals(
-    findings: Findings, engine: schema.Engine, wanted: tuple[Figure, ...], passes: Mapping[str, ChosenPass | None]
+    findings: Findings, engine: schema.Engine, wanted: tuple[Figure, ...], passes: Mapping[str, ConfiguredPass | None]
 ) -> None:
     """A goal that is relative to the input model needs it evaluated. Timings always include it."""
     if engine.evaluate_input_model:

@@ -1,22 +1,17 @@
-"""The sections of a run config as they are written; what their names refer to is resolved elsewhere.
-
-Keys that Olive's configs have and this version does not act on are in `REFUSED` and `IGNORED`, each with a sentence.
-"""
+"""The sections of a run config as they are written; what their names refer to is resolved elsewhere."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
-from hfopt.parity import Parity
+from hfopt.api.parity import Parity
+from hfopt.config.olive.keys import NO_SCRIPTS, NO_SEARCH
 
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
-NO_SCRIPTS = "user scripts are not run in this version"
-NO_SEARCH = "there is no search in this version: every option must have one value"
 
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -82,7 +77,7 @@ def _data_name(value: str) -> str:
 
 
 class DataSection(Config):
-    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.spelling` makes one of."""
+    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.spelling` makes one of."""
 
     name: Annotated[str, AfterValidator(_data_name)] = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
@@ -254,31 +249,3 @@ class Engine(Config):
 
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
-
-_ALWAYS_FRESH = "a step runs again whenever anything that it depends on has changed; hfopt cache prune makes room"
-_ONE_LOG = "everything that is not for the terminal goes to hfopt.log"
-
-REFUSED: Mapping[str, Mapping[str, str]] = {
-    "": {
-        "azureml_client": "AzureML is not available in this version",
-        "auto_optimizer_config": NO_SEARCH,
-        "pass_flows": NO_SEARCH,
-    },
-    "engine": {
-        "search_strategy": NO_SEARCH,
-        "plot_pareto_frontier": NO_SEARCH,
-    },
-    "data_configs": {"user_script": NO_SCRIPTS, "script_dir": NO_SCRIPTS},
-    "metrics": {"user_config": f"{NO_SCRIPTS}; data_config says what to measure on, and in which batches"},
-}
-"""Section to key to the reason why this version can't act on it. Null, false and {} ask for nothing."""
-
-IGNORED: Mapping[str, Mapping[str, str]] = {
-    "engine": {
-        "clean_cache": _ALWAYS_FRESH,
-        "clean_evaluation_cache": _ALWAYS_FRESH,
-        "log_to_file": _ONE_LOG,
-    },
-    "passes": {"clean_run_cache": _ALWAYS_FRESH},
-}
-"""Section to key to the notice with which it is left out."""

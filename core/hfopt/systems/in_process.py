@@ -7,11 +7,12 @@ from concurrent.futures import Future
 from functools import cache
 from typing import Any, ClassVar
 
-from hfopt import machine, versions
+from hfopt.api.protocol import Progress, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig
-from hfopt.plugins import Plugins
-from hfopt.protocol import Progress, StepRequest, StepResult
-from hfopt.store import ArtifactStore
+from hfopt.cache.store import ArtifactStore
+from hfopt.discovery import versions
+from hfopt.discovery.plugins import Plugins
+from hfopt.measuring import machine
 
 _fingerprint = cache(versions.fingerprint)
 """Once a process: what has been imported stays as it is."""
@@ -23,7 +24,7 @@ class InProcessSystem(System):
     Config: ClassVar[type[SystemConfig]] = SystemConfig
 
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
-        from hfopt.worker import Work
+        from hfopt.worker.serve import Work
 
         plugins = Plugins.discover(self.context.plugin_files)
         work = Work(ArtifactStore(self.context.store), plugins, offline=self.context.offline)

@@ -11,32 +11,18 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from tempfile import TemporaryFile
 from typing import IO, Any, ClassVar, cast
 
-from hfopt import machine, versions
+from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig, SystemContext
-from hfopt.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
-from hfopt.signals import describe_exit
-
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-"""Variables that hold the hub's token: none is in the environment of a child."""
-TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
-_DESCRIPTORS = "/dev/fd/"
-QUIET = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONFAULTHANDLER": "1",
-}
-"""Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+from hfopt.base.processes import TOKEN_PATH, describe_exit, environment, token_file
+from hfopt.discovery import versions
+from hfopt.measuring import machine
 
 
 class LocalSystem(System):
@@ -148,7 +134,7 @@ class LocalSystem(System):
         if self.context.offline:
             command.append("--offline")
         env = {**environment(offline=self.context.offline), **self.context.log_levels}
-        with open(self.context.log, "ab") as log, _token_file() as token:
+        with open(self.context.log, "ab") as log, token_file() as token:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -156,7 +142,7 @@ class LocalSystem(System):
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env=env if token is None else {**env, TOKEN_PATH: f"{_DESCRIPTORS}{token}"},
+                env=env if token is None else {**env, TOKEN_PATH: f"/dev/fd/{token}"},
                 pass_fds=() if token is None else (token,),
                 start_new_session=True,
             )
@@ -185,27 +171,3 @@ class _Job:
     step: StepRequest
     on_progress: Callable[[Progress], None]
     future: Future[StepResult]
-
-
-@contextmanager
-def _token_file() -> Iterator[int | None]:
-    """The hub's token in a file that has no name, so that nothing is left of it however this process ends.
-
-    :return: its descriptor; None if no variable holds a token: then the hub's client looks for that of a login
-    """
-    token = next(filter(None, map(os.environ.get, SECRETS)), None)
-    if token is None:
-        yield None
-        return
-    with TemporaryFile() as file:
-        file.write(token.encode())
-        file.flush()
-        yield file.fileno()
-
-
-def environment(*, offline: bool) -> dict[str, str]:
-    """What a child process gets: this one's environment without secrets, and quiet."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    if kept.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):  # a worker's, which its children do not have
-        del kept[TOKEN_PATH]
-    return {**kept, **QUIET, **(OFFLINE if offline else {})}

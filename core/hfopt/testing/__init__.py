@@ -1,4 +1,9 @@
-"""For tests of hfopt and of plugins: nothing of the framework imports it.
+"""What a test of a plugin may use of the core besides `hfopt` and `hfopt.api`. Nothing of the core imports it."""
 
-``pytest_plugins = ["hfopt.testing.fixtures"]`` in a ``conftest.py`` offers the fixtures.
-"""
+from __future__ import annotations
+
+from hfopt.config.problems import validate
+from hfopt.discovery.plugins import Plugins
+from hfopt.worker.stopwatch import Stopwatch
+
+__all__ = ["Plugins", "Stopwatch", "validate"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hfopt import DataContext, Dataset
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
+from hfopt.api.config import ConfigContext
+from hfopt.testing import validate
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
 
@@ -39,7 +39,7 @@ def prepare(tmp_path, model_folder) -> Callable[..., Dataset]:
         defaults = {"model_name": model and str(model), "task": "text-classification"}
         filled = HuggingfaceContainer.with_defaults(written, defaults)
         problems = []
-        config = validate(HuggingfaceContainerConfig, filled, (), problems, Surroundings(tmp_path))
+        config = validate(HuggingfaceContainerConfig, filled, (), problems, ConfigContext(tmp_path))
         assert problems == []
         revived = HuggingfaceContainerConfig.model_validate_json(json.dumps(config.model_dump(mode="json")))
         (tmp_path / folder).mkdir()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hfopt import PreconditionFailed, Reference
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
+from hfopt.api.config import ConfigContext
+from hfopt.testing import validate
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 
 CARD = b"""---
@@ -190,7 +190,7 @@ def test_the_hub_s_parquet_branch_and_old_names_and_datasets_without_a_card_work
 
 
 def read(folder, **params):
-    problems, around = [], Surroundings(folder)
+    problems, around = [], ConfigContext(folder)
     config = validate(HuggingfaceContainerConfig, params, (), problems, around)
     assert problems == []
     return config, around

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hfopt import PreconditionFailed
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
+from hfopt.api.config import ConfigContext
+from hfopt.testing import validate
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
 
@@ -18,7 +18,7 @@ def mistakes(folder, defaults=None, **params):
     problems = []
     written = {"data_name": "csv", "data_files": "rows.csv", "model_name": ".", **params}
     filled = HuggingfaceContainer.with_defaults(written, defaults or {})
-    validate(HuggingfaceContainerConfig, filled, (), problems, Surroundings(folder))
+    validate(HuggingfaceContainerConfig, filled, (), problems, ConfigContext(folder))
     return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
 
 

@@ -13,10 +13,10 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import ValidationError
 
-from hfopt.testing.hub import TOKEN
 from hfopt_hf_hub import sentences
 from hfopt_hf_hub.hub import Repository
 from hfopt_hf_hub.model import HfModelConfig, companions
+from hfopt_hf_hub.testing.hub import TOKEN
 
 SMALL = {
     "config.json": b"{}",

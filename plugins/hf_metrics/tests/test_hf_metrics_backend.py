@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from hfopt import PreconditionFailed, statistics
+from hfopt import PreconditionFailed
+from hfopt.api import statistics
 from hfopt_hf_metrics.backend import HuggingfaceMetrics
 from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
 

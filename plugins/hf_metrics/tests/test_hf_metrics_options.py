@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hfopt.api.config import UnknownName
-from hfopt.config.problems import validate
+from hfopt.testing import validate
 from hfopt_hf_metrics.backend import PLAIN, SCORES, HuggingfaceMetrics
 from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
 

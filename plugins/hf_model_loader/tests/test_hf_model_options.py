@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from hfopt import Reference
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
+from hfopt.api.config import ConfigContext
+from hfopt.testing import validate
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 
@@ -42,7 +42,7 @@ def accepted(config, around):
     ],
 )
 def test_a_model_is_a_folder_beside_the_config_whose_content_counts(folder, written):
-    around = Surroundings(folder.parent)
+    around = ConfigContext(folder.parent)
     text = json.dumps(written).replace("NAME", folder.name)
 
     config = accepted(json.loads(text), around)
@@ -65,14 +65,14 @@ def test_a_model_is_a_folder_beside_the_config_whose_content_counts(folder, writ
     ],
 )
 def test_a_resource_that_is_none_is_told_at_its_place(folder, written, message, hint):
-    _, problems = read({"model_path": written, "hf_config": CLASSIFIER}, Surroundings(folder.parent))
+    _, problems = read({"model_path": written, "hf_config": CLASSIFIER}, ConfigContext(folder.parent))
 
     assert problems == [("model_path", message, hint)]
 
 
 def test_a_model_in_the_current_folder_is_found_with_a_notice(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    around = Surroundings(tmp_path)
+    around = ConfigContext(tmp_path)
 
     config = accepted({"hf_config": {"model_name": folder.name, **CLASSIFIER}}, around)
 
@@ -81,7 +81,7 @@ def test_a_model_in_the_current_folder_is_found_with_a_notice(folder, tmp_path, 
 
 
 def test_data_take_over_the_folder_and_the_task(folder):
-    config = accepted({"hf_config": {"model_name": folder.name, "task": "ner"}}, Surroundings(folder.parent))
+    config = accepted({"hf_config": {"model_name": folder.name, "task": "ner"}}, ConfigContext(folder.parent))
 
     assert PyTorchModel.data_defaults(config) == {"model_name": str(folder), "task": "ner"}
 
@@ -90,7 +90,7 @@ def test_null_is_as_good_as_nothing_for_what_this_version_has_not(folder):
     fields = PyTorchModelConfig.model_fields.keys() - {"hf_config", "model_path"}
     written = {"hf_config": {"model_name": folder.name, "from_pretrained_args": None, "feature": None, **CLASSIFIER}}
 
-    config = accepted({**dict.fromkeys(fields), **written}, Surroundings(folder.parent))
+    config = accepted({**dict.fromkeys(fields), **written}, ConfigContext(folder.parent))
 
     assert config.folder == folder
 
@@ -106,7 +106,7 @@ def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(
 
     config = accepted(
         {"hf_config": {"model_name": folder.name, "from_pretrained_args": written, **CLASSIFIER}},
-        Surroundings(folder.parent),
+        ConfigContext(folder.parent),
     )
 
     found = config.hf_config.from_pretrained_args
@@ -139,7 +139,7 @@ def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, pl
     (tmp_path / "here").mkdir()
     (tmp_path / "model.onnx").touch()
 
-    _, problems = read({"hf_config": CLASSIFIER, **written}, Surroundings(tmp_path))
+    _, problems = read({"hf_config": CLASSIFIER, **written}, ConfigContext(tmp_path))
 
     assert [(problem[0], message in problem[1]) for problem in problems] == [(place, True)]
 
@@ -156,7 +156,7 @@ def test_arguments_that_this_version_can_not_give_are_refused(tmp_path, written,
     (tmp_path / "here").mkdir()
 
     _, problems = read(
-        {"model_path": "here", "hf_config": {"from_pretrained_args": written, **CLASSIFIER}}, Surroundings(tmp_path)
+        {"model_path": "here", "hf_config": {"from_pretrained_args": written, **CLASSIFIER}}, ConfigContext(tmp_path)
     )
 
     assert [problem[:2] for problem in problems] == [(f"hf_config.from_pretrained_args.{place}", message)]
@@ -165,7 +165,7 @@ def test_arguments_that_this_version_can_not_give_are_refused(tmp_path, written,
 def test_all_mistakes_are_found_at_once_with_near_misses(tmp_path):
     written = {"model_path": "./none", "model_scirpt": "s.py", "hf_config": {"task": "text-clasification", "taks": "x"}}
 
-    _, problems = read(written, Surroundings(tmp_path))
+    _, problems = read(written, ConfigContext(tmp_path))
 
     assert {place: hint for place, _, hint in problems} == {
         "model_path": None,
@@ -190,9 +190,9 @@ def resource(name, **options):
 @pytest.mark.parametrize("name", ["gpt2", "org/some-model.v2"])
 def test_a_name_that_is_no_folder_is_a_model_on_the_hub_at_the_revision_written(tmp_path, name):
     args = {"revision": "v1"}
-    by_path, _ = read({"model_path": name, "hf_config": CLASSIFIER}, Surroundings(tmp_path))
+    by_path, _ = read({"model_path": name, "hf_config": CLASSIFIER}, ConfigContext(tmp_path))
     by_name, _ = read(
-        {"hf_config": {"model_name": name, "from_pretrained_args": args, **CLASSIFIER}}, Surroundings(tmp_path)
+        {"hf_config": {"model_name": name, "from_pretrained_args": args, **CLASSIFIER}}, ConfigContext(tmp_path)
     )
 
     assert by_path.place == resource(name, revision=None)
@@ -202,7 +202,7 @@ def test_a_name_that_is_no_folder_is_a_model_on_the_hub_at_the_revision_written(
 
 def test_a_local_folder_of_that_name_wins_with_a_notice(tmp_path):
     (tmp_path / "org" / "model").mkdir(parents=True)
-    around = Surroundings(tmp_path)
+    around = ConfigContext(tmp_path)
 
     config, _ = read({"hf_config": {"model_name": "org/model", **CLASSIFIER}}, around)
 

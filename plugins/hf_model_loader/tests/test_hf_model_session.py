@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfopt import Accelerator, FetchContext, PreconditionFailed, TensorSpec
-from hfopt.errors import PluginError
+from hfopt import Accelerator, FetchContext, PluginError, PreconditionFailed, TensorSpec
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hfopt import Accelerator, ModelHandle, PassContext, PreconditionFailed, TensorSpec
-from hfopt.config.problems import validate
+from hfopt.testing import validate
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.half import OnnxFloatToFloat16, OnnxFloatToFloat16Config

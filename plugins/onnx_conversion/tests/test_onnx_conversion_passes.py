@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, HfoptError, ModelHandle, PreconditionFailed, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.parity import HALF_RELATIVE, QUANTIZED_RELATIVE, RELATIVE, Parity
+from hfopt.api.parity import HALF_RELATIVE, QUANTIZED_RELATIVE, RELATIVE, Parity
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import half as half_module
 from hfopt_onnx_conversion.export import export

@@ -7,8 +7,7 @@ import sys
 import onnxruntime
 import pytest
 
-from hfopt import Accelerator, ModelHandle, PreconditionFailed
-from hfopt.errors import PluginError
+from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.providers import PROVIDERS, why_not_loaded
 from hfopt_onnx_model.session import check_no_fallback

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from pydantic import ValidationError
 
 from hfopt import Accelerator, FetchContext, ModelHandle, PreconditionFailed
-from hfopt.api.config import Surroundings
+from hfopt.api.config import ConfigContext
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.session import OrtSession
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_options, session_snippet
@@ -216,7 +216,7 @@ def test_tuning_results_are_refused_by_a_provider_without_tunable_operators(file
 def test_the_content_of_a_tuning_result_file_travels_with_the_model(tmp_path):
     file = tmp_path / "tuned.json"
     file.write_text('[{"ep": "CUDAExecutionProvider"}]')
-    around = Surroundings(tmp_path)
+    around = ConfigContext(tmp_path)
     written = InferenceSettings.model_validate_json('{"tuning_result_file": "tuned.json"}', context=around)
 
     assert around.used_paths == [file]

@@ -10,7 +10,7 @@ import pytest
 
 from hfopt import Accelerator, Batch, Dataset, ModelHandle, PassContext, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.measuring import Stopwatch
+from hfopt.testing import Stopwatch
 from hfopt_onnx_conversion.export import quiet
 from hfopt_onnx_model.graph import handle_of
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig

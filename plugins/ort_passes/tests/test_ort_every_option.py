@@ -11,9 +11,8 @@ import onnx
 import pytest
 
 from hfopt import Accelerator, PreconditionFailed
-from hfopt.api.config import Surroundings
-from hfopt.config.problems import validate
-from hfopt.plugins import Plugins
+from hfopt.api.config import ConfigContext
+from hfopt.testing import Plugins, validate
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
@@ -128,7 +127,11 @@ PROOFS = {
 def passes():
     """The passes that this plugin declares."""
     offers = Plugins.discover().of_kind("hfopt_passes")
-    return {offer.component.name: offer.load() for offer in offers if offer.distribution == "hfopt-ort-passes"}
+    return {
+        registered.component.name: registered.load()
+        for registered in offers
+        if registered.distribution == "hfopt-ort-passes"
+    }
 
 
 NEEDED = {"OnnxStaticQuantization": {"data_config": "rows"}}
@@ -145,7 +148,7 @@ def test_user_scripts_are_refused_with_the_way_that_works(name, option):
         {**NEEDED.get(name, {}), option: written},
         (),
         problems,
-        Surroundings(Path(), frozenset({"rows"})),
+        ConfigContext(Path(), frozenset({"rows"})),
     )
 
     assert [(problem.path, problem.message) for problem in problems] == [

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from hfopt import PreconditionFailed
-from hfopt.parity import compare, record
+from hfopt.api.parity import compare, record
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import FusionSwitches, OrtTransformersOptimizationConfig

@@ -10,9 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hfopt import Accelerator, Batch, Dataset, ModelHandle, PreconditionFailed
-from hfopt.config.problems import validate
-from hfopt.errors import PluginError
+from hfopt import Accelerator, Batch, Dataset, ModelHandle, PluginError, PreconditionFailed
+from hfopt.testing import validate
 from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes import gptq, nbits
 from hfopt_ort_passes.matmul4 import OnnxMatMul4Quantizer, OnnxMatMul4QuantizerConfig

@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from hfopt import PreconditionFailed
-from hfopt.config.problems import validate
+from hfopt.testing import validate
 from hfopt_onnx_model.graph import handle_of, load, node_counts, save
 from hfopt_ort_passes import quantization_options as known
 from hfopt_ort_passes.calibration import OPTIONS
@@ -312,9 +312,9 @@ def test_what_does_not_go_together_or_is_unknown_is_refused(config, options, mes
 def known_rows():
     from pathlib import Path
 
-    from hfopt.api.config import Surroundings
+    from hfopt.api.config import ConfigContext
 
-    return Surroundings(Path(), frozenset({"rows"}))
+    return ConfigContext(Path(), frozenset({"rows"}))
 
 
 def test_a_misspelt_extra_option_has_a_near_miss():

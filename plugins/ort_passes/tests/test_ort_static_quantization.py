@@ -12,7 +12,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from hfopt import PreconditionFailed
 from hfopt.api.example import example_feeds
-from hfopt.config.problems import validate
+from hfopt.testing import validate
 from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes.quantization import OnnxQuantization
 from hfopt_ort_passes.quantization_options import OnnxQuantizationConfig

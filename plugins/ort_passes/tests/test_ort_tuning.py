@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hfopt import Accelerator, PreconditionFailed
-from hfopt.config.problems import validate
-from hfopt.errors import Problem
-from hfopt.measuring import CannotTime
+from hfopt import Accelerator, PreconditionFailed, Problem
+from hfopt.api.timing import CannotTime
+from hfopt.testing import validate
 from hfopt_onnx_model.settings import settings_of
 from hfopt_ort_passes import tuning
 from hfopt_ort_passes.tuning import OrtPerfTuning, hopeless, judge, providers_to_try, summary, tune

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from hfopt import Config, InputPath, Reference
-from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only
+from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only
 from hfopt.api.resources import MARK
 
 BUILDERS = ("arrow", "csv", "json", "parquet", "text")
@@ -55,7 +55,7 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
 def _data_place(name: str, info: ValidationInfo) -> str:
     """A format; else a local folder, absolute and noted as an input of the run; else a name on the hub, as written."""
     around = info.context
-    if name in BUILDERS or name.startswith(MARK) or not isinstance(around, Surroundings):
+    if name in BUILDERS or name.startswith(MARK) or not isinstance(around, ConfigContext):
         return name
     found = find_input(name, around)
     if found is None:
@@ -91,7 +91,7 @@ def _one_or_two(columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] 
 def _tokenizer_place(name: str, info: ValidationInfo) -> str:
     """A local folder, absolute and noted as an input of the run; else a reference to a model on the hub."""
     around = info.context
-    if name.startswith(MARK) or not isinstance(around, Surroundings):
+    if name.startswith(MARK) or not isinstance(around, ConfigContext):
         return name
     found = find_input(name, around)
     if found is None:
@@ -207,7 +207,7 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         }
         flat = self.model_copy(update={**written, "component_kwargs": None})
         flat._complete()
-        return flat._referring() if isinstance(info.context, Surroundings) else flat
+        return flat._referring() if isinstance(info.context, ConfigContext) else flat
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""

@@ -37,7 +37,7 @@ def fetch(
             hint="the hub keeps many such datasets as files too: set revision: refs/convert/parquet",
         )
     cards = [path for path in CARD if path in there]
-    chosen = _chosen(config, repository, commit, there, cards, context)
+    chosen = _component_step(config, repository, commit, there, cards, context)
     paths = sorted({path for files in chosen.files.values() for path in files})
     snapshot = hub.download(repository, commit, paths, offline=context.offline)
     hub.remember(snapshot, config.revision or "main")
@@ -45,7 +45,7 @@ def fetch(
     return hub.link(snapshot, paths, folder / DATA)
 
 
-def _chosen(
+def _component_step(
     config: HfDatasetConfig,
     repository: hub.Repository,
     commit: str,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hfopt import PreconditionFailed
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 
 
 def class_of(label: Any, row: int, attributes: Mapping[str, Any]) -> int:
@@ -32,8 +32,8 @@ def class_of(label: Any, row: int, attributes: Mapping[str, Any]) -> int:
 def _class_named(name: str, row: int, numbers: Mapping[str, Any]) -> int:
     if name in numbers:
         return int(numbers[name])
-    near = nearest(name, list(numbers))
+    hint = did_you_mean(name, list(numbers))
     raise PreconditionFailed(
         f"row {row}: label {name!r} is not one of the model's; they are {', '.join(numbers) or 'not named'}",
-        hint=f"did you mean {near!r}?" if near else None,
+        hint=hint,
     )

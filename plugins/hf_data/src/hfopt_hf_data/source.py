@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hfopt import PreconditionFailed
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 from hfopt_hf_data.config import BUILDERS
 
 CARD = ("README.md", ".huggingface.yaml", "dataset_infos.json")
@@ -155,5 +155,5 @@ def quiet() -> Iterator[None]:
 
 def unknown(fact: str, name: str, known: Collection[str]) -> PreconditionFailed:
     """The failure that something is not among what there is, with the near miss."""
-    near = nearest(name, known)
-    return PreconditionFailed(f"{fact} {', '.join(known)}", hint=f"did you mean {near!r}?" if near else None)
+    hint = did_you_mean(name, known)
+    return PreconditionFailed(f"{fact} {', '.join(known)}", hint=hint)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config, Reference
-from hfopt.api.config import Surroundings, UnknownName, find_input, looks_like_hub_name, only, plain_place
+from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only, plain_place
 from hfopt.api.resources import MARK
 
 _LATER = "not available in this version"
@@ -36,7 +36,7 @@ def _known_task(task: str | None) -> str | None:
 def _model_folder(name: str, info: ValidationInfo) -> str:
     """Where a model lies: a local folder, absolute and noted as an input of the run; or on the hub, as a reference."""
     around = info.context
-    if not isinstance(around, Surroundings):
+    if not isinstance(around, ConfigContext):
         return name
     found = find_input(name, around)
     if found is None:
@@ -142,7 +142,7 @@ class PyTorchModelConfig(Config):
     @classmethod
     def _find_named(cls, hf_config: HfConfig, info: ValidationInfo) -> HfConfig:
         """Where there is no model_path, the name is a folder too."""
-        if info.data.get("model_path", "refused") is not None or not isinstance(info.context, Surroundings):
+        if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):
             return hf_config
         if hf_config.model_name is None:
             raise ValueError("needs model_name, or a model_path beside it")
@@ -151,7 +151,7 @@ class PyTorchModelConfig(Config):
     @model_validator(mode="after")
     def _pin(self, info: ValidationInfo) -> PyTorchModelConfig:
         """What is on the hub, at the revision that from_pretrained would take."""
-        if not isinstance(info.context, Surroundings):
+        if not isinstance(info.context, ConfigContext):
             return self
         revision = ((self.hf_config.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
         name = _at_revision(self.hf_config.model_name, revision)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Accelerator, ModelHandle, PreconditionFailed, Session, TensorSpec
-from hfopt.errors import PluginError
+from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
 from hfopt_hf_model_loader.architecture import first_line, model_class, read
 from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
 

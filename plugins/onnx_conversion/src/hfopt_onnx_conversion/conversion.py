@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api.config import OptionError, only
-from hfopt.parity import HALF_RELATIVE, RELATIVE
+from hfopt.api.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
 
 _NO_CACHE = "there is no cache in a graph of this version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hfopt import PreconditionFailed
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 
 
 def must_have(kind: str, name: str, names: Collection[str]) -> None:
@@ -14,8 +14,8 @@ def must_have(kind: str, name: str, names: Collection[str]) -> None:
     :raises PreconditionFailed: it is not, with the name that was probably meant
     """
     if name not in names:
-        near = nearest(name, sorted(names))
+        hint = did_you_mean(name, sorted(names))
         raise PreconditionFailed(
             f"the model has no {kind} named {name!r}",
-            hint=f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(names)) or 'none'}",
+            hint=hint or f"it has {', '.join(sorted(names)) or 'none'}",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from hfopt import PreconditionFailed
-from hfopt.parity import HALF_RELATIVE, QUANTIZED_RELATIVE, RELATIVE
+from hfopt.api.parity import HALF_RELATIVE, QUANTIZED_RELATIVE, RELATIVE
 from hfopt_onnx_model.weights import bodies, tensors
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def computes_in_half(model: ModelProto) -> bool:
 
 
 def tolerance_of(model: ModelProto) -> float:
-    """How far apart the outputs of two models may be that compute the same as this one (`hfopt.parity`)."""
+    """How far apart the outputs of two models may be that compute the same as this one (`hfopt.api.parity`)."""
     if any(_rounds(node) for body in bodies(model) for node in body.node):
         return QUANTIZED_RELATIVE
     return HALF_RELATIVE if computes_in_half(model) else RELATIVE

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 
 from hfopt import Accelerator
 from hfopt.api.config import UnknownName
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 
 INSTALL = "pip install './plugins/onnx_model[{}]'"
 
@@ -85,8 +85,7 @@ def why_unavailable(accelerator: Accelerator) -> str | None:
 def why_missing(name: str) -> str | None:
     """Why the installed ONNX Runtime can't use an execution provider, and what to install; None if it can."""
     if name not in PROVIDERS:
-        near = nearest(name, PROVIDERS)
-        return f"there is no {name}" + (f": did you mean {near}?" if near else "")
+        return ": ".join(filter(None, (f"there is no {name}", did_you_mean(name, PROVIDERS))))
     provider = PROVIDERS[name]
     install = f": {INSTALL.format(provider.extra)}" if provider.extra else ""
     try:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfopt import PreconditionFailed, Session, TensorSpec
-from hfopt.errors import PluginError
+from hfopt import PluginError, PreconditionFailed, Session, TensorSpec
 from hfopt_onnx_model.providers import PROVIDERS, preload_cuda, why_missing
 from hfopt_onnx_model.settings import InferenceSettings, session_options
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from hfopt import Accelerator, Config, InputPath, ModelHandle, PreconditionFailed, logs
+from hfopt import Accelerator, Config, InputPath, ModelHandle, PreconditionFailed
+from hfopt.api import logs
 from hfopt_onnx_model.providers import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:

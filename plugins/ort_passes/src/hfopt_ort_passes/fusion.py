@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
-from hfopt.parity import HALF_RELATIVE
-from hfopt.plugins import nearest
-from hfopt.wording import counts
+from hfopt.api.parity import HALF_RELATIVE
+from hfopt.api.text import counts, did_you_mean
 from hfopt_onnx_model.graph import handle_of, load, save
 from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
 from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
@@ -241,5 +240,5 @@ def _check(option: str, kind: str, written: Iterable[str] | None, there: set[str
             raise PreconditionFailed(
                 f"{option}: the fusions replaced the {kind} {name!r}: name what is there after them"
             )
-        near = nearest(name, there)
-        raise PreconditionFailed(f"{option}: the graph has no {kind} {name!r}", hint=near and f"did you mean {near!r}?")
+        hint = did_you_mean(name, there)
+        raise PreconditionFailed(f"{option}: the graph has no {kind} {name!r}", hint=hint)

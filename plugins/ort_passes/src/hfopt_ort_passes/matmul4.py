@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
+from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api import text as wording
 from hfopt.api.config import OptionError, only
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
 from hfopt_onnx_model.precision import tolerance_of
@@ -248,10 +249,8 @@ class OnnxMatMul4Quantizer(Pass):
         own = self.config.weight_only_quant_configs
         for name in (own.ratios or {}) if own else ():
             if name not in weights:
-                near = nearest(name, weights)
-                raise PreconditionFailed(
-                    f"ratios: no weight that is quantized is named {name!r}", hint=near and f"did you mean {near!r}?"
-                )
+                hint = did_you_mean(name, weights)
+                raise PreconditionFailed(f"ratios: no weight that is quantized is named {name!r}", hint=hint)
 
     def _quantizer(
         self, model: ModelHandle, skeleton: ModelProto, targets: list[Target], recipe: Recipe, context: PassContext

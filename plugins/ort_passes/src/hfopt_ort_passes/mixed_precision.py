@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
-from hfopt.parity import HALF_RELATIVE
-from hfopt.plugins import nearest
+from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api import text as wording
+from hfopt.api.parity import HALF_RELATIVE
+from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import handle_of, load, save
 from hfopt_onnx_model.precision import check_takes_half
@@ -24,7 +25,7 @@ from hfopt_ort_passes.rewriting import check_names
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-    from hfopt.parity import Example
+    from hfopt.api.parity import Example
 
 
 class OrtMixedPrecisionConfig(ExternalDataConfig):
@@ -139,7 +140,7 @@ class OrtMixedPrecision(Pass):
         return tuple(dict.fromkeys(fixed)), tuple(dict.fromkeys(free))
 
     def _examples(self, model: ModelHandle, context: PassContext) -> list[Example]:
-        from hfopt.parity import Example, record
+        from hfopt.api.parity import Example, record
 
         context.progress("compare", 0, None)
         with context.open(model, {}) as source:
@@ -164,7 +165,7 @@ class OrtMixedPrecision(Pass):
 
         The model is run as it is only if one that shows the effect of float16 on any device is within the tolerance.
         """
-        from hfopt.parity import compare
+        from hfopt.api.parity import compare
 
         half, shown = work / "half.onnx", work / "rounded.onnx"
         tried = 0
@@ -269,10 +270,8 @@ def _check_operators(model: ModelProto, written: Sequence[str]) -> None:
     known |= {node.op_type for node in model.graph.node}
     for name in written:
         if name not in known:
-            near = nearest(name, sorted(known))
-            raise PreconditionFailed(
-                f"op_block_list: there is no operator {name!r}", hint=near and f"did you mean {near!r}?"
-            )
+            hint = did_you_mean(name, sorted(known))
+            raise PreconditionFailed(f"op_block_list: there is no operator {name!r}", hint=hint)
 
 
 def _in_float32(model: ModelProto, names: Collection[str], operators: Collection[str]) -> dict[str, int]:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hfopt import PreconditionFailed
-from hfopt.errors import PluginError
+from hfopt import PluginError, PreconditionFailed
 from hfopt_ort_passes.quiet import quiet
 from hfopt_ort_passes.rewriting import Replacement, graphs
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, wording
-from hfopt.plugins import nearest
+from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api import text as wording
+from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.calibration import calibrate
@@ -117,10 +118,10 @@ class OnnxQuantization(Pass):
         operators = {node.op_type for node in graph.node}
         for name in self.config.op_types_to_quantize or ():
             if self.config.static and name not in operators | set(STATIC_OPERATORS):
-                near = nearest(name, operators)
+                hint = did_you_mean(name, operators)
                 raise PreconditionFailed(
                     f"op_types_to_quantize: the graph has no {name}; it has {', '.join(sorted(operators))}",
-                    hint=near and f"did you mean {near!r}?",
+                    hint=hint,
                 )
 
 
@@ -241,5 +242,5 @@ def _no_node(option: str, name: str, names: set[str], model: ModelHandle) -> Pre
         return PreconditionFailed(
             f"{option}: the preparation folds or replaces the node {name!r}", hint="set quant_preprocess to false"
         )
-    near = nearest(name, names)
-    return PreconditionFailed(f"{option}: the graph has no node {name!r}", hint=near and f"did you mean {near!r}?")
+    hint = did_you_mean(name, names)
+    return PreconditionFailed(f"{option}: the graph has no node {name!r}", hint=hint)

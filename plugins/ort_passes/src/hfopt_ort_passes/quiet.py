@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from hfopt import HfoptError, PreconditionFailed, logs
+from hfopt import HfoptError, PreconditionFailed
+from hfopt.api import logs
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hfopt import PreconditionFailed
 from hfopt.api.config import ReportProgress
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.weights import bodies, data_of, tensors
 from hfopt_ort_passes.streaming import WeightWriter, free_name
 
@@ -168,7 +168,5 @@ def check_names(model: ModelProto, option: str, names: Iterable[str]) -> None:
     known = {node.name for graph in graphs(model) for node in graph.node if node.name}
     for name in names:
         if name not in known:
-            near = nearest(name, sorted(known))
-            raise PreconditionFailed(
-                f"{option}: the graph has no node {name!r}", hint=near and f"did you mean {near!r}?"
-            )
+            hint = did_you_mean(name, sorted(known))
+            raise PreconditionFailed(f"{option}: the graph has no node {name!r}", hint=hint)

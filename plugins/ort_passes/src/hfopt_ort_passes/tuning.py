@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, example_feeds
-from hfopt.measuring import TIMED_ROWS, CannotTime, Timed, spread
-from hfopt.plugins import nearest
+from hfopt.api.text import did_you_mean
+from hfopt.api.timing import TIMED_ROWS, CannotTime, Timed, spread
 from hfopt_onnx_model.providers import why_missing
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, session_snippet, settings_of
 from hfopt_ort_passes.tuning_options import (
@@ -127,8 +127,7 @@ def _written_inputs(config: OrtPerfTuningConfig, inputs: Sequence[TensorSpec]) -
     found = []
     for position, name in enumerate(config.input_names or ()):
         if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean {near!r}?" if near else None
+            hint = did_you_mean(name, known)
             raise PreconditionFailed(
                 f"input_names: the model takes no {name!r}; it takes {', '.join(known)}", hint=hint
             )
@@ -267,7 +266,7 @@ def judge(blocks: Blocks) -> Trial:
     """
     import numpy as np
 
-    from hfopt.statistics import block_bootstrap, percentile_interval
+    from hfopt.api.statistics import block_bootstrap, percentile_interval
 
     resampled = block_bootstrap(blocks, lambda runs: np.median(runs, axis=-1))
     medians = [float(np.median(model)) for model in blocks]

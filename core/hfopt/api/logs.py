@@ -1,0 +1,37 @@
+"""How much workers log: levels cross to them, and to the processes that they start, in the environment.
+
+Levels are ONNX Runtime's and Olive's: 0 everything, 1 information, 2 warnings, 3 errors, 4 what is fatal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+OWN, ORT, ORT_PYTHON = "HFOPT_LOG_LEVEL", "HFOPT_ORT_LOG_LEVEL", "HFOPT_ORT_PY_LOG_LEVEL"
+_PYTHON_LEVELS = {0: logging.DEBUG, 1: logging.INFO, 2: logging.WARNING, 3: logging.ERROR, 4: logging.CRITICAL}
+
+
+def environment_for(own: int | None, ort: int | None, ort_python: int | None) -> dict[str, str]:
+    """What the config says, for workers."""
+    levels = {OWN: own, ORT: ort, ORT_PYTHON: ort_python}
+    return {name: str(level) for name, level in levels.items() if level is not None}
+
+
+def level(name: str, default: int, environment: Mapping[str, str] | None = None) -> int:
+    """The level of that name in this process."""
+    written = (os.environ if environment is None else environment).get(name, "")
+    return int(written) if written.isdecimal() else default
+
+
+def python_level(name: str, default: int) -> int:
+    """The same as the logging module counts."""
+    return _PYTHON_LEVELS[min(4, level(name, default))]
+
+
+def configure() -> None:
+    """Send this worker's log records to stderr, which is hfopt.log."""
+    if OWN in os.environ:
+        logging.basicConfig(level=python_level(OWN, 2), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,90 @@
+"""What a host and a worker say to each other: one JSON object per line.
+
+Host to worker: a `Request`. Worker to host: `Progress` events and one `StepResult` per step, in order.
+Arrays and models never cross; they lie in the artifact store and are named by key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from hfopt.api.model import Accelerator
+from hfopt.api.parity import Parity
+
+PROTOCOL = 1
+
+StepKind = Literal["fetch", "data", "pass", "evaluate", "measure"]
+Question = Literal["resolve", "probe"]
+"""What a worker answers without making an artifact: what a reference means now; what an accelerator lacks."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class StepRequest(_Message):
+    """One step of work.
+
+    ``inputs`` maps a role (``model``, ``data.<name>``, ``baseline``, a reference's token) to the key of the artifact
+    that plays it.
+    """
+
+    key: str
+    name: str
+    kind: StepKind | Question
+    component: str = Field(description="plugin:Name of the loader, container or pass; core's name for other kinds.")
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    recipe: dict[str, Any] = Field({}, description="What the key was made of, for the artifact to tell.")
+    pin: str | None = Field(None, description="Which version of a resource to fetch.")
+    accelerator: Accelerator
+    threads: int
+    measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")
+    parity: Parity | None = Field(None, description="How the new model is compared with the one before; None: not.")
+    seed: int = 0
+
+
+class Request(_Message):
+    """A list of steps, each perhaps on results of earlier ones."""
+
+    protocol: int = PROTOCOL
+    steps: tuple[StepRequest, ...]
+
+
+class Fault(_Message):
+    """Why a step failed.
+
+    ``expected`` is false for a bug: then the traceback goes to the log and its last line to the user.
+    """
+
+    type: str
+    message: str
+    hint: str | None = None
+    expected: bool = True
+    traceback: str | None = None
+
+
+class Progress(_Message):
+    """How far a step is. ``total`` is null where the count is unknown."""
+
+    event: Literal["progress"] = "progress"
+    key: str
+    phase: str
+    done: int = 0
+    total: int | None = None
+
+
+class StepResult(_Message):
+    """How a step ended: its artifact lies in the store under the key, unless there is a fault."""
+
+    event: Literal["result"] = "result"
+    key: str
+    fault: Fault | None = None
+    seconds: float = 0.0
+    peak_rss_bytes: int | None = None
+    answer: dict[str, Any] | None = Field(None, description="To a question; what a step makes is in its artifact.")
+
+
+Message = TypeAdapter[Progress | StepResult](Annotated[Progress | StepResult, Field(discriminator="event")])

@@ -1,0 +1,84 @@
+"""Timing: what latency and throughput metrics ask for, and what two models are timed with. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hfopt.api.config import Config
+from hfopt.api.model import ModelHandle
+from hfopt.base.errors import StepFailed
+
+TIMED_ROWS = 64
+"""How many rows are timed in turn: spread evenly over the data, each at its own length."""
+
+FIGURES: dict[str, float | str] = {
+    "avg": "mean",
+    "max": "max",
+    "min": "min",
+    "p50": 0.50,
+    "p75": 0.75,
+    "p90": 0.90,
+    "p95": 0.95,
+    "p99": 0.99,
+    "p999": 0.999,
+}
+"""Sub types of both: a reduction, or a quantile."""
+
+TimedKind = Literal["latency", "throughput"]
+TIMED_KINDS = ("latency", "throughput")
+
+
+class TimingConfig(Config):
+    """``metric_config`` of a latency or throughput metric."""
+
+    warmup_num: int = Field(20, ge=0, description="Runs of each model that are not counted.")
+    repeat_test_num: int = Field(256, ge=1, description="Timed runs of each model.")
+    sleep_num: float = Field(0, ge=0, description="Seconds of rest before each timed run.")
+
+
+class TimedFigure(Config):
+    """One figure to take from the timings."""
+
+    kind: TimedKind = Field(description="Milliseconds a call, or rows a second.")
+    name: str = Field(description="The sub type.")
+
+
+class MeasureConfig(Config):
+    """What a measure step is told."""
+
+    figures: dict[str, TimedFigure] = Field(description="By the figure's key in run.json.")
+    timing: TimingConfig = Field(TimingConfig(), description="How often and how.")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A model and how to run it.
+
+    :param settings: as `ModelLoader.open` takes them, ``threads`` among them
+    :param name: what it is called if it can't be timed; empty: by its type
+    """
+
+    model: ModelHandle
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+class CannotTime(StepFailed):
+    """A model can't be opened or run, or its process died.
+
+    :param position: 0 if it is the first of the two models, 1 if it is the second
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, position: int) -> None:
+        super().__init__(message, hint=hint)
+        self.position = position
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """At most `wanted` positions, evenly over `total`."""
+    count = min(total, wanted)
+    return [position * total // count for position in range(count)]

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, words, processes, files. Imports nothing of hfopt."""

@@ -1,0 +1,148 @@
+"""How a process is asked to end, and how it ended, in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
+from types import FrameType
+
+from hfopt.base.errors import ExitCode
+
+_LIKELY = {
+    signal.SIGSEGV: "a crash in native code",
+    signal.SIGABRT: "an abort in native code",
+    signal.SIGBUS: "a crash in native code, or a file that shrank while in use",
+    signal.SIGKILL: "killed from outside, or out of memory",
+    signal.SIGILL: "an instruction that this CPU has not",
+}
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 1.7
+"""What a process that was asked to end takes at most, wherever it is."""
+
+
+def describe_exit(code: int | None) -> str:
+    """``was killed by SIGSEGV (a crash in native code)``, or ``ended with exit code 3``.
+
+    :param code: as subprocess has it: negative for a signal
+    """
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"was killed by signal {-code}"
+    likely = f" ({_LIKELY[number]})" if number in _LIKELY else ""
+    return f"was killed by {number.name}{likely}"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """For the main program: Ctrl-C, SIGTERM or SIGHUP is one KeyboardInterrupt, and the end within two seconds.
+
+    Further ones change nothing, so that an impatient second Ctrl-C spoils no record. Where the KeyboardInterrupt can't
+    get through (native code that holds the main thread, a file system that hangs) a thread ends the process. A signal
+    that is ignored on entry (``nohup``, a background job) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    threading.Thread(target=_end_in_time, args=(wake,), name="end in time", daemon=True).start()
+    wanted = [number for number in _REQUESTS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, interrupt) for number in wanted}
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+
+    def restore() -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    os.register_at_fork(after_in_child=restore)
+    try:
+        yield
+    finally:
+        if asked:  # this process is about to end, and nothing more may disturb it
+            for number in wanted:
+                signal.signal(number, signal.SIG_IGN)
+        else:
+            restore()
+            os.close(woken)
+
+
+def _end_in_time(wake: int) -> None:
+    """Wait for a signal's number, which the interpreter writes at once, then for the main thread to end the process."""
+    with os.fdopen(wake, "rb", buffering=0) as numbers:
+        while number := numbers.read(1):
+            if number[0] in _REQUESTS:
+                threading.Event().wait(GRACE_SECONDS)
+                _end_now()
+
+
+def _end_now() -> None:
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing is not None else ():
+        child.kill()
+    with suppress(OSError):
+        show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
+        os.write(2, show_cursor + b"\nhfopt: interrupted\n")
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def end_group() -> None:
+    """End this process and whatever it has started, if it leads a process group of its own; else do nothing."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+
+
+# -- what a child process gets -----------------------------------------------------------------------------------------
+
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+"""Variables that hold the hub's token: none is in the environment of a child."""
+TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
+_DESCRIPTORS = "/dev/fd/"
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONFAULTHANDLER": "1",
+}
+"""Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+@contextmanager
+def token_file() -> Iterator[int | None]:
+    """The hub's token in a file that has no name, so that nothing is left of it however this process ends.
+
+    :return: its descriptor; None if no variable holds a token: then the hub's client looks for that of a login
+    """
+    token = next(filter(None, map(os.environ.get, SECRETS)), None)
+    if token is None:
+        yield None
+        return
+    with TemporaryFile() as file:
+        file.write(token.encode())
+        file.flush()
+        yield file.fileno()
+
+
+def environment(*, offline: bool) -> dict[str, str]:
+    """What a child process gets: this one's environment without secrets, and quiet."""
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    if kept.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):  # a worker's, which its children do not have
+        del kept[TOKEN_PATH]
+    return {**kept, **QUIET, **(OFFLINE if offline else {})}

@@ -1,0 +1,370 @@
+"""What ran when: a SQLite database, for `hfopt runs`, for saying why a step ran again, and for choosing what to prune.
+
+Artifacts and run.json-s are the truth. A journal that is lost or damaged is made anew from them as far as they go, and
+nothing that is wrong with it ever fails a run. Host processes alone write it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from hfopt.base.errors import HfoptError
+from hfopt.base.files import RECORD
+from hfopt.cache.filesystems import on_network
+from hfopt.cache.locks import exclusive
+from hfopt.cache.store import now
+
+FILE = "journal.sqlite"
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, status TEXT NOT NULL,
+    config TEXT, output_dir TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT
+);
+CREATE TABLE steps (
+    run INTEGER NOT NULL REFERENCES runs (id), name TEXT NOT NULL, key TEXT NOT NULL, component TEXT NOT NULL,
+    outcome TEXT NOT NULL, seconds REAL, at TEXT NOT NULL, PRIMARY KEY (run, name, key)
+);
+CREATE INDEX steps_by_key ON steps (key, at);
+"""
+_VERSION = 2
+_PATIENCE_SECONDS = 5
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NONE: list[Any] = []
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, as the journal has it.
+
+    :param status: running, killed (its process is gone), or as in run.json
+    :param made: steps that it executed
+    :param cached: steps that the cache answered
+    :param failed: steps that it tried in vain
+    """
+
+    id: int
+    started: str
+    ended: str | None
+    status: str
+    config: str | None
+    output_dir: str
+    made: int
+    cached: int
+    failed: int
+
+
+class SettledStep(NamedTuple):
+    """A step that has a result, or failed.
+
+    :param outcome: made, cached or failed
+    """
+
+    name: str
+    key: str
+    component: str
+    outcome: str
+    seconds: float | None
+
+
+class Use(NamedTuple):
+    """When an artifact was last made or answered for, by which run, and as which step."""
+
+    at: str
+    run: int
+    step: str
+
+
+class Journal:
+    """The journal of one cache.
+
+    :param warn: hears what is wrong with it, once
+    """
+
+    def __init__(self, cache_dir: Path, warn: Callable[[str], None] = lambda _: None) -> None:
+        self.cache = cache_dir.absolute()
+        self.shared = on_network(self.cache)
+        self.file = (_local_folder(self.cache) if self.shared else self.cache) / FILE
+        self.warn = warn
+        self.usable = True
+        self._running = False
+        self._connection: sqlite3.Connection | None = None
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def run(self, config: Path | None, output_dir: Path) -> Iterator[RunLog]:
+        """Note that a run has started, and how it ended if whoever runs it does not."""
+        self._running = True
+        log = RunLog(self, self._begin(config, output_dir))
+        try:
+            yield log
+        except KeyboardInterrupt:
+            log.end("interrupted")
+            raise
+        except BaseException:
+            log.end("failed")
+            raise
+        finally:
+            self._running = False
+            self._close()
+
+    def _begin(self, config: Path | None, output_dir: Path) -> int | None:
+        place = None if config is None else str(config.absolute())
+        self._point_to(place, output_dir)
+
+        def insert(connection: sqlite3.Connection) -> int | None:
+            return connection.execute(
+                "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
+                " VALUES (?, 'running', ?, ?, ?, ?, ?)",
+                (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid())),
+            ).lastrowid
+
+        return self.do(insert, None)
+
+    def _point_to(self, config: str | None, output_dir: Path) -> None:
+        """Leave word in the cache of where a run.json will lie: what a lost journal is made from."""
+        file = self.cache / "outputs" / f"{sha256(os.fsencode(output_dir)).hexdigest()[:16]}.json"
+        with suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            temporary = file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps({"config": config, "output_dir": str(output_dir)}), "utf-8")
+            os.replace(temporary, file)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def runs(self, limit: int | None = None) -> list[Run]:
+        """Runs, the latest first."""
+
+        def select(connection: sqlite3.Connection) -> list[Any]:
+            return connection.execute(
+                "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
+                " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
+                " coalesce(sum(outcome = 'failed'), 0)"
+                " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
+                (-1 if limit is None else limit,),
+            ).fetchall()
+
+        return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in self.do(select, _NONE)]
+
+    def last_uses(self) -> dict[str, Use]:
+        """The last use of each artifact, by key."""
+
+        def select(connection: sqlite3.Connection) -> list[Any]:
+            # SQLite takes the bare columns from the row that has the maximum.
+            return connection.execute(
+                "SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key"
+            ).fetchall()
+
+        return {key: Use(at, run, name) for key, at, run, name in self.do(select, _NONE)}
+
+    def predecessor(self, key: str) -> tuple[int, str] | None:
+        """What the run before had for the step whose artifact this is: why would that not do any more?
+
+        :return: that run, and its artifact's key; None if no earlier run of the same config had the step
+        """
+
+        def select(connection: sqlite3.Connection) -> list[Any]:
+            return connection.execute(
+                "SELECT other.run, other.key FROM steps AS own JOIN runs AS run ON run.id = own.run"
+                " JOIN steps AS other ON other.name = own.name AND other.run < own.run AND other.key != own.key"
+                " JOIN runs AS earlier ON earlier.id = other.run"
+                "  AND (earlier.config = run.config OR earlier.output_dir = run.output_dir)"
+                " WHERE own.key = ? AND other.outcome != 'failed' ORDER BY own.run, other.run DESC LIMIT 1",
+                (key,),
+            ).fetchall()
+
+        found = self.do(select, _NONE)
+        return (int(found[0][0]), str(found[0][1])) if found else None
+
+    # -- the database -----------------------------------------------------------------------------------------------
+
+    def do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Work in a transaction.
+
+        :return: what the work returns, or `otherwise` if the database can't be used
+        """
+        if not self.usable:
+            return otherwise
+        try:
+            try:
+                return self._transact(work)
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", None) not in _DAMAGED:
+                    raise
+                self._close()
+                self._set_aside(str(error))
+                return self._transact(work)
+        except (sqlite3.Error, OSError, HfoptError) as error:
+            self.usable = False
+            self.warn(f"{self.file} can't be used: {error}")
+            return otherwise
+        finally:
+            if not self._running:
+                self._close()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE" if self._writable() else "BEGIN")
+            return work(self._connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        source = self.file.as_uri()
+        if not self._writable():
+            source += "?immutable=1"  # reads without the two files that WAL mode keeps beside it
+        connection = sqlite3.connect(source, timeout=_PATIENCE_SECONDS, isolation_level=None, uri=True)
+        try:
+            if _version_of(connection) != _VERSION:
+                with exclusive(self.cache / "locks" / "journal"):
+                    self._create(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _writable(self) -> bool:
+        return os.access(self.file.parent, os.W_OK)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        """Start over, from the run.json-s that this cache's runs have left.
+
+        In WAL mode a reader never waits for a writer; it needs memory that a network does not share.
+        """
+        version = _version_of(connection)
+        if version > _VERSION:
+            raise sqlite3.NotSupportedError("a later version of hfopt made it")
+        if version == _VERSION:
+            return
+        connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        for table in ("steps", "runs"):
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        for record, config, output_dir in sorted(self._records(), key=lambda found: str(found[0]["started"])):
+            run = connection.execute(
+                "INSERT INTO runs (started, ended, status, config, output_dir, host, pid)"
+                " VALUES (?, ?, ?, ?, ?, '', 0)",
+                (record["started"], record["ended"], record["status"], config, output_dir),
+            ).lastrowid
+            insert_steps(connection, run, _steps_of(record), record["ended"])
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+
+    def _records(self) -> Iterator[tuple[dict[str, Any], str | None, str]]:
+        for pointer in self.cache.glob("outputs/*.json"):
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                place = json.loads(pointer.read_bytes())
+                record = json.loads(Path(place["output_dir"], RECORD).read_bytes())
+                if record["schema"] == 1 and isinstance(record["started"], str):
+                    yield record, place["config"], place["output_dir"]
+
+    def _set_aside(self, why: str) -> None:
+        damaged = self.file.with_stem(f"{self.file.stem}-damaged")
+        for ending in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self.file}{ending}", f"{damaged}{ending}")
+        self.warn(f"{self.file} was damaged ({why}): it is made anew, and the old one kept as {damaged.name}")
+
+
+class RunLog:
+    """What one run notes in the journal.
+
+    :param number: of the run; None if it could not be noted
+    """
+
+    def __init__(self, journal: Journal, number: int | None) -> None:
+        self.journal = journal
+        self.number = number
+        self.ended = False
+
+    def note(self, steps: list[SettledStep]) -> None:
+        """Note steps as they settle, so that a kill leaves them in."""
+        if self.number is not None:
+            at = datetime.now(UTC).isoformat()
+            self.journal.do(lambda connection: insert_steps(connection, self.number, steps, at), None)
+
+    def end(self, status: str) -> None:
+        """Note how the run ended."""
+        if self.number is not None and not self.ended:
+            self.ended = True
+            update = "UPDATE runs SET ended = ?, status = ? WHERE id = ?"
+            self.journal.do(lambda connection: connection.execute(update, (now(), status, self.number)), None)
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[SettledStep], at: str) -> None:
+    """Note what a run had at some time."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO steps (run, name, key, component, outcome, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(run, *step, at) for step in steps],
+    )
+
+
+def _steps_of(record: dict[str, Any]) -> list[SettledStep]:
+    """The steps of a run.json. Those that have no seconds failed, or never ran."""
+    candidates = [candidate for result in record["results"] for candidate in result["candidates"]]
+    return [
+        SettledStep(step["name"], step["key"], step["type"], "cached" if step["cached"] else "made", step["seconds"])
+        for candidate in candidates
+        for step in candidate["steps"]
+        if step["seconds"] is not None
+    ]
+
+
+def _local_folder(cache_dir: Path) -> Path:
+    """Where the journal of a cache on a network file system lies: one for each machine."""
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    state = base if base.is_absolute() else Path.home() / ".local" / "state"
+    return state / "hfopt" / sha256(os.fsencode(os.path.realpath(cache_dir))).hexdigest()[:16]
+
+
+def _judged(run: Run, host: str, pid: int, born: str | None) -> Run:
+    """A run that is noted as running was killed if its process is gone; another machine's can't be told."""
+    if run.status == "running" and host == platform.node() and not _alive(pid, born):
+        return replace(run, status="killed")
+    return run
+
+
+def _alive(pid: int, born: str | None) -> bool:
+    if born is not None:
+        return _born(pid) == born
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _born(pid: int) -> str | None:
+    """When a process started, in ticks since boot: what tells it from a later one of its number. None if it is gone."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else fields[18]

@@ -1,0 +1,176 @@
+"""Taking locks: no two runs make the same artifact at once, and nothing else runs while models are timed.
+
+All by locks on files, which end with their process, however it ends. A file system without locks is no failure: two
+runs on it may do the same work twice, and whoever asks is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from hfopt.base.errors import HfoptError
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
+"""What flock fails with where there are no locks; EBADF: NFS locks exclusively only a file that is open for writing."""
+
+
+def lock_folder() -> Path:
+    """Where the machine's locks lie: by HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
+    if written := os.environ.get("HFOPT_LOCKS"):
+        return Path(written)
+    shared = Path("/tmp")  # noqa: S108 - nothing is read from there or written to it
+    return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"
+
+
+@contextmanager
+def machine_lock(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the machine together with other ordinary steps, or alone.
+
+    Whoever wants to be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
+
+    :param alone: nothing else runs meanwhile
+    :param waiting: called once if there is somebody to wait for
+    """
+    place = lock_folder()
+    once = cache(waiting)
+    with _opened(place / "gate", for_all=True) as gate, _opened(place / "machine", for_all=True) as machine:
+        _take(gate, fcntl.LOCK_EX, once)
+        _take(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, once)
+        _flock(gate, fcntl.LOCK_UN)
+        yield
+
+
+@contextmanager
+def exclusive(place: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Be the only one who holds the lock of a file, or of a folder.
+
+    :param waiting: called once if there is somebody to wait for
+    :return: whether that is certain: false on a file system without locks
+    """
+    with _opened(place) as descriptor:
+        yield _take(descriptor, fcntl.LOCK_EX, waiting)
+
+
+class InUse(Exception):
+    """Somebody holds what can't be shared, or nobody can tell."""
+
+
+@contextmanager
+def using_cache(cache_dir: Path) -> Iterator[bool]:
+    """Use a cache together with other runs.
+
+    :return: whether others can know: false on a file system without locks
+    """
+    with _opened(cache_dir / "locks" / "in-use") as descriptor:
+        yield _flock(descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def exclusive_cache(cache_dir: Path) -> Iterator[None]:
+    """Keep runs out of a cache, to remove something from it.
+
+    :raises InUse: a run is using it, or there are no locks
+    """
+    with _free(cache_dir / "locks" / "in-use"):
+        yield
+
+
+def held(file: Path) -> bool:
+    """Whether somebody holds a file's lock, or may."""
+    try:
+        with _free(file):
+            return False
+    except InUse:
+        return True
+
+
+@contextmanager
+def _free(file: Path) -> Iterator[None]:
+    with _opened(file) as descriptor:
+        try:
+            certain = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InUse("a run is using it") from error
+        if not certain:
+            raise InUse("its file system has no locks: a run may be using it")
+        yield
+
+
+@contextmanager
+def _opened(file: Path, *, for_all: bool = False) -> Iterator[int]:
+    try:
+        descriptor = _open(file, for_all=for_all)
+    except OSError as error:
+        hint = f"make {file.parent} writable for all (chmod 1777), or remove it" if for_all else None
+        raise HfoptError(f"{file}: can't be opened to lock it: {error.strerror}", hint=hint) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(file: Path, *, for_all: bool) -> int:
+    """A descriptor to lock.
+
+    For writing where possible, as NFS needs it, else for reading, so that one user's file serves all. A file that is
+    there is not opened with O_CREAT: in a sticky folder the kernel refuses that for another user's
+    (fs.protected_regular).
+
+    :param for_all: whoever comes first makes it for every user, whatever the umask
+    """
+    while True:
+        try:
+            return os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        except (PermissionError, IsADirectoryError):
+            return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            _make_folder(file.parent, for_all)
+        with suppress(FileExistsError):
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            if for_all:
+                os.fchmod(descriptor, 0o666)  # an empty file, whose lock is all that counts
+            return descriptor
+
+
+def _make_folder(folder: Path, for_all: bool) -> None:
+    with suppress(FileExistsError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        if for_all:
+            folder.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
+
+
+def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
+    """Take a lock.
+
+    :return: whether there are locks here
+    """
+    try:
+        return _flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        return _flock(descriptor, kind)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Lock.
+
+    :return: whether there are locks here
+    :raises BlockingIOError: somebody holds it, and waiting was not wanted
+    """
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True

@@ -1,0 +1,231 @@
+"""Looking after a cache: what is in it, whether it is sound, and making room. Nothing here runs steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hfopt.base.component import PROJECT
+from hfopt.base.errors import HfoptError, UsageError
+from hfopt.base.text import near
+from hfopt.cache.journal import Journal, Use
+from hfopt.cache.locks import InUse, exclusive_cache
+from hfopt.cache.reasons import Made, changes, reasons
+from hfopt.cache.store import MANIFEST, Manifest, digest_file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An artifact in the cache.
+
+    :param use: its last one; None if the journal knows of none
+    """
+
+    manifest: Manifest
+    folder: Path
+    use: Use | None
+
+    @property
+    def key(self) -> str:
+        return self.manifest.key
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.manifest.files)
+
+    @property
+    def used(self) -> str:
+        """When a run last made it or had it from the cache."""
+        return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
+
+    @property
+    def name(self) -> str:
+        """The step as which it was last used."""
+        return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
+
+
+def entries(journal: Journal) -> list[Entry]:
+    """Everything in a cache, most recently used first. What can't be read is left out: a run would make it anew."""
+    uses = journal.last_uses()
+    found = [Entry(manifest, folder, uses.get(manifest.key)) for folder, manifest in _manifests(journal.cache)]
+    return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
+
+
+def _manifests(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+    for folder in sorted(cache_dir.glob("artifacts/*/*")):
+        with suppress(OSError, ValidationError):
+            yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+
+
+def find(among: list[Entry], wanted: str) -> Entry:
+    """The artifact whose key begins so, or the last one of the step of that name.
+
+    :raises UsageError: there is none, or there are several
+    """
+    named = [entry for entry in among if entry.name == wanted]
+    matching = named[:1] or [entry for entry in among if entry.key.startswith(wanted)]
+    if len(matching) != 1:
+        what = "no artifact" if not matching else f"{len(matching)} artifacts"
+        raise UsageError(
+            f"{what} with a key that begins with {wanted!r}, and no step of that name", hint="hfopt cache ls shows all"
+        )
+    return matching[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Why an artifact was made although there was another.
+
+    :param key: of the other
+    :param run: that had the other for the same step; None if it is merely the most like
+    :param reasons: what has changed since, in plain words
+    """
+
+    key: str
+    run: int | None
+    reasons: list[str]
+
+
+def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
+    """Compare an artifact with what the run before had for its step, or else with the earlier one that is most like it.
+
+    :param there: everything in the cache
+    :return: None if there is no earlier one
+    """
+    by_key = {each.key: each for each in there}
+
+    def made(key: str) -> Made | None:
+        return Made(by_key[key].manifest, by_key[key].name) if key in by_key else None
+
+    before = journal.predecessor(entry.key)
+    if before is not None and before[1] in by_key:
+        run: int | None = before[0]
+        key = before[1]
+    else:
+        earlier = [
+            each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
+        ]
+        if not earlier:
+            return None
+        run = None
+        key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
+    then = by_key[key]
+    named = reasons(Made(entry.manifest, entry.name), Made(then.manifest, then.name), made)
+    return Comparison(key, run, named)
+
+
+def _comparable(other: Entry, entry: Entry) -> bool:
+    """Whether two artifacts could be of one step: hfopt's own steps are of the same kind only under the same name."""
+    own = entry.manifest.component.startswith(f"{PROJECT}:")
+    return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
+
+
+def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every artifact, each with what is not as it was written."""
+    for folder in sorted(cache_dir.glob("artifacts/*/*")):
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        except (OSError, ValidationError):
+            yield folder, ["its manifest can't be read"]
+        else:
+            yield folder, list(_faults(folder, manifest))
+
+
+def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for file in manifest.files:
+        try:
+            if digest_file(folder / file.path) != file.sha256:
+                yield f"{file.path} has changed"
+        except OSError:
+            yield f"{file.path} is missing"
+
+
+def remove(cache_dir: Path, folders: list[Path]) -> None:
+    """Remove artifacts.
+
+    :raises HfoptError: a run is using the cache
+    """
+    with _to_ourselves(cache_dir):
+        for folder in folders:
+            shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` did, in artifacts and bytes."""
+
+    removed: int
+    freed: int
+    kept: int
+    size: int
+
+
+def prune(journal: Journal, max_size: int) -> Pruned:
+    """Remove what was used longest ago, until the rest is at most `max_size` bytes.
+
+    An artifact goes with those that it refers to: without them it is of no use. So do leftovers of what never became
+    an artifact, and locks that nobody holds.
+
+    :raises HfoptError: a run is using the cache
+    """
+    with _to_ourselves(journal.cache):
+        there = entries(journal)
+        kept = keep({entry.key: entry for entry in there}, max_size)
+        for folder in journal.cache.glob("artifacts/*/*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+        for folder in journal.cache.glob("artifacts/*"):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        for folder in journal.cache.glob("making/*"):
+            shutil.rmtree(folder)
+        for lock in journal.cache.glob("locks/*"):
+            if lock.name != "in-use":
+                lock.unlink(missing_ok=True)
+    size = sum(entry.size for entry in kept.values())
+    return Pruned(len(there) - len(kept), sum(entry.size for entry in there) - size, len(kept), size)
+
+
+def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
+    """The most recently used that fit, each with all that it refers to.
+
+    :param there: by key, most recently used first
+    """
+    kept: dict[str, Entry] = {}
+    for key in there:
+        wanted = _with_parts(key, there)
+        if wanted is None:
+            continue
+        more = kept | wanted
+        if sum(entry.size for entry in more.values()) > max_size:
+            break
+        kept = more
+    return kept
+
+
+def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
+    """An artifact and all that it refers to; None if some of that is not there."""
+    if key not in there:
+        return None
+    found = {key: there[key]}
+    for other in there[key].manifest.uses.artifacts:
+        parts = _with_parts(other, there)
+        if parts is None:
+            return None
+        found |= parts
+    return found
+
+
+@contextmanager
+def _to_ourselves(cache_dir: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_cache(cache_dir))
+        except InUse as error:
+            raise HfoptError(f"{near(cache_dir)}: {error}", hint="hfopt runs shows what is running") from error
+        yield

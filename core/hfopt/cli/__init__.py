@@ -1,0 +1,1 @@
+"""The `hfopt` command and what a person sees of it."""

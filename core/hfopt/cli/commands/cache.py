@@ -1,0 +1,166 @@
+"""`hfopt cache`: what a cache holds, why a step ran again, whether it is sound, and making room."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, Any
+
+from hfopt.base import text as wording
+from hfopt.cli.commands.common import add_cache, add_json, journal_of, print_table
+
+if TYPE_CHECKING:
+    from hfopt.cache.maintenance import Comparison, Entry
+
+SUMMARY = "look into a cache, check it, or make room in it"
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    ls = actions.add_parser("ls", help="list artifacts, most recently used first")
+    ls.set_defaults(action=_ls)
+    explain = actions.add_parser("explain", help="what an artifact was made of, and why its step ran again")
+    explain.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
+    explain.set_defaults(action=_explain)
+    rm = actions.add_parser("rm", help="remove an artifact, so that its step runs again")
+    rm.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
+    rm.set_defaults(action=_rm)
+    verify = actions.add_parser(
+        "verify", help="compare every file's bytes with what was written; exit code 1 if any differ"
+    )
+    verify.add_argument("--remove", action="store_true", help="remove damaged artifacts: the next run makes them anew")
+    verify.set_defaults(action=_verify)
+    prune = actions.add_parser("prune", help="remove what was used longest ago")
+    prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="of what stays: 500M, 20G...")
+    prune.set_defaults(action=_prune)
+    for action in (ls, explain, rm, verify, prune):
+        add_cache(action)
+    for action in (ls, explain):
+        add_json(action, "it")
+
+
+def execute(args: Namespace) -> int:
+    return int(args.action(args))
+
+
+def parse_size(text: str) -> int:
+    """``500M`` as 500,000,000 bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if match is None:
+        raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _ls(args: Namespace) -> int:
+    from hfopt.cache.maintenance import entries
+
+    found = entries(journal_of(args))
+    if args.json:
+        print(json.dumps([_as_json(entry) for entry in found], indent=1))
+        return 0
+    headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
+    print_table(headings, [_row(entry) for entry in found])
+    print(f"{_count(len(found))}, {wording.size(sum(entry.size for entry in found))}")
+    return 0
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    run = "" if entry.use is None else str(entry.use.run)
+    took = wording.duration(entry.manifest.seconds)
+    return (
+        entry.key[:12],
+        wording.size(entry.size),
+        took,
+        wording.age(entry.used),
+        run,
+        entry.name,
+        entry.manifest.component,
+    )
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    run = None if entry.use is None else entry.use.run
+    manifest = entry.manifest.model_dump(mode="json")
+    return {**manifest, "used": entry.used, "run": run, "step": entry.name, "size": entry.size}
+
+
+def _count(number: int) -> str:
+    return f"{number} artifact{'' if number == 1 else 's'}"
+
+
+def _explain(args: Namespace) -> int:
+    from hfopt.cache.maintenance import compare, entries, find
+
+    journal = journal_of(args)
+    there = entries(journal)
+    entry = find(there, args.key)
+    compared = compare(journal, entry, there)
+    if args.json:
+        other = None if compared is None else {"key": compared.key, "run": compared.run, "reasons": compared.reasons}
+        print(json.dumps({**_as_json(entry), "compared": other}, indent=1))
+        return 0
+    for line in [*_described(entry, there), *_compared(compared)]:
+        print(line)
+    return 0
+
+
+def _described(entry: Entry, there: list[Entry]) -> list[str]:
+    manifest = entry.manifest
+    names = {each.key: each.name for each in there}
+    inputs = [f"{names.get(key, role)} ({key[:12]})" for role, key in manifest.inputs.items()]
+    options = {name: value for name, value in manifest.config.items() if value is not None}
+    by = "" if entry.use is None else f" by run {entry.use.run}"
+    return [
+        f"{entry.name}: {manifest.component}, {wording.size(entry.size)}",
+        f"  key      {entry.key}",
+        f"  made     {wording.age(manifest.created)} ({manifest.created}), in {wording.duration(manifest.seconds)}",
+        f"  used     {wording.age(entry.used)}{by}",
+        *([f"  from     {', '.join(inputs)}"] if inputs else []),
+        *([f"  options  {json.dumps(options, ensure_ascii=False)}"] if options else []),
+        f"  folder   {wording.near(entry.folder)}",
+    ]
+
+
+def _compared(compared: Comparison | None) -> list[str]:
+    if compared is None:
+        return ["there is no earlier one in this cache"]
+    what = f"since run {compared.run}" if compared.run is not None else "since the earlier one that is most like it"
+    return [f"it was made anew, because {what} ({compared.key[:12]}):", *(f"  {line}" for line in compared.reasons)]
+
+
+def _rm(args: Namespace) -> int:
+    from hfopt.cache.maintenance import entries, find, remove
+
+    journal = journal_of(args)
+    entry = find(entries(journal), args.key)
+    remove(journal.cache, [entry.folder])
+    print(f"removed {entry.name} ({entry.key[:12]}), {wording.size(entry.size)}")
+    return 0
+
+
+def _verify(args: Namespace) -> int:
+    from hfopt.cache.maintenance import damaged, remove
+
+    journal = journal_of(args)
+    checked, bad = 0, []
+    for folder, faults in damaged(journal.cache):
+        checked += 1
+        for fault in faults:
+            print(f"{folder.name[:12]}: {fault}")
+        bad += [folder] if faults else []
+    if args.remove and bad:
+        remove(journal.cache, bad)
+    removed = ", removed" if args.remove and bad else ""
+    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all as they were written'}")
+    return 1 if bad and not args.remove else 0
+
+
+def _prune(args: Namespace) -> int:
+    from hfopt.cache.maintenance import prune
+
+    done = prune(journal_of(args), args.max_size)
+    kept = f"{_count(done.kept)}, {wording.size(done.size)}, stay{'s' if done.kept == 1 else ''}"
+    print(f"removed {_count(done.removed)}, {wording.size(done.freed)}; {kept}")
+    return 0

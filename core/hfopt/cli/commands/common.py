@@ -1,0 +1,72 @@
+"""Arguments that several commands share, and how they show things."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfopt.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from hfopt.cache.journal import Journal
+
+
+def add_config(parser: ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a .json, .yaml or .toml file")
+
+
+def add_plugin_files(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "-p",
+        "--plugin",
+        dest="plugin_files",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a Python file with hooks, besides the installed plugins",
+    )
+
+
+def add_cache(parser: ArgumentParser) -> None:
+    """Which cache: that of a config, or of the current folder."""
+    parser.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG", help="whose engine.cache_dir (.hfopt-cache if left out)"
+    )
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="the cache itself, instead of a config")
+
+
+def journal_of(args: Namespace) -> Journal:
+    """The journal of the cache that `add_cache` names.
+
+    :raises UsageError: there is none
+    """
+    from hfopt.cache.journal import Journal
+    from hfopt.config.document import read
+    from hfopt.config.schema import Engine
+
+    folder = args.cache_dir
+    if folder is None:
+        config = {} if args.config is None else read(args.config).value
+        engine = config.get("engine") if isinstance(config, dict) else None
+        wanted = engine.get("cache_dir") if isinstance(engine, dict) else None
+        folder = Path(wanted if isinstance(wanted, str) else Engine.model_fields["cache_dir"].default)
+    if not (folder / "artifacts").is_dir():
+        raise UsageError(f"{folder}: no cache here", hint="name a config, or the folder itself with --cache-dir")
+    return Journal(folder, lambda text: print(f"note: {text}", file=sys.stderr))
+
+
+def add_json(parser: ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else, on stdout")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, however wide. A heading that begins with ``>`` aligns its column to the right."""
+    table = [[heading.removeprefix(">") for heading in headings], *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = zip(row, widths, headings, strict=True)
+        print("  ".join(f"{cell:{'>' if of[:1] == '>' else '<'}{width}}" for cell, width, of in cells).rstrip())

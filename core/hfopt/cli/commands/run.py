@@ -1,0 +1,44 @@
+"""`hfopt run`: from a config to a measured, optimised model."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from hfopt.cli.commands.common import add_config, add_json, add_plugin_files
+
+SUMMARY = "run a config: load, optimise, measure"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_config(parser)
+    add_plugin_files(parser)
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="instead of the config's engine.output_dir")
+    parser.add_argument("--offline", action="store_true", help="make no request: use local folders and the hub's cache")
+    parser.add_argument("--in-process", action="store_true", help="run steps in this process, for a debugger")
+    add_json(parser, "run.json")
+
+
+def execute(args: Namespace) -> int:
+    from hfopt.cli.terminal import Terminal, show_results
+    from hfopt.engine.record import Interrupted
+    from hfopt.engine.run import exit_code, run
+
+    try:
+        with Terminal() as terminal:
+            record = run(
+                args.config,
+                output_dir=args.output_dir,
+                plugin_files=args.plugin_files,
+                in_process=args.in_process,
+                offline=args.offline,
+                reporter=terminal,
+            )
+    except Interrupted as interrupt:
+        record = interrupt.record
+    if args.json:
+        print(json.dumps(record.data, indent=1, ensure_ascii=False))
+    else:
+        show_results(record)
+    return exit_code(record)

@@ -1,0 +1,54 @@
+"""`hfopt runs`: what has been run on a cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfopt.base import text as wording
+from hfopt.cli.commands.common import add_cache, add_json, journal_of, print_table
+
+if TYPE_CHECKING:
+    from hfopt.cache.journal import Run
+
+SUMMARY = "list the runs on a cache, the latest first"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_cache(parser)
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many (20)")
+    add_json(parser, "the list")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def execute(args: Namespace) -> int:
+    runs = journal_of(args).runs(args.limit)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+    elif runs:
+        headings = (">run", "started", "status", ">took", ">made", ">cached", ">failed", "config", "output")
+        print_table(headings, [_row(run) for run in runs])
+    else:
+        print("no runs yet")
+    return 0
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    from datetime import datetime
+
+    took = ""
+    if run.ended is not None:
+        took = wording.duration(
+            (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds()
+        )
+    config = "(Python)" if run.config is None else wording.near(Path(run.config))
+    counts = (str(run.made), str(run.cached), str(run.failed))
+    return str(run.id), wording.age(run.started), run.status, took, *counts, config, wording.near(Path(run.output_dir))

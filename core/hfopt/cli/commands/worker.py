@@ -1,0 +1,23 @@
+"""`hfopt worker`: what systems start; not for people."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from hfopt.cli.commands.common import add_plugin_files
+
+SUMMARY = "execute steps from stdin (started by systems)"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_plugin_files(parser)
+    parser.add_argument("--offline", action="store_true", help="resources make no request")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
+
+
+def execute(args: Namespace) -> int:
+    from hfopt.worker.serve import serve
+
+    serve(args.store, args.plugin_files, offline=args.offline)
+    return 0

@@ -1,0 +1,1 @@
+"""Which plugins and distributions there are, and whether they are sound."""

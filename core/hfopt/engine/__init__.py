@@ -1,0 +1,1 @@
+"""Drives a run, and says what it came to."""

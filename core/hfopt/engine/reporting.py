@@ -1,0 +1,88 @@
+"""Who hears how a run goes. What a terminal shows of it is in `hfopt.cli.terminal`."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from hfopt.api.protocol import Fault, Progress
+from hfopt.base.text import duration
+from hfopt.base.version import __version__
+from hfopt.cache.store import Manifest, now
+from hfopt.planning.graph import Plan, Step
+
+
+class Reporter:
+    """Who hears how a run goes; does nothing by itself. A running step's progress comes from another thread."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know and need not act on."""
+
+    def begin(self, plan: Plan, cached: int, total: int) -> None:
+        """The plan is made."""
+
+    def progress(self, step: Step, event: Progress) -> None:
+        """A running step has come further."""
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        """A step has its result."""
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        """A step ended without a result."""
+
+
+class LogReporter(Reporter):
+    """To the log `hfopt`: notices and failures as warnings, which Python shows unless told otherwise, steps as info."""
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("hfopt")
+
+    def notice(self, text: str) -> None:
+        self.log.warning("%s", text)
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        self.log.info("%s: %s", step.name, "in the cache" if cached else f"{manifest.seconds:.1f} s")
+        if "warning" in manifest.report:
+            self.log.warning("%s: %s", step.name, manifest.report["warning"])
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        self.log.error("%s: %s", step.name, fault.message)
+
+
+class LogFile(Reporter):
+    """Notes all but progress in a run's log, where workers print too, and passes everything on.
+
+    A log that can't be written, as on a full disk, fails no run.
+
+    :param listener: who hears it next
+    """
+
+    def __init__(self, file: Path, listener: Reporter) -> None:
+        self.listener = listener
+        self.file = file
+        self._note(f"hfopt {__version__}")
+
+    def notice(self, text: str) -> None:
+        self._note(f"note: {text}")
+        self.listener.notice(text)
+
+    def begin(self, plan: Plan, cached: int, total: int) -> None:
+        self._note(f"{total} steps, {cached} of them in the cache")
+        self.listener.begin(plan, cached, total)
+
+    def progress(self, step: Step, event: Progress) -> None:
+        self.listener.progress(step, event)
+
+    def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
+        took = "in the cache" if cached else duration(manifest.seconds)
+        self._note(f"{step.name}: {took}, {step.component}, {manifest.key[:12]}")
+        self.listener.finished(step, manifest, cached=cached)
+
+    def failed(self, step: Step, fault: Fault) -> None:
+        self._note(f"{step.name}: failed: {fault.message}")
+        self.listener.failed(step, fault)
+
+    def _note(self, text: str) -> None:
+        with suppress(OSError), open(self.file, "a", encoding="utf-8") as log:
+            log.write(f"{now()} {text}\n")

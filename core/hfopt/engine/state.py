@@ -1,0 +1,33 @@
+"""What is known of every step of a run so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hfopt.api.protocol import Fault
+from hfopt.cache.journal import SettledStep
+from hfopt.cache.store import Manifest
+from hfopt.planning.graph import Step
+
+
+@dataclass
+class RunState:
+    """What is known of every step so far."""
+
+    keys: Mapping[Step, str]
+    manifests: dict[Step, Manifest] = field(default_factory=dict)
+    faults: dict[Step, Fault] = field(default_factory=dict)
+    cached: set[Step] = field(default_factory=set)
+    interrupted: bool = False
+
+    def settled(self, step: Step) -> bool:
+        return step in self.manifests or step in self.faults
+
+    def noted(self, step: Step) -> SettledStep:
+        """A settled step as the journal has it."""
+        manifest = self.manifests.get(step)
+        outcome = "failed" if manifest is None else "cached" if step in self.cached else "made"
+        return SettledStep(
+            step.name, self.keys[step], step.component, outcome, None if manifest is None else manifest.seconds
+        )

@@ -1,0 +1,176 @@
+"""What a run came to, for people: a table for every model that was measured, beside the input model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from math import isclose
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfopt.base.files import BEST, LOG, RECORD
+from hfopt.base.text import near, size
+from hfopt.cache.store import MODEL
+from hfopt.config.schema import Goal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDTH = 110
+"""Of what does not go to a terminal."""
+
+
+def text_of(record: Mapping[str, Any], folder: Path) -> str:
+    """The same as plain text.
+
+    :param record: run.json
+    :param folder: where it lies
+    """
+    from rich.console import Console
+
+    shown = StringIO()
+    write(Console(file=shown, highlight=False, width=_WIDTH), record, folder)
+    return shown.getvalue().rstrip()
+
+
+def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
+    """The tables, then where the result lies, or why there is none."""
+    for result in record["results"]:
+        for candidate in result["candidates"]:
+            if candidate["status"] == "succeeded":
+                console.print(_table(result, candidate))
+                for line in [*_summary(result, candidate), *_goals(result, candidate)]:
+                    console.print(line, markup=False, soft_wrap=True)
+            elif record["status"] != "interrupted":
+                _show_error(console, result, candidate, folder / LOG)
+    if not any(result["best"] for result in record["results"]) and (folder / BEST).is_dir():
+        console.print(f"{near(folder / BEST)} still has the result of an earlier run", markup=False, soft_wrap=True)
+    if record["status"] == "interrupted":
+        console.print("interrupted: the same command goes on where this one stopped")
+    elif any(result["best"] for result in record["results"]):
+        places = [near(place) for place in sorted(folder.glob(f"{BEST}*")) if (place / MODEL).is_file()]
+        console.print(f"model: {', '.join(places)}   record: {near(folder / RECORD)}", markup=False, soft_wrap=True)
+
+
+def _show_error(console: Console, result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> None:
+    error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
+    what = "no result" if _is_last(result, candidate) else f"no figures after {_last_pass(candidate)}"
+    console.print(f"{what}: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
+    if not error["expected"]:
+        console.print(f"this looks like a bug; the traceback is in {near(log)}", markup=False, soft_wrap=True)
+
+
+def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    accelerator = result["accelerator"]
+    table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
+    table.add_column("")
+    after = "result" if _is_last(result, candidate) else f"after {_last_pass(candidate)}"
+    for heading in ("input model", after, "difference"):
+        table.add_column(heading, justify="right")
+    for key, after in candidate["metrics"].items():
+        table.add_row(key, _number(_before(result, key, after)), _number(after), _difference(after))
+    if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
+        table.add_row("size", size(result["input_model"]["size_bytes"]), size(candidate["size_bytes"]), "")
+    return table
+
+
+def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Ratios, the way people quote them. The first line says so if it got slower."""
+    lines = []
+    for key, after in candidate["metrics"].items():
+        before = _before(result, key, after)
+        if before is not None and after["unit"] == "ms" and after["value"] > 0:
+            lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
+    lines.sort(key=lambda line: "SLOWER" not in line)
+    old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
+    return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
+
+
+def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The input model's figure that a candidate's was compared with.
+
+    Timings of several candidates were each made beside one of the input model: run.json has the last of them, with its
+    interval; of another the value follows from the difference.
+    """
+    shown: Mapping[str, Any] | None = result["input_model"]["metrics"].get(key)
+    if shown is None or after["difference"] is None:
+        return shown
+    value = after["value"] - after["difference"]["value"]
+    return shown if isclose(value, shown["value"], abs_tol=1e-9) else {**shown, "value": value, "low": None}
+
+
+def _is_last(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    return bool(candidate["id"] == result["candidates"][-1]["id"])
+
+
+def _last_pass(candidate: Mapping[str, Any]) -> str:
+    return next(str(step["name"]) for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
+
+
+def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Each goal, and whether it is met."""
+    lines = []
+    for key, figure in candidate["metrics"].items():
+        if "goal" in figure:
+            goal = Goal(**figure["goal"])
+            before = (_before(result, key, figure) or {}).get("value")
+            limit = goal.limit(before, figure["higher_is_better"])
+            word = "met" if goal.met(figure["value"], before, figure["higher_is_better"]) else "MISSED"
+            sign = ">=" if figure["higher_is_better"] else "<="
+            needed = "" if limit is None else f" ({sign} {_value(limit, figure['unit'])})"
+            lines.append(
+                f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_value(figure['value'], figure['unit'])}"
+            )
+    return lines
+
+
+def _value(value: float, unit: str) -> str:
+    return size(int(value)) if unit == "bytes" else _scaled(value, unit)
+
+
+def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
+    """How many times as fast, or slow; a difference whose interval holds zero is none, and without one nobody knows."""
+    if difference["low"] is None or difference["high"] is None:
+        return f"{ratio:.2f} times as fast, by too few runs to be sure: raise repeat_test_num"
+    if difference["low"] <= 0 <= difference["high"]:
+        return "no faster and no slower than the input model"
+    return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"
+
+
+def _number(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    if figure["unit"] == "bytes":
+        return size(figure["value"])
+    text = _scaled(figure["value"], figure["unit"])
+    if figure["low"] is None:
+        return text
+    low, high = (_scaled(figure[end], figure["unit"], bare=True) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _difference(figure: Mapping[str, Any]) -> str:
+    difference, unit = figure["difference"], figure["unit"]
+    if difference is None:
+        return ""
+    if unit == "bytes":
+        sign = "-" if difference["value"] < 0 else "+"
+        return sign + size(abs(difference["value"]))
+    text = _scaled(difference["value"], unit, signed=True)
+    if difference["low"] is None:
+        return text
+    low, high = (_scaled(difference[end], unit, signed=True, bare=True) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False) -> str:
+    """A proportion in per cent, milliseconds with two places, anything else with four."""
+    sign = "+" if signed else ""
+    if unit == "":
+        return f"{value:{sign}.4g}"
+    if unit == "proportion":
+        return f"{100 * value:{sign}.2f}" + ("" if bare else (" points" if signed else " %"))
+    return f"{value:{sign}.2f}" + ("" if bare else f" {unit}")

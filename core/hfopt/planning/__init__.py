@@ -1,0 +1,1 @@
+"""The graph of steps that a config asks for, and their keys."""

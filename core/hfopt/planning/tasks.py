@@ -1,0 +1,24 @@
+"""What the core's own steps are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from hfopt.api.config import Config
+
+
+class MetricRequest(Config):
+    """One figure to compute."""
+
+    key: str = Field(description="Its key in run.json.")
+    backend: str = Field(description="plugin:Name of the metric backend.")
+    name: str = Field(description="The figure's name in the backend.")
+    options: dict[str, Any] = Field(description="Its options.")
+
+
+class EvaluateConfig(Config):
+    """What an evaluate step is told."""
+
+    metrics: tuple[MetricRequest, ...] = Field(description="The figures wanted.")

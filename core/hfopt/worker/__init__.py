@@ -1,0 +1,1 @@
+"""What runs where a system puts it: steps, questions, the stopwatch."""

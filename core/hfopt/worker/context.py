@@ -1,0 +1,100 @@
+"""What a step gets and what it yields, besides files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hfopt.api.config import Config, ReportProgress
+from hfopt.api.data import DataContainer, Dataset
+from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
+from hfopt.api.protocol import StepRequest
+from hfopt.api.resources import MARK, ResourceContext
+from hfopt.cache.keys import replace_strings
+from hfopt.cache.store import ArtifactStore
+from hfopt.discovery.plugins import Plugins
+from hfopt.worker.stopwatch import Stopwatch
+
+C = TypeVar("C", bound=Config)
+
+FETCHED = "files"
+"""Where in a fetched resource's artifact its files are: they may have any name, the manifest's too."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step yields.
+
+    :param model: the model that the artifact is, if it is one
+    :param metrics: figures by their key in run.json
+    :param report: JSON for people
+    """
+
+    model: ModelHandle | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where a step works: its request, its folder, and the means to open what earlier steps made."""
+
+    request: StepRequest
+    folder: Path
+    store: ArtifactStore
+    plugins: Plugins
+    progress: ReportProgress
+    offline: bool = False
+
+    def component(self, hook: str) -> Any:
+        """The request's component with its options, in which fetched folders stand for references."""
+        cls = self.plugins.find(hook, self.request.component).load()
+        fetched = {
+            role: str(self.store.folder(key) / FETCHED)
+            for role, key in self.request.inputs.items()
+            if role.startswith(MARK)
+        }
+        return cls(load_options(cls.Config, replace_strings(self.request.config, fetched)))
+
+    @property
+    def resource_context(self) -> ResourceContext:
+        """What a resource gets to work with."""
+        return ResourceContext(self.offline, self.progress)
+
+    def model(self, role: str) -> ModelHandle:
+        """The model of an input artifact."""
+        return self.store.read_model(self.request.inputs[role])
+
+    def data(self, role: str) -> Dataset:
+        """The prepared rows of an input artifact."""
+        return open_data(self.store, self.plugins, self.request.inputs[role])
+
+    def open(self, handle: ModelHandle, settings: Mapping[str, Any] | None = None) -> Session:
+        """Open a model for this step's accelerator and threads."""
+        with_threads = {"threads": self.request.threads, **(settings or {})}
+        return open_model(self.plugins, handle, self.request.accelerator, with_threads)
+
+    def stopwatch(self) -> Stopwatch:
+        """Times models for this step's accelerator."""
+        return Stopwatch(self.request.accelerator, self.plugins.files, self.progress)
+
+
+def load_options(model: type[C], options: Mapping[str, Any]) -> C:
+    """Options that were validated by the host, as their model again."""
+    return model.model_validate_json(json.dumps(dict(options)))
+
+
+def open_model(plugins: Plugins, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+    """Open a model with the loader of its type."""
+    cls: type[ModelLoader] = plugins.find("hfopt_model_loaders", handle.type).load()
+    return cls(load_options(cls.Config, handle.config)).open(handle, accelerator, settings)
+
+
+def open_data(store: ArtifactStore, plugins: Plugins, key: str) -> Dataset:
+    """Open a data artifact with the container that made it."""
+    manifest = store.need(key)
+    cls: type[DataContainer] = plugins.find("hfopt_data_containers", manifest.component).load()
+    return cls(load_options(cls.Config, manifest.config)).open(store.folder(key))

@@ -1,0 +1,213 @@
+"""`hfopt worker`: executes requests from stdin, answers on stdout, until stdin ends.
+
+The one thread that reads stdin is also the guard: when the host is gone, so is the worker with all that it started.
+Steps run in the main thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO, cast
+
+from hfopt.api import logs
+from hfopt.api.protocol import Fault, Progress, Request, StepRequest, StepResult
+from hfopt.base.errors import HfoptError
+from hfopt.base.processes import end_group
+from hfopt.cache.locks import exclusive, machine_lock
+from hfopt.cache.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
+from hfopt.discovery.plugins import Plugins
+from hfopt.worker.context import StepContext
+from hfopt.worker.steps import data, evaluate, fetch, measure, questions, transform
+
+GUARD_EXIT = 75
+_RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
+_ANSWER = {"resolve": questions.resolve, "probe": questions.probe}
+_PROGRESS_INTERVAL = 0.1
+_WORTH_COLLECTING = 2**30
+"""Bytes in memory between steps; looking takes some tenths of a second."""
+
+
+def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -> None:
+    """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
+    answers = _private_stdout()
+    faulthandler.enable()
+    logs.configure()
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    idle = threading.Event()
+    idle.set()
+
+    def read() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        requests.put(None)
+        if not idle.is_set():
+            end_group()
+            os._exit(GUARD_EXIT)
+
+    threading.Thread(target=read, name="guard", daemon=True).start()
+    work = Work(ArtifactStore(store), Plugins.discover(plugin_files), offline=offline)
+    while (line := requests.get()) is not None:
+        idle.clear()
+        for step in Request.model_validate_json(line).steps:
+            if step.kind not in _ANSWER:
+                print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
+            result = work.run(step, lambda event: print(event.model_dump_json(), file=answers, flush=True))
+            print(result.model_dump_json(), file=answers, flush=True)
+        idle.set()
+
+
+def _private_stdout() -> TextIO:
+    """A stream of our own on stdout; fd 1 itself becomes stderr, so that no library's print breaks the protocol.
+
+    What is printed is written by whole lines: the host and other workers write to the same log.
+    """
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
+    return private
+
+
+class Work:
+    """Executes steps against one store with one set of plugins.
+
+    :param offline: resources may make no request
+    """
+
+    def __init__(self, store: ArtifactStore, plugins: Plugins, *, offline: bool) -> None:
+        self.store = store
+        self.plugins = plugins
+        self.offline = offline
+
+    def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
+        """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
+        started = time.monotonic()
+        peak = _watch_peak_memory()
+        answer = None
+        try:
+            if request.kind in _ANSWER:
+                answer = _ANSWER[request.kind](self._bench(request, self.store.root, emit))
+            elif self.store.find(request.key) is None:
+                for parent in request.inputs.values():
+                    self.store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
+                emit(Progress(key=request.key, phase="running"))
+                self._make_in_turn(request, peak, emit)
+        except HfoptError as error:
+            fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
+            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
+            traceback.print_exc()
+            text = str(error).strip().splitlines()
+            fault = Fault(
+                type=type(error).__name__,
+                message=f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": "),
+                expected=False,
+                traceback=traceback.format_exc(),
+            )
+            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=peak(), answer=answer)
+
+    def _bench(self, request: StepRequest, folder: Path, emit: Callable[[Progress], None]) -> StepContext:
+        return StepContext(request, folder, self.store, self.plugins, _throttled(request.key, emit), self.offline)
+
+    def _make_in_turn(
+        self, request: StepRequest, peak: Callable[[], int | None], emit: Callable[[Progress], None]
+    ) -> None:
+        """Make the artifact, unless another run made it while this one waited for its turn."""
+
+        def waiting(phase: str) -> Callable[[], None]:
+            return lambda: emit(Progress(key=request.key, phase=phase))
+
+        others = "waiting for other steps to end" if request.measures else "waiting for a measurement to end"
+        with (
+            exclusive(self.store.lock(request.key), waiting("waiting for another run that does the same")),
+            machine_lock(alone=request.measures, waiting=waiting(others)),
+        ):
+            if self.store.find(request.key) is None:
+                self._make(request, time.monotonic(), peak, emit)
+
+    def _make(
+        self,
+        request: StepRequest,
+        started: float,
+        peak: Callable[[], int | None],
+        emit: Callable[[Progress], None],
+    ) -> None:
+        with self.store.making(request.key) as folder:
+            outcome = _RUN[request.kind](self._bench(request, folder, emit))
+            uses = Uses() if outcome.model is None else self.store.write_model(folder, outcome.model)
+            files = list_files(folder)
+            manifest = Manifest(
+                key=request.key,
+                name=request.name,
+                kind=request.kind,
+                component=request.component,
+                config=request.config,
+                inputs=request.inputs,
+                recipe=request.recipe,
+                files=files,
+                digest=digest_of(files),
+                uses=uses,
+                created=now(),
+                seconds=round(time.monotonic() - started, 3),
+                peak_rss_bytes=peak(),
+                metrics=dict(outcome.metrics),
+                report=dict(outcome.report),
+            )
+            self.store.commit(folder, manifest)
+
+
+def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:
+    """Progress at most ten times a second; the first and last of a phase always."""
+    last = [("", 0.0)]
+
+    def report(phase: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if phase != last[0][0] or done == total or now - last[0][1] >= _PROGRESS_INTERVAL:
+            last[0] = (phase, now)
+            emit(Progress(key=key, phase=phase, done=done, total=total))
+
+    return report
+
+
+def _watch_peak_memory() -> Callable[[], int | None]:
+    """Start over the process's high-water mark of resident memory, without what earlier steps have left behind.
+
+    :return: reads it, in bytes; None where the kernel can't start it over, since it would be another step's
+    """
+
+    def start_over() -> None:
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def read() -> int | None:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        return int(peak[0]) * 1024 if peak else None
+
+    try:
+        start_over()
+        if (read() or 0) > _WORTH_COLLECTING:
+            _give_back_memory()
+            start_over()
+    except OSError:
+        return lambda: None
+    return read
+
+
+def _give_back_memory() -> None:
+    """Models lie in cycles until Python happens to look, and glibc keeps what is freed: gigabytes, of a large one."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
