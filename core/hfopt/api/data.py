@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hfopt.api.model import Session
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -45,11 +47,28 @@ class Dataset(ABC):
         """How many rows there are."""
 
     @abstractmethod
-    def batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
-        """Read in batches of the size that the config states.
+    def batches(self, rows: Sequence[int] | None = None, *, size: int | None = None) -> Iterator[Batch]:
+        """Read in batches.
 
         :param rows: which rows, in this order; all in their own order if None
+        :param size: rows in a batch; None: as the config states
         """
+
+    def lengths(self) -> NDArray[np.int64] | None:
+        """The length of every row as a model gets it, [n]: rows of equal length need no padding to share a batch.
+
+        :return: None where batches must stay as `batches` makes them: the user wrote a batch size, or rows have no
+            length
+        """
+        return None
+
+    def predict(self, session: Session, batch: Batch) -> NDArray[Any] | Sequence[NDArray[Any]]:
+        """What an open model predicts for one batch. To be overridden by decoding loops and where outputs are ragged.
+
+        :return: one prediction for each row, as `Statistic.rows` takes them: an array [batch, ...], or a list of arrays
+            of different shapes
+        """
+        return self.post_process(session.run(batch.feeds))
 
     @abstractmethod
     def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

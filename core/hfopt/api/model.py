@@ -87,6 +87,14 @@ class Session(ABC):
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Whether a row's outputs are the same whichever rows share its batch.
+
+        False of a model that scales activations by what it finds in the whole batch (dynamic quantization).
+        """
+        return True
+
     @abstractmethod
     def run(self, feeds: Feeds) -> Arrays:
         """Compute every output for one batch.
