@@ -136,7 +136,7 @@ def test_figures_that_fail_after_an_earlier_pass_leave_a_result_and_fail_the_run
 
     assert done.returncode == 1
     assert project.record["status"] == "failed"
-    assert "no figures after first: evaluate input_model: the data has no rows" in done.stdout
+    assert "no figures after first: data none: the data has no rows" in done.stdout
     assert "no result" not in done.stdout
     assert (project.folder / "hfopt-output" / "best" / "model.json").is_file()
 

@@ -12,7 +12,9 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-STEPS = ["input_model", "first", "second", "third", "data points", "evaluate input_model", "evaluate third"]
+STEPS = [
+    "input_model", "first", "second", "third", "data points", "predict input_model", "predict third", "score third",
+]  # fmt: skip
 
 
 def test_run_json_has_the_shape_of_the_public_contract(project):
@@ -129,14 +131,14 @@ def test_a_second_run_executes_nothing_and_writes_the_same_results(project):
 
     done = project.run()
 
-    assert "7 steps, 7 of them in the cache" in done.stderr
+    assert "9 steps, 9 of them in the cache" in done.stderr
     assert project.executed == executed
     assert all(project.cached().values())
     assert project.record["results"][0]["candidates"][0]["metrics"] == first[0]["candidates"][0]["metrics"]
     assert (project.folder / "hfopt-output" / "best").stat().st_mtime_ns == made
 
 
-def test_a_changed_metric_evaluates_again_and_runs_no_pass(project):
+def test_a_changed_metric_scores_again_and_runs_no_pass_and_no_model(project):
     assert project.run().returncode == 0
     executed = project.executed
     project.config["evaluators"]["e"]["metrics"][0]["sub_types"] = [{"name": "mean", "priority": 2}]
@@ -144,10 +146,7 @@ def test_a_changed_metric_evaluates_again_and_runs_no_pass(project):
     assert project.run().returncode == 0
 
     assert project.executed == executed
-    assert [name for name, cached in project.cached().items() if not cached] == [
-        "evaluate input_model",
-        "evaluate third",
-    ]
+    assert [name for name, cached in project.cached().items() if not cached] == ["score third"]
 
 
 def test_a_changed_option_runs_from_there_on(project):
@@ -156,7 +155,12 @@ def test_a_changed_option_runs_from_there_on(project):
 
     assert project.run().returncode == 0
 
-    assert [name for name, cached in project.cached().items() if not cached] == ["second", "third", "evaluate third"]
+    assert [name for name, cached in project.cached().items() if not cached] == [
+        "second",
+        "third",
+        "predict third",
+        "score third",
+    ]
     assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 0.5}
 
 
@@ -171,7 +175,7 @@ def test_a_changed_data_file_is_noticed_and_a_touched_one_is_not(project):
     assert project.run().returncode == 0
 
     assert [name for name, cached in project.cached().items() if not cached] == [
-        "data points", "evaluate input_model", "evaluate third",
+        "data points", "predict input_model", "predict third", "score third",
     ]  # fmt: skip
     assert project.candidate["metrics"]["accuracy-accuracy"]["n"] == 2
 
@@ -186,7 +190,7 @@ def test_a_moved_project_finds_its_cache_again(project):
 
     assert project.run().returncode == 0
 
-    assert [name for name, cached in project.cached().items() if not cached] == ["input_model"]
+    assert all(project.cached().values())
 
 
 def test_an_edited_plugin_file_runs_again(project, tmp_path):
@@ -257,7 +261,8 @@ def test_what_a_step_prints_goes_to_the_log_below_its_name_and_breaks_nothing(pr
     assert "noise" not in done.stdout + done.stderr
     log = (project.folder / "hfopt-output" / "hfopt.log").read_text()
     told = ["".join(found) for found in re.findall(r"^\S+ (.*): begins$|^(noise.*)$", log, re.M)]
-    assert told[-4:] == ["bad", "noise on stdout", "noise from a child", "evaluate bad"]
+    begun = told.index("bad")
+    assert told[begun : begun + 4] == ["bad", "noise on stdout", "noise from a child", "predict input_model"]
 
 
 def test_json_is_all_that_stdout_gets_on_request(project):
@@ -367,8 +372,8 @@ def test_lifecycle_hooks_are_called_in_order_and_a_failing_one_is_a_notice(proje
     assert [line for line in done.stdout.splitlines() if line.startswith(("before", "after", "error"))] == [
         "before run 2",
         "before input_model",
-        "before bad",
         "after input_model []",
+        "before bad",
         "error bad this line is crooked",
         "after run failed",
     ]

@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfopt.api.model import ModelHandle, TensorSpec
-from hfopt.cache.keys import Digests, key_of, replace_strings
+from hfopt.base.errors import HfoptError
+from hfopt.base.values import replace_strings
+from hfopt.cache.digests import Digests
+from hfopt.cache.keys import key_of
 from hfopt.cache.locks import exclusive
 from hfopt.cache.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
 
@@ -23,12 +26,16 @@ KEY, OTHER = "a" * 64, "b" * 64
 def commit(store: ArtifactStore, key: str, text: str = "weights", uses: Uses | None = None) -> Manifest:
     with store.making(key) as folder:
         (folder / "model.bin").write_text(text)
-        files = list_files(folder)
-        manifest = Manifest(
-            key=key, kind="pass", component="x:Y", config={}, inputs={}, files=files, digest=digest_of(files),
-            uses=uses or Uses(), created="now", seconds=0, peak_rss_bytes=None,
-        )  # fmt: skip
-        store.commit(folder, manifest)
+        return publish(store, key, folder, uses or Uses())
+
+
+def publish(store: ArtifactStore, key: str, folder: Path, uses: Uses) -> Manifest:
+    files = list_files(folder)
+    manifest = Manifest(
+        key=key, kind="pass", component="x:Y", config={}, inputs={}, files=files, digest=digest_of(files),
+        uses=uses, created="now", seconds=0, peak_rss_bytes=None,
+    )  # fmt: skip
+    store.commit(folder, manifest)
     return manifest
 
 
@@ -45,7 +52,7 @@ def test_what_is_committed_is_found_and_nothing_half_made_is_left(store):
     assert list((store.root / "making").iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.write_text("short"), Path.unlink])
+@pytest.mark.parametrize("damage", [lambda file: file.chmod(0o644) or file.write_text("short"), Path.unlink])
 def test_a_truncated_or_missing_file_is_noticed_and_the_artifact_can_be_made_again(store, damage):
     commit(store, KEY)
     damage(store.folder(KEY) / "model.bin")
@@ -74,15 +81,18 @@ def test_an_artifact_that_uses_another_is_whole_only_with_it(store):
     assert store.find(OTHER) is None
 
 
-def test_a_model_is_written_with_relative_paths_and_read_back_with_absolute_ones(store, tmp_path):
-    outside = tmp_path / "outside.bin"
-    outside.write_text("x")
+def test_a_model_is_written_without_absolute_paths_and_read_back_with_them(store, tmp_path):
+    given, beside = tmp_path / "given.bin", tmp_path / "given.bin.data"
+    given.write_text("x")
+    beside.write_text("more")
+    store.inputs["input:0123"] = str(given)
     commit(store, KEY)
     parent = store.folder(KEY) / "model.bin"
     with store.making(OTHER) as folder:
         (folder / "own.bin").write_text("own")
         handle = ModelHandle(
-            type="Line", path=folder / "own.bin", files=(folder / "own.bin", parent), companions=(outside,),
+            type="Line", path=folder / "own.bin", files=(folder / "own.bin", parent), companions=(given, beside),
+            config={"place": str(given), "cache": str(parent.parent), "other": "/as/it/is"},
             inputs=(TensorSpec(name="x", dtype="int64", axes=("batch_size", 3), high=7),),
             components={"part": ModelHandle(type="Line", path=parent, files=(parent,))},
         )  # fmt: skip
@@ -92,8 +102,34 @@ def test_a_model_is_written_with_relative_paths_and_read_back_with_absolute_ones
 
     assert read == handle
     assert uses.artifacts == (KEY,)
-    assert [file.path for file in uses.outside] == [outside]
+    assert uses.inputs == ("input:0123",)
+    assert [file.path for file in uses.beside] == ["input:0123/../given.bin.data"]
     assert str(store.root) not in text
+    assert str(tmp_path) not in text
+
+
+def test_a_model_with_a_file_from_nowhere_is_refused(store, tmp_path):
+    with store.making(OTHER) as folder:
+        handle = ModelHandle(type="Line", path=tmp_path / "x", files=(tmp_path / "x",))
+        with pytest.raises(HfoptError, match=r"/x: a model's files lie in its step's folder or among its inputs"):
+            store.write_model(folder, handle)
+
+
+def test_a_file_beside_an_input_counts_by_its_content(store, tmp_path):
+    given, beside = tmp_path / "given.bin", tmp_path / "given.bin.data"
+    given.write_text("x")
+    beside.write_text("more")
+    store.inputs["input:0123"] = str(given)
+    handle = ModelHandle(type="Line", path=given, files=(given, beside))
+    with store.making(KEY) as folder:
+        uses = store.write_model(folder, handle)
+        publish(store, KEY, folder, uses)
+    os.utime(beside, ns=(1, 1))
+    assert store.find(KEY) is not None
+
+    beside.write_text("less")
+
+    assert store.find(KEY) is None
 
 
 def test_a_digest_depends_on_names_and_bytes_alone(store):

@@ -75,6 +75,7 @@ def hfopt_passes():
         Component("Retune", here("Retune"), "change settings only"),
         Component("Tune", here("Tune"), "time"),
         Component("Misbehave", here("Misbehave"), "fail in every way there is"),
+        Component("Untidy", here("Untidy"), "return what passes must not"),
     ]
 
 
@@ -176,10 +177,11 @@ class PointSet(Dataset):
     def __len__(self):
         return len(self.points)
 
-    def batches(self, rows=None):
+    def batches(self, rows=None, *, size=None):
         for row in range(len(self)) if rows is None else rows:
             x, label = self.points[row]
-            yield Batch(np.array([row]), {"x": np.array([x], dtype=np.float64)}, np.array([label]))
+            labels = None if label is None else np.array([label])
+            yield Batch(np.array([row]), {"x": np.array([x], dtype=np.float64)}, labels)
 
     def post_process(self, outputs):
         return (outputs["y"] > 1).astype(np.int64)
@@ -365,3 +367,55 @@ class Misbehave(Pass):
 
     def show_environment(self):
         print(dict(os.environ))
+
+
+class UntidyConfig(Config):
+    how: str = Field(description="One of the methods below.")
+
+
+class Untidy(Pass):
+    Config = UntidyConfig
+    accepts = frozenset({"Line"})
+
+    def run(self, model, context):
+        count_run(f"Untidy {self.config.how}")
+        return getattr(self, self.config.how)(model, context)
+
+    def write_into_its_input(self, model, context):
+        model.path.chmod(0o644)
+        model.path.write_text(model.path.read_text().replace("slope", "SLOPE"))
+        os.utime(model.path, ns=(1, 1))
+        return PassResult(model)
+
+    def write_into_its_input_and_fail(self, model, context):
+        self.write_into_its_input(model, context)
+        raise PreconditionFailed("and now it is too late")
+
+    def shorten_its_input(self, model, context):
+        model.path.chmod(0o644)
+        model.path.write_text("{}")
+        return PassResult(model)
+
+    def touch_its_input(self, model, context):
+        os.utime(model.path, ns=(1, 1))
+        return PassResult(model)
+
+    def name_a_file_that_is_not_there(self, model, context):
+        gone = context.folder / "gone.json"
+        return PassResult(model.with_(path=gone, files=(gone,)))
+
+    def name_a_file_elsewhere(self, model, context):
+        elsewhere = Path(__file__)
+        return PassResult(model.with_(path=elsewhere, files=(elsewhere,)))
+
+    def return_a_string(self, model, context):
+        return str(model.path)
+
+    def return_nothing(self, model, context):
+        pass
+
+    def return_a_path_for_a_model(self, model, context):
+        return PassResult(model.path)
+
+    def make_another_type(self, model, context):
+        return PassResult(model.with_(type="Curve"))

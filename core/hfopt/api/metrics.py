@@ -1,15 +1,39 @@
-"""Metrics with per-row outcomes: what makes intervals and paired comparison possible."""
+"""Metrics with per-row outcomes: what makes intervals and paired comparison possible. And a metric's result."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import BaseModel, ConfigDict
+
 from hfopt.api.config import Config
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class Estimate(BaseModel):
+    """A number and its 95 % interval; without ends where nothing tells how sure it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Metric(Estimate):
+    """What a model was found to be, as run.json has it.
+
+    ``n`` counts rows or runs. ``difference`` is to the input model, on the same rows or in the same minutes.
+    """
+
+    n: int | None = None
+    unit: str = ""
+    higher_is_better: bool = True
+    difference: Estimate | None = None
 
 
 class Statistic(ABC):

@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from hfopt.api.model import Accelerator
 from hfopt.api.parity import Parity
 
-PROTOCOL = 1
+PROTOCOL = 2
 
-StepKind = Literal["fetch", "data", "pass", "evaluate", "measure"]
-Question = Literal["resolve", "probe"]
-"""What a worker answers without making an artifact: what a reference means now; what an accelerator lacks."""
+StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
+Question = Literal["resolve", "probe", "versions", "machine"]
+"""What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
+versions components depend on; what of the machine a timing depends on."""
+INPUT = "input:"
+"""Begins the token that stands for a local input of the user's: the rest is the digest of its content."""
 
 
 class _Message(BaseModel):
@@ -25,10 +28,11 @@ class _Message(BaseModel):
 
 
 class StepRequest(_Message):
-    """One step of work.
+    """One step of work, and all that it needs, so that a system can bring it to another machine.
 
-    ``inputs`` maps a role (``model``, ``data.<name>``, ``baseline``, a reference's token) to the key of the artifact
-    that plays it.
+    ``inputs`` maps a role (``model``, ``data.<name>``, ``predictions``, a reference's token) to the key of the artifact
+    that plays it. ``config`` holds no path of the host: a token stands for each input, and ``paths`` says where the
+    worker finds it. ``distributions`` are the plugins that the step needs, with the host's versions.
     """
 
     key: str
@@ -38,6 +42,8 @@ class StepRequest(_Message):
     config: dict[str, Any]
     inputs: dict[str, str]
     recipe: dict[str, Any] = Field({}, description="What the key was made of, for the artifact to tell.")
+    paths: dict[str, str] = Field({}, description="Local inputs: absolute path by token.")
+    distributions: dict[str, str] = Field({}, description="Version by name, of hfopt and the plugins needed.")
     pin: str | None = Field(None, description="Which version of a resource to fetch.")
     accelerator: Accelerator
     threads: int

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hfopt.api.config import Config, ReportProgress
+from hfopt.base.values import strings_in
 
 MARK = "resource:"
 
@@ -92,12 +93,5 @@ class Resource(ABC):
 
 
 def tokens_in(value: Any) -> Iterator[str]:
-    """Every reference's token in JSON."""
-    if isinstance(value, str) and value.startswith(MARK):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from tokens_in(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from tokens_in(each)
+    """Every reference's token in a JSON value."""
+    return (text for text in strings_in(value) if text.startswith(MARK))

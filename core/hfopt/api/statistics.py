@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from hfopt.api.metrics import Estimate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,18 +30,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def described(interval: Interval) -> dict[str, float | None]:
-    """As run.json has it.
+def estimate(interval: Interval) -> Estimate:
+    """The interval as results have it.
 
     Without ends if they coincide: resamples that are all alike, as of rows on which two models never differ or of a
     single block of timings, don't tell how sure the value is.
     """
     certain = interval.low < interval.high
-    return {
-        "value": interval.value,
-        "low": interval.low if certain else None,
-        "high": interval.high if certain else None,
-    }
+    return Estimate(
+        value=interval.value, low=interval.low if certain else None, high=interval.high if certain else None
+    )
 
 
 def wilson(successes: float, n: int) -> Interval:

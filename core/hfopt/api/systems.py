@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from hfopt.api.config import Config
+from hfopt.api.config import Config, ReportProgress
 from hfopt.api.protocol import Progress, StepRequest, StepResult
 
 
@@ -60,28 +60,23 @@ class System(ABC):
         self.config = config
         self.context = context
 
+    def prepare(self, progress: ReportProgress) -> None:
+        """Build what must be there before a worker can start: an environment, an image. Called once, before `submit`.
+
+        :raises HfoptError: it can't be built
+        """
+
     @abstractmethod
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
-        """Run steps in order, each perhaps on results of earlier ones.
+        """Run steps, or answer questions, in order; each step perhaps on results of earlier ones.
 
-        :return: one future per step; a step's failure is a result, a lost worker fails the step it was at
+        :return: one future per step; a step's failure is a result, a lost worker fails the step it was at. The engine
+            may cancel a future that is not running yet
         """
 
     @abstractmethod
     def cancel(self) -> None:
         """Stop what runs and drop what waits; returns within two seconds."""
-
-    @abstractmethod
-    def fingerprint(self, distribution: str | None) -> dict[str, str]:
-        """The versions that matter to a component of this distribution where its steps will run.
-
-        :param distribution: as `importlib.metadata` names it; None for a ``-p`` file
-        :return: normalised distribution name to version, or to a source digest for an editable one
-        """
-
-    @abstractmethod
-    def machine(self) -> dict[str, Any]:
-        """What a timing depends on: CPU model and flags, threads."""
 
     def close(self) -> None:
         """End the worker."""

@@ -59,3 +59,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """``did you mean 'per_channel'?``, if a candidate is near."""
     near = nearest(name, candidates)
     return None if near is None else f"did you mean {near!r}?"
+
+
+def now() -> str:
+    """The time as records have it: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

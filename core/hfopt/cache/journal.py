@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from hfopt.base.errors import HfoptError
 from hfopt.base.files import RECORD
+from hfopt.base.text import now
 from hfopt.cache.filesystems import on_network
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import now
 
 FILE = "journal.sqlite"
 _SCHEMA = """

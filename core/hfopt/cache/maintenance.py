@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from hfopt.base.component import PROJECT
 from hfopt.base.errors import HfoptError, UsageError
 from hfopt.base.text import near
+from hfopt.cache.digests import digest_file
 from hfopt.cache.journal import Journal, Use
 from hfopt.cache.locks import InUse, exclusive_cache
 from hfopt.cache.reasons import Made, changes, reasons
-from hfopt.cache.store import MANIFEST, Manifest, digest_file
+from hfopt.cache.store import MANIFEST, Manifest
 
 
 @dataclass(frozen=True)

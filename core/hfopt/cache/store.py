@@ -8,23 +8,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from hashlib import file_digest, sha256
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hfopt.api.metrics import Metric
 from hfopt.api.model import ModelHandle
+from hfopt.api.protocol import INPUT
 from hfopt.base.errors import HfoptError
-from hfopt.cache.locks import held
+from hfopt.base.files import remove_folder, write_atomically
+from hfopt.base.values import map_strings, strings_in
+from hfopt.cache.digests import Digests, digest_file
+from hfopt.cache.locks import exclusive, held
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
-_REFERENCE = "artifact:"
+FORMAT = "2"
+"""Of the cache. What another release has left in another format is set aside, and never misread."""
+_HERE, _ARTIFACT = "here:", "artifact:"
 
 
 class ArtifactFile(BaseModel):
@@ -37,33 +44,22 @@ class ArtifactFile(BaseModel):
     sha256: str
 
 
-class OutsideFile(BaseModel):
-    """A file outside the store that an artifact's model uses, as it was when the artifact was made."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: Path
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> OutsideFile:
-        """The file as it is now."""
-        state = path.stat()
-        return cls(path=path, size=state.st_size, mtime_ns=state.st_mtime_ns)
-
-
 class Uses(BaseModel):
-    """What an artifact's model uses besides the artifact's own files."""
+    """What an artifact's model uses besides the artifact's own files.
+
+    ``inputs`` are tokens of the user's inputs; ``beside`` are files beside an input that is a file, as external data
+    of an ONNX model are: their paths begin with the input's token.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     artifacts: tuple[str, ...] = ()
-    outside: tuple[OutsideFile, ...] = ()
+    inputs: tuple[str, ...] = ()
+    beside: tuple[ArtifactFile, ...] = ()
 
 
 class Manifest(BaseModel):
-    """What an artifact says of itself.
+    """What an artifact says of itself. It holds no path of the machine that made it.
 
     ``name`` is that of the step that made it; others may have it from the cache under another.
     ``recipe`` is what its key was made of; ``digest`` covers the files' names and bytes: how two systems are compared.
@@ -71,7 +67,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     key: str
     name: str = ""
     kind: str
@@ -85,7 +81,7 @@ class Manifest(BaseModel):
     created: str
     seconds: float
     peak_rss_bytes: int | None
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Metric] = {}
     report: dict[str, Any] = {}
 
 
@@ -94,10 +90,14 @@ class ArtifactMissing(HfoptError):
 
 
 class ArtifactStore:
-    """Artifacts under ``root/artifacts``, half-made ones under ``root/making``."""
+    """Artifacts under ``root/artifacts``, half-made ones under ``root/making``.
 
-    def __init__(self, root: Path) -> None:
+    :param inputs: where the user's inputs lie on this machine, by token: an artifact's model may refer to them
+    """
+
+    def __init__(self, root: Path, inputs: dict[str, str] | None = None) -> None:
         self.root = root.absolute()
+        self.inputs = {} if inputs is None else inputs
 
     def folder(self, key: str) -> Path:
         """Where the artifact of that key lies, or would."""
@@ -108,15 +108,37 @@ class ArtifactStore:
         return self.root / "locks" / key
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest, if the artifact is whole: no file that it consists of or uses is missing or changed."""
+        """The manifest, if the artifact is whole: no file that it consists of or uses is missing or truncated."""
         folder = self.folder(key)
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
             whole = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
-            whole = whole and all(OutsideFile.of(file.path) == file for file in manifest.uses.outside)
         except (OSError, ValidationError):
             return None
+        whole = whole and all(token in self.inputs for token in manifest.uses.inputs) and not self._moved(manifest)
         return manifest if whole and all(self.find(other) for other in manifest.uses.artifacts) else None
+
+    def _moved(self, manifest: Manifest) -> bool:
+        """Whether a file beside an input is no longer what it was."""
+        digests = Digests(self.root) if manifest.uses.beside else None
+        with suppress(OSError):
+            return digests is not None and any(
+                digests.of(Path(self._located(self.root, file.path))) != file.sha256 for file in manifest.uses.beside
+            )
+        return True
+
+    def closure(self, keys: Iterable[str]) -> dict[str, Manifest]:
+        """The manifests of artifacts and of all that they use of others, by key.
+
+        :raises ArtifactMissing: one is not there, or not whole
+        """
+        waiting, found = list(keys), dict[str, Manifest]()
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                found[key] = self.need(key)
+                waiting += found[key].uses.artifacts
+        return found
 
     def need(self, key: str) -> Manifest:
         """The manifest of an artifact that must be there.
@@ -145,7 +167,13 @@ class ArtifactStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, folder: Path, manifest: Manifest) -> None:
-        """Publish a finished folder under its key. If somebody else has done so meanwhile, theirs stays."""
+        """Publish a finished folder under its key. If somebody else has done so meanwhile, theirs stays.
+
+        Its files become read-only, but for those that are hard links to somebody else's.
+        """
+        for file in manifest.files:
+            if (folder / file.path).stat().st_nlink == 1:
+                (folder / file.path).chmod(0o444)
         with open(folder / MANIFEST, "w", encoding="utf-8") as stream:
             stream.write(manifest.model_dump_json(indent=1))
             stream.flush()
@@ -153,17 +181,67 @@ class ArtifactStore:
         target = self.folder(manifest.key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and self.find(manifest.key) is None:
-            shutil.rmtree(target)
+            remove_folder(target)
         with suppress(OSError):
             os.rename(folder, target)
         if self.find(manifest.key) is None:
             raise HfoptError(f"could not write artifact {manifest.key[:12]} to {target}")
+
+    def discard(self, key: str) -> None:
+        """Remove an artifact that is not what it was: its step runs again when it is next needed."""
+        with suppress(OSError):
+            remove_folder(self.folder(key))
+
+    def export(self, keys: Iterable[str], target: Path) -> list[str]:
+        """Copy artifacts, and all that they use of others, into a folder that `adopt` takes anywhere else.
+
+        :return: the keys of all that was copied
+        :raises ArtifactMissing: one is not there, or not whole
+        """
+        found = self.closure(keys)
+        for key in found:
+            shutil.copytree(self.folder(key), target / key)
+        return list(found)
+
+    def adopt(self, source: Path) -> list[str]:
+        """Take in artifacts that another store has exported, each only if its bytes are what its manifest says.
+
+        :return: their keys
+        :raises HfoptError: a folder is no artifact, or not as it was written
+        """
+        self.set_aside_older()
+        adopted = []
+        for folder in sorted(place for place in source.iterdir() if place.is_dir()):
+            with exclusive(self.lock(folder.name)), self.making(folder.name) as making:
+                shutil.copytree(folder, making, dirs_exist_ok=True)
+                manifest = read_manifest(making)
+                if manifest is None or manifest.key != folder.name or (faults := list(damage(making, manifest))):
+                    raise HfoptError(f"{folder}: {'not an artifact' if manifest is None else '; '.join(faults)}")
+                (making / MANIFEST).unlink()
+                self.commit(making, manifest)
+                adopted.append(manifest.key)
+        return adopted
 
     def sweep(self) -> None:
         """Remove what was left half made by makers that are gone: nobody holds the artifact's lock."""
         for folder in self.root.glob("making/*"):
             if not held(self.lock(folder.name.partition("-")[0])):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside_older(self) -> Path | None:
+        """Put what a release with another format has left out of the way.
+
+        :return: where it is now, if there was any
+        """
+        stamp, aside = self.root / "format", self.root / "artifacts-of-another-format"
+        if stamp.exists() and stamp.read_text("utf-8").strip() == FORMAT:
+            return None
+        moved = self._artifacts.is_dir() and not aside.exists()
+        if self._artifacts.is_dir():
+            os.rename(self._artifacts, aside) if moved else remove_folder(self._artifacts)
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomically(stamp, f"{FORMAT}\n")
+        return aside if moved else None
 
     def read_model(self, key: str) -> ModelHandle:
         """The model of an artifact, its paths absolute."""
@@ -175,60 +253,89 @@ class ArtifactStore:
         """Write a model into a folder in the making.
 
         :return: what it uses besides that folder's files
+        :raises HfoptError: a file of it lies neither there, nor in another artifact, nor in an input of the user's
         """
         packed = self.pack(handle, folder)
         (folder / MODEL).write_text(json.dumps(packed, indent=1, sort_keys=True) + "\n", "utf-8")
-        others = [path for path in _files_of(handle) if not path.is_relative_to(folder)]
-        inside = {self._owner(path) for path in others if path.is_relative_to(self._artifacts)}
-        outside = dict.fromkeys(path for path in others if not path.is_relative_to(self._artifacts))
-        return Uses(artifacts=tuple(sorted(inside)), outside=tuple(map(OutsideFile.of, outside)))
+        places = sorted({place for place in strings_in(packed) if place.startswith((_ARTIFACT, INPUT))})
+        roots = dict.fromkeys(place.partition("/")[0] for place in places)
+        beside = [Path(self._located(folder, place)) for place in places if "/../" in place]
+        return Uses(
+            artifacts=tuple(root.removeprefix(_ARTIFACT) for root in roots if root.startswith(_ARTIFACT)),
+            inputs=tuple(root for root in roots if root.startswith(INPUT)),
+            beside=tuple(
+                ArtifactFile(path=self._place(folder, str(file)), size=file.stat().st_size, sha256=digest_file(file))
+                for file in beside
+            ),
+        )
 
     def pack(self, handle: ModelHandle, folder: Path) -> dict[str, Any]:
-        """A handle as JSON: paths in `folder` relative, in other artifacts ``artifact:KEY/...``, others absolute."""
+        """A handle as JSON that means the same on any machine: each path as a place, wherever it stands.
 
-        def place(path: Path) -> str:
-            if path.is_relative_to(folder):
-                return path.relative_to(folder).as_posix()
-            if path.is_relative_to(self._artifacts):
-                return _REFERENCE + "/".join(path.relative_to(self._artifacts).parts[1:])
-            return str(path)
-
-        packed = handle.model_dump(mode="json", exclude={"components", "path", "files", "companions"})
-        packed["path"] = place(handle.path)
-        packed["files"] = [place(path) for path in handle.files]
-        packed["companions"] = [place(path) for path in handle.companions]
-        packed["components"] = {name: self.pack(part, folder) for name, part in handle.components.items()}
+        ``here:FILE`` lies in `folder`, ``artifact:KEY/FILE`` in another artifact, ``input:DIGEST/FILE`` in an input.
+        """
+        packed: dict[str, Any] = map_strings(handle.model_dump(mode="json"), partial(self._place, folder))
+        for path in files_of(packed):
+            if not path.startswith((_HERE, _ARTIFACT, INPUT)):
+                raise HfoptError(f"{path}: a model's files lie in its step's folder or among its inputs")
         return packed
+
+    def _place(self, folder: Path, text: str) -> str:
+        if not text.startswith("/"):
+            return text
+        path = Path(text)
+        if path.is_relative_to(folder):
+            return _HERE + path.relative_to(folder).as_posix()
+        if path.is_relative_to(self._artifacts):
+            return _ARTIFACT + "/".join(path.relative_to(self._artifacts).parts[1:])
+        for token, place in self.inputs.items():
+            if path.is_relative_to(place):
+                return f"{token}/{path.relative_to(place).as_posix()}".removesuffix("/.")
+        for token, place in self.inputs.items():
+            if Path(place).is_file() and path.is_relative_to(Path(place).parent):
+                return f"{token}/../{path.relative_to(Path(place).parent).as_posix()}"
+        return text
+
+    def unpack(self, packed: Mapping[str, Any], folder: Path) -> ModelHandle:
+        """The handle that `pack` wrote."""
+        return ModelHandle.model_validate(map_strings(packed, partial(self._located, folder)))
+
+    def _located(self, folder: Path, text: str) -> str:
+        if text.startswith(_HERE):
+            return str(folder / text.removeprefix(_HERE))
+        place, _, rest = text.partition("/")
+        if place.startswith(_ARTIFACT):
+            return str(self.folder(place.removeprefix(_ARTIFACT)) / rest)
+        return os.path.normpath(Path(self.inputs[place]) / rest) if place in self.inputs else text
 
     @property
     def _artifacts(self) -> Path:
         return self.root / "artifacts"
 
-    def _owner(self, path: Path) -> str:
-        return path.relative_to(self._artifacts).parts[1]
 
-    def unpack(self, packed: dict[str, Any], folder: Path) -> ModelHandle:
-        """The handle that `pack` wrote."""
-
-        def locate(place: str) -> Path:
-            if place.startswith(_REFERENCE):
-                key, _, rest = place.removeprefix(_REFERENCE).partition("/")
-                return self.folder(key) / rest
-            return folder / place
-
-        located = {
-            "path": locate(packed["path"]),
-            "files": tuple(map(locate, packed["files"])),
-            "companions": tuple(map(locate, packed["companions"])),
-            "components": {name: self.unpack(part, folder) for name, part in packed["components"].items()},
-        }
-        return ModelHandle.model_validate(packed | located)
+def files_of(packed: Mapping[str, Any]) -> Iterator[str]:
+    """Every place of a file that a packed model consists of or travels with, those of its components included."""
+    yield from (packed["path"], *packed["files"], *packed["companions"])
+    for part in packed["components"].values():
+        yield from files_of(part)
 
 
-def _files_of(handle: ModelHandle) -> list[Path]:
-    """Every file that a model consists of or travels with, those of its components included."""
-    own = [*handle.files, *handle.companions]
-    return own + [path for part in handle.components.values() for path in _files_of(part)]
+def read_manifest(folder: Path) -> Manifest | None:
+    """What a folder says of itself; None if it is no artifact of this format."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def damage(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What of an artifact is not as it was written: every file is read."""
+    for file in manifest.files:
+        try:
+            if digest_file(folder / file.path) != file.sha256:
+                yield f"{file.path} has changed"
+        except OSError:
+            yield f"{file.path} is missing"
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
@@ -243,14 +350,3 @@ def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
 def digest_of(files: tuple[ArtifactFile, ...]) -> str:
     """One digest for names and bytes of all files."""
     return sha256("\n".join(f"{file.path}\0{file.sha256}" for file in files).encode()).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
-
-
-def now() -> str:
-    """The time as records have it: UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,20 +1,24 @@
 """What must be known of the world before a run can be planned: asked of workers, as the host imports no client.
 
-What references mean now, and which accelerators are there.
+What references mean now, which accelerators are there, which versions, and what machine it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hfopt.api.model import Accelerator
 from hfopt.api.protocol import Fault, Progress, Question, StepRequest
 from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
+from hfopt.base.component import PROJECT
+from hfopt.base.errors import PluginError
 from hfopt.config.resolve import RunConfig
+from hfopt.discovery.plugins import RegisteredComponent
 from hfopt.planning.builder import CPU_PROVIDERS, accelerators
 from hfopt.planning.graph import Step
+from hfopt.planning.identity import needed_distributions
 
 CPU = "cpu"
 
@@ -46,16 +50,50 @@ def _model_types(config: RunConfig) -> list[str]:
     return list(dict.fromkeys([config.input_model.registered.full_name, *(name for name in made if name is not None)]))
 
 
-def resolve_references(steps: Sequence[Step], system: System) -> tuple[dict[str, Resolved], dict[str, Fault]]:
-    """What every reference means now, by token, and why some could not be resolved.
+def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resolved | Fault]:
+    """What every reference means now, or why it could not be resolved, by token.
 
     :param steps: those that fetch a resource are asked for
     """
     fetching = [step for step in steps if step.token is not None]
     questions = [_question("resolve", step.component, step.config.model_dump(mode="json")) for step in fetching]
-    answers = dict(zip([step.token or "" for step in fetching], _ask(system, questions), strict=True))
-    faults = {token: answer for token, answer in answers.items() if isinstance(answer, Fault)}
-    return {token: Resolved(**answer) for token, answer in answers.items() if not isinstance(answer, Fault)}, faults
+    answers = _ask(system, questions)
+    return {
+        step.token or "": answer if isinstance(answer, Fault) else Resolved(**answer)
+        for step, answer in zip(fetching, answers, strict=True)
+    }
+
+
+def component_versions(
+    components: Iterable[RegisteredComponent], system: System, distributions: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """What each component depends on where a system's steps run, by its full name.
+
+    :param distributions: the host's version of each plugin
+    :raises PluginError: a plugin is missing there, or another version of it is there
+    """
+    wanted = {each.full_name: each for each in components}
+    if not wanted:
+        return {}
+    question = _question("versions", PROJECT, {name: each.hook for name, each in wanted.items()})
+    needed = needed_distributions(wanted.values(), distributions)
+    (answer,) = _ask(system, [question.model_copy(update={"distributions": needed})])
+    return _sure(answer)
+
+
+def machine_of(system: System) -> dict[str, Any]:
+    """What a timing depends on where a system's steps run.
+
+    :raises PluginError: no worker could be asked
+    """
+    (answer,) = _ask(system, [_question("machine", PROJECT, {})])
+    return _sure(answer)
+
+
+def _sure(answer: dict[str, Any] | Fault) -> dict[str, Any]:
+    if isinstance(answer, Fault):
+        raise PluginError(answer.message, hint=answer.hint)
+    return answer
 
 
 def _question(

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from hfopt.base.files import RECORD
+from pydantic import BaseModel
+
+from hfopt.api.metrics import Estimate, Metric
+from hfopt.base.files import RECORD, write_atomically
+from hfopt.base.text import now
 from hfopt.base.version import __version__
-from hfopt.cache.store import ArtifactStore, now
+from hfopt.cache.store import ArtifactStore
 from hfopt.config.figures import Figure
 from hfopt.discovery.plugins import Plugins, versions
+from hfopt.engine.state import RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
-
-if TYPE_CHECKING:
-    from hfopt.engine.state import RunState
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,18 +65,50 @@ class Interrupted(KeyboardInterrupt):
         self.record = record
 
 
+class StepRecord(BaseModel):
+    """One of the steps that a candidate took."""
+
+    name: str
+    type: str
+    config: dict[str, Any]
+    key: str
+    cached: bool
+    seconds: float | None
+    peak_rss_bytes: int | None
+    attempts: int
+
+
+class CandidateRecord(BaseModel):
+    """A model that was measured, or should have been."""
+
+    id: str
+    status: Literal["succeeded", "failed", "dropped"]
+    error: dict[str, Any] | None
+    steps: list[StepRecord]
+    size_bytes: int | None
+    metrics: dict[str, dict[str, Any]]
+    goals_met: bool | None
+    pareto: bool
+
+
+Results = Mapping[Branch, Candidate | None]
+"""The result of each branch, if it has one."""
+
+
 def make_record(
-    plan: Plan, state: RunState, store: ArtifactStore, plugins: Plugins, folder: Path, started: str
+    plan: Plan, best: Results, state: RunState, store: ArtifactStore, plugins: Plugins, folder: Path, started: str
 ) -> RunRecord:
     """The record of a run that has ended, however it ended."""
-    results = [_result(plan, branch, state, store) for branch in plan.branches]
+    found = {
+        branch: {each: _candidate(each, branch, state, store) for each in branch.candidates} for branch in plan.branches
+    }
     return RunRecord(
         {
             "schema": 1,
             "hfopt": __version__,
-            "status": "interrupted" if state.interrupted else _status(results),
+            "status": "interrupted" if state.interrupted else _status(found, best),
             "config": plan.config.document.value,
-            "results": results,
+            "results": [_result(plan, branch, found[branch], best[branch], state, store) for branch in plan.branches],
             "skipped_accelerators": [
                 {**accelerator.model_dump(), "reason": reason} for accelerator, reason in plan.skipped
             ],
@@ -94,27 +127,35 @@ def make_record(
 
 def write_record(record: RunRecord) -> None:
     """Write run.json at once or not at all."""
-    file = record.folder / RECORD
-    temporary = file.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(record.data, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(temporary, file)
+    write_atomically(record.folder / RECORD, json.dumps(record.data, indent=1, ensure_ascii=False) + "\n")
 
 
-def _status(results: list[dict[str, Any]]) -> str:
-    """Of a run that searches for nothing: it is asked for every candidate, and fails if one of them does."""
-    candidates = [each for result in results for each in result["candidates"]]
-    if not all(each["status"] == "succeeded" for each in candidates):
+def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], best: Results) -> str:
+    """A run fails without a result, and if a candidate that it requires does. Goals count of these candidates alone."""
+    counted = [
+        record
+        for branch, candidates in found.items()
+        for candidate, record in candidates.items()
+        if candidate.required or candidate is best[branch]
+    ]
+    if None in best.values() or any(record.status != "succeeded" for record in counted):
         return "failed"
-    return "goals_not_met" if any(each["goals_met"] is False for each in candidates) else "succeeded"
+    return "goals_not_met" if any(record.goals_met is False for record in counted) else "succeeded"
 
 
 def identifier(step: Step, state: RunState) -> str:
     """What run.json calls a model: the beginning of its key."""
-    return state.keys[step][:12]
+    return state.key(step)[:12]
 
 
-def _result(plan: Plan, branch: Branch, state: RunState, store: ArtifactStore) -> dict[str, Any]:
-    candidates = [_candidate(each, branch, state, store) for each in branch.candidates]
+def _result(
+    plan: Plan,
+    branch: Branch,
+    found: Mapping[Candidate, CandidateRecord],
+    best: Candidate | None,
+    state: RunState,
+    store: ArtifactStore,
+) -> dict[str, Any]:
     return {
         "accelerator": branch.accelerator.model_dump(),
         "system": plan.config.target,
@@ -123,31 +164,30 @@ def _result(plan: Plan, branch: Branch, state: RunState, store: ArtifactStore) -
             "size_bytes": _size(branch.model, state, store),
             "metrics": _input_metrics(branch, branch.candidates, state, store),
         },
-        "candidates": candidates,
-        "best": candidates[-1]["id"] if candidates[-1]["status"] == "succeeded" else None,
+        "candidates": [record.model_dump(mode="json") for record in found.values()],
+        "best": None if best is None else identifier(best.model, state),
     }
 
 
-def _candidate(candidate: Candidate, branch: Branch, state: RunState, store: ArtifactStore) -> dict[str, Any]:
+def _candidate(candidate: Candidate, branch: Branch, state: RunState, store: ArtifactStore) -> CandidateRecord:
     own = candidate.steps()
     faults = {step: state.faults[step] for step in own if step in state.faults and state.faults[step].type != "Blocked"}
-    whole = all(step in state.manifests for step in own)
     errors = [{"step": step.name, **fault.model_dump(exclude={"traceback"})} for step, fault in faults.items()]
-    metrics = _metrics(candidate.figures, _candidate_figures(candidate, branch, state, store))
+    metrics = _recorded(candidate.figures, _candidate_metrics(candidate, branch, state, store))
     before = _input_metrics(branch, [candidate], state, store)
-    return {
-        "id": identifier(candidate.model, state),
-        "status": "succeeded" if whole else "failed",
-        "error": errors[0] if errors else None,
-        "steps": [_step(step, state) for step in own],
-        "size_bytes": _size(candidate.model, state, store),
-        "metrics": metrics,
-        "goals_met": _goals_met(candidate.figures, metrics, before),
-        "pareto": whole,
-    }
+    return CandidateRecord(
+        id=identifier(candidate.model, state),
+        status="succeeded" if state.done(own) else "failed",
+        error=errors[0] if errors else None,
+        steps=[_step(step, state) for step in own],
+        size_bytes=_size(candidate.model, state, store),
+        metrics=metrics,
+        goals_met=_goals_met(candidate.figures, metrics, before),
+        pareto=state.done(own),
+    )
 
 
-def _goals_met(figures: tuple[Figure, ...], metrics: Mapping[str, Any], before: Mapping[str, Any]) -> bool | None:
+def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Any], before: Mapping[str, Any]) -> bool | None:
     """Whether every goal is met; None if there is none. A figure that could not be found meets no goal."""
     met = [
         figure.key in metrics
@@ -160,75 +200,69 @@ def _goals_met(figures: tuple[Figure, ...], metrics: Mapping[str, Any], before: 
     return all(met) if met else None
 
 
-def _step(step: Step, state: RunState) -> dict[str, Any]:
+def _step(step: Step, state: RunState) -> StepRecord:
     manifest = state.manifests.get(step)
     cached = step in state.cached
-    return {
-        "name": step.name,
-        "type": step.component,
-        "config": step.config.model_dump(mode="json"),
-        "key": state.keys[step],
-        "cached": cached,
-        "seconds": None if manifest is None else manifest.seconds,
-        "peak_rss_bytes": None if manifest is None else manifest.peak_rss_bytes,
-        "attempts": 0 if cached else 1,
-    }
+    return StepRecord(
+        name=step.name,
+        type=step.component,
+        config=step.config.model_dump(mode="json"),
+        key=state.key(step),
+        cached=cached,
+        seconds=None if manifest is None else manifest.seconds,
+        peak_rss_bytes=None if manifest is None else manifest.peak_rss_bytes,
+        attempts=0 if cached else 1,
+    )
 
 
 def _size(step: Step, state: RunState, store: ArtifactStore) -> int | None:
-    return store.read_model(state.keys[step]).size_bytes if step in state.manifests else None
+    return store.read_model(state.key(step)).size_bytes if step in state.manifests else None
 
 
 def _input_metrics(
-    branch: Branch, candidates: Sequence[Candidate], state: RunState, store: ArtifactStore
+    branch: Branch, candidates: Iterable[Candidate], state: RunState, store: ArtifactStore
 ) -> dict[str, Any]:
     """The input model's figures that these candidates are compared by.
 
     It is timed with every candidate anew; of several timings the last stands here.
     """
-    found: dict[str, dict[str, Any]] = {"size": _bytes(_size(branch.model, state, store), None)}
+    found = _bytes(_size(branch.model, state, store), None)
+    figures: dict[str, Figure] = {}
     for candidate in candidates:
-        for step in candidate.input_evaluations:
+        figures |= {figure.key: figure for figure in candidate.figures}
+        for step in candidate.baseline:
             found |= state.manifests[step].metrics if step in state.manifests else {}
         for step in candidate.measurements:
-            found |= state.manifests[step].report["baseline"] if step in state.manifests else {}
-    figures = {figure.key: figure for candidate in candidates for figure in candidate.figures}
-    return _metrics(tuple(figures.values()), found)
+            timed = state.manifests[step].report["baseline"] if step in state.manifests else {}
+            found |= {key: Metric.model_validate(metric) for key, metric in timed.items()}
+    return _recorded(figures.values(), found)
 
 
-def _candidate_figures(
+def _candidate_metrics(
     candidate: Candidate, branch: Branch, state: RunState, store: ArtifactStore
-) -> dict[str, dict[str, Any]]:
-    size = _size(candidate.model, state, store)
-    found: dict[str, dict[str, Any]] = {"size": _bytes(size, _size(branch.model, state, store))}
-    for step in (*candidate.evaluations, *candidate.measurements):
+) -> dict[str, Metric]:
+    found = _bytes(_size(candidate.model, state, store), _size(branch.model, state, store))
+    for step in (*candidate.scores, *candidate.measurements):
         found |= state.manifests[step].metrics if step in state.manifests else {}
     return found
 
 
-def _bytes(size: int | None, baseline: int | None) -> dict[str, Any]:
-    difference = None
-    if size is not None and baseline is not None:
-        difference = {"value": size - baseline, "low": None, "high": None}
-    return {
-        "value": size,
-        "low": None,
-        "high": None,
-        "n": None,
-        "unit": "bytes",
-        "higher_is_better": False,
-        "difference": difference,
-    }
+def _bytes(size: int | None, baseline: int | None) -> dict[str, Metric]:
+    """The metric ``size``, where the size is known."""
+    if size is None:
+        return {}
+    difference = None if baseline is None else Estimate(value=size - baseline)
+    return {"size": Metric(value=size, unit="bytes", higher_is_better=False, difference=difference)}
 
 
-def _metrics(figures: tuple[Figure, ...], found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The wanted figures that were found, in the order of the config."""
+def _recorded(figures: Iterable[Figure], found: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """The wanted figures that were found, in the order of the config, as run.json has them."""
     metrics = {}
     for figure in figures:
-        numbers = found.get("size" if figure.kind == "size" else figure.key)
-        if numbers is not None and numbers["value"] is not None:
+        metric = found.get("size" if figure.kind == "size" else figure.key)
+        if metric is not None:
             metrics[figure.key] = {
-                **numbers,
+                **metric.model_dump(),
                 "higher_is_better": figure.higher_is_better,
                 "priority": figure.priority,
                 **({} if figure.goal is None else {"goal": figure.goal.model_dump()}),

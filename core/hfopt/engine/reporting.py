@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hfopt.api.protocol import Fault, Progress
-from hfopt.base.text import duration
+from hfopt.base.text import duration, now
 from hfopt.base.version import __version__
-from hfopt.cache.store import Manifest, now
+from hfopt.cache.store import Manifest
 from hfopt.planning.graph import Plan, Step
 
 
@@ -18,6 +18,9 @@ class Reporter:
 
     def notice(self, text: str) -> None:
         """Something that the user should know and need not act on."""
+
+    def preparing(self, system: str, phase: str, done: int, total: int | None) -> None:
+        """A system is being made ready."""
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         """The plan is made."""
@@ -66,6 +69,9 @@ class LogFile(Reporter):
     def notice(self, text: str) -> None:
         self._note(f"note: {text}")
         self.listener.notice(text)
+
+    def preparing(self, system: str, phase: str, done: int, total: int | None) -> None:
+        self.listener.preparing(system, phase, done, total)
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         self._note(f"{total} steps, {cached} of them in the cache")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
-from hfopt.base.files import BEST
+from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
 from hfopt.cache.locks import exclusive
 from hfopt.cache.store import MODEL, ArtifactStore, list_files
 from hfopt.discovery.plugins import Plugins
-from hfopt.planning.graph import Plan, Step
+from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.worker.context import load_options
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def save_models(plan: Plan, state: RunState, store: ArtifactStore, plugins: Plugins, folder: Path) -> None:
+def save_models(
+    plan: Plan,
+    best: Mapping[Branch, Candidate | None],
+    state: RunState,
+    store: ArtifactStore,
+    plugins: Plugins,
+    folder: Path,
+) -> None:
     """Save each accelerator's result, and the models of passes that have an ``output_name``.
 
     The first accelerator's result is best/; that of another lies beside it, in best-DEVICE-PROVIDER/.
@@ -38,17 +45,18 @@ def save_models(plan: Plan, state: RunState, store: ArtifactStore, plugins: Plug
     wanted: dict[str, Step] = {}
     for number, branch in enumerate(plan.branches):
         suffix = "" if number == 0 else _suffix(branch.accelerator)
-        if all(step in state.manifests for step in branch.result.steps()):
-            wanted[BEST + suffix] = branch.result.model
-        made = {step.name: step for step in branch.result.passes}
+        result = best[branch]
+        if result is not None:
+            wanted[BEST + suffix] = result.model
+        made = {step.name: step for step in (result or branch.candidates[-1]).passes}
         for name, entry in plan.config.passes.items():
-            if entry.output_name is not None and made[name] in state.manifests:
+            if entry.output_name is not None and made.get(name) in state.manifests:
                 wanted[entry.output_name + suffix] = made[name]
     with exclusive(folder) as certain:
         for leftover in folder.glob(f"{_TEMPORARY}*") if certain else ():
             shutil.rmtree(leftover, ignore_errors=True)
         for name, step in wanted.items():
-            save_model(folder / name, state.keys[step], store.read_model(state.keys[step]), plugins)
+            save_model(folder / name, state.key(step), store.read_model(state.key(step)), plugins)
 
 
 def package(plan: Plan, state: RunState, store: ArtifactStore, plugins: Plugins, record: RunRecord) -> list[Path]:
@@ -160,7 +168,7 @@ def swap(new: Path, target: Path) -> None:
     exchange = getattr(libc, "renameat2", None)
     arguments = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE)
     if exchange is None or exchange(*arguments) != 0:
-        shutil.rmtree(target)
+        remove_folder(target)
         os.rename(new, target)
 
 

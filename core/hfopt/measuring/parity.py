@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hfopt.api.model import ModelHandle, TensorSpec
 from hfopt.api.parity import Parity, compare, describe, record
-from hfopt.api.passes import Pass, PassContext, PassResult
+from hfopt.api.passes import PassContext, PassResult
 from hfopt.base.errors import HfoptError, PreconditionFailed
 
 
-def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
-    """Run a pass, and compare its model with the one that it got.
+def compared(result: PassResult, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
+    """What a pass made, after its model has been compared with the one that the pass got.
 
     Where the model that it got does not run the made-up examples, there is nothing to compare with: a warning says so.
 
@@ -17,7 +17,6 @@ def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: P
     :raises PreconditionFailed: the new model can't be opened or run
     :raises HfoptError: they differ, and the user has not allowed it
     """
-    result = work.run(model, context)
     if parity is None:
         return result
     context.progress("parity", 0, None)

@@ -14,16 +14,19 @@ from hfopt.api.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConf
 from hfopt.config.document import read
 from hfopt.config.figures import Figure
 from hfopt.config.findings import ConfiguredComponent
-from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
+from hfopt.config.resolve import DEFAULT_SYSTEM, ConfiguredPass, RunConfig, resolve
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
-from hfopt.planning.tasks import EvaluateConfig, MetricRequest
+from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
 DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "npu": ("QNNExecutionProvider",)}
 """What runs on a device where the config names no execution provider."""
 ANY_ACCELERATOR = Accelerator()
 """Of steps that are the same for all."""
+LOCAL = "hfopt:LocalSystem"
+THIS_MACHINE = "(this machine)"
+"""A system of every run: not one that a config can name."""
 
 
 def validate(config: Path | str | dict[str, Any], *, plugin_files: Sequence[Path] = ()) -> RunConfig:
@@ -41,7 +44,8 @@ def plan(config: Path | str | dict[str, Any], *, plugin_files: Sequence[Path] = 
 
     :raises ConfigError: every mistake, with its place
     """
-    return build(validate(config, plugin_files=plugin_files), {})
+    plugins = Plugins.discover(plugin_files)
+    return Builder(resolve(read(config), plugins), plugins).plan({})
 
 
 def accelerators(config: RunConfig) -> list[Accelerator]:
@@ -55,108 +59,146 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
     return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
 
 
-def build(config: RunConfig, unavailable: Mapping[Accelerator, str]) -> Plan:
-    """The steps of a resolved config: one branch for each accelerator of the target.
-
-    :param unavailable: accelerators to leave out, with the reason
-    """
-    wanted = accelerators(config)
-    builder = _Builder(config)
-    branches = tuple(builder.branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
-    skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
-    return Plan(config, branches, skipped, config.notices)
+def fetching_system(config: RunConfig) -> str:
+    """The system that makes requests: this machine, where the network is, whatever the config calls local_system."""
+    return DEFAULT_SYSTEM if config.systems[DEFAULT_SYSTEM].registered.full_name == LOCAL else THIS_MACHINE
 
 
-class _Builder:
+class Builder:
     """Makes steps, each only once: what branches and candidates share is one step."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, plugins: Plugins) -> None:
         self.config = config
+        self.plugins = plugins
         self.steps: dict[tuple[Any, ...], Step] = {}
+        self.fetching = fetching_system(config)
 
-    def branch(self, accelerator: Accelerator) -> Branch:
-        """The steps for one accelerator."""
+    def plan(self, unavailable: Mapping[Accelerator, str]) -> Plan:
+        """The steps of the config: one branch for each accelerator of the target.
+
+        :param unavailable: accelerators to leave out, with the reason
+        """
+        wanted = accelerators(self.config)
+        branches = tuple(self._branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
+        skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
+        return Plan(self.config, branches, skipped, self.config.notices)
+
+    def _branch(self, accelerator: Accelerator) -> Branch:
+        """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator."""
         config = self.config
-        model = self._component_step("input_model", "fetch", config.input_model, {}, config.host)
-        data = {
-            name: self._component_step(f"data {name}", "data", each, {}, config.host)
-            for name, each in config.data.items()
-        }
-        passes: list[Step] = []
-        candidates: list[Candidate] = []
+        branch = Branch(
+            accelerator,
+            self._component_step("input_model", "fetch", config.input_model, {}, config.host),
+            {
+                name: self._component_step(f"data {name}", "data", each, {}, config.host)
+                for name, each in config.data.items()
+            },
+        )
+        taken: dict[str, ConfiguredPass] = {}
         for name, entry in config.passes.items():
-            cls = entry.component.cls
-            inputs = {"model": passes[-1] if passes else model} | {
-                f"data.{used}": data[used] for used in entry.component.data
-            }
-            where = ANY_ACCELERATOR if cls.accelerator_agnostic else accelerator
-            passes.append(
-                self._component_step(
-                    name, "pass", entry.component, inputs, entry.host, where, measures=cls.measures, parity=entry.parity
-                )
-            )
-            last = name == list(config.passes)[-1]
-            figures = config.figures if entry.figures is None and last else entry.figures
+            taken[name] = entry
+            figures = config.figures if entry.figures is None and len(taken) == len(config.passes) else entry.figures
             if figures is not None:
-                candidates.append(self._candidate(tuple(passes), figures, model, data, accelerator))
-        return Branch(accelerator, model, tuple(candidates))
+                branch.candidates.append(self.candidate(branch, taken, figures))
+        return branch
 
-    def _candidate(
+    def candidate(
         self,
-        passes: tuple[Step, ...],
+        branch: Branch,
+        passes: Mapping[str, ConfiguredPass],
         figures: tuple[Figure, ...],
-        model: Step,
-        data: Mapping[str, Step],
-        accelerator: Accelerator,
+        *,
+        required: bool = True,
     ) -> Candidate:
-        input_evaluations: tuple[Step, ...] = ()
+        """The model that some passes make of a branch's input model, one after another, and what is found of it.
+
+        :param required: whether the run fails if it does
+        """
+        loader = self.config.input_model.registered
+        steps = [branch.model]
+        loaders = [loader]
+        for name, entry in passes.items():
+            step, loader = self._pass(branch, name, entry, steps[-1], loader)
+            steps.append(step)
+            loaders.append(loader)
+        model, accelerator = steps[-1], branch.accelerator
+        before: dict[str, Step] = {}
         if self.config.engine.evaluate_input_model:
-            input_evaluations = tuple(self._evaluations(figures, model, data, accelerator, {}))
-        baselines = {step.inputs["data"]: step for step in input_evaluations}
+            before = {name: self._predict(branch, branch.model, loaders[0], name) for name in _by_data(figures)}
+        own = {name: self._predict(branch, model, loaders[-1], name) for name in _by_data(figures)}
         return Candidate(
-            passes=passes,
+            passes=tuple(steps[1:]),
             figures=figures,
-            input_evaluations=input_evaluations,
-            evaluations=tuple(self._evaluations(figures, passes[-1], data, accelerator, baselines)),
-            measurements=tuple(self._measurements(figures, model, passes[-1], data, accelerator)),
+            baseline=tuple(self._scores(figures, branch.model, before, {}, accelerator)),
+            scores=tuple(self._scores(figures, model, own, before, accelerator)),
+            measurements=tuple(self._measurements(branch, figures, model, (loaders[0], loaders[-1]))),
+            required=required,
         )
 
-    def _evaluations(
+    def _pass(
+        self, branch: Branch, name: str, entry: ConfiguredPass, model: Step, loader: RegisteredComponent
+    ) -> tuple[Step, RegisteredComponent]:
+        """A pass's step, and the loader of what it makes."""
+        cls = entry.component.cls
+        made = loader if cls.produces is None else self.plugins.find("hfopt_model_loaders", cls.produces)
+        data = {f"data.{used}": branch.data[used] for used in entry.component.data}
+        step = self._component_step(
+            name,
+            "pass",
+            entry.component,
+            {"model": model, **data},
+            entry.host,
+            ANY_ACCELERATOR if cls.accelerator_agnostic else branch.accelerator,
+            opens=(loader, made, *(self.config.data[used].registered for used in entry.component.data)),
+            measures=cls.measures,
+            parity=entry.parity,
+        )
+        return step, made
+
+    def _predict(self, branch: Branch, model: Step, loader: RegisteredComponent, data: str) -> Step:
+        return self._step(
+            name=f"predict {model.name}",
+            kind="predict",
+            component="hfopt:predict",
+            config=PredictConfig(),
+            inputs={"model": model, "data": branch.data[data]},
+            system=self.config.target,
+            accelerator=branch.accelerator,
+            needs=(loader, self.config.data[data].registered),
+        )
+
+    def _scores(
         self,
         figures: Sequence[Figure],
         model: Step,
-        data: Mapping[str, Step],
+        predictions: Mapping[str, Step],
+        baselines: Mapping[str, Step],
         accelerator: Accelerator,
-        baselines: Mapping[Step, Step],
     ) -> Iterator[Step]:
-        """One evaluate step for each data config that an accuracy metric names."""
-        for name, own in _by_data(figures).items():
+        """One score step for each data config that a model has predictions for."""
+        wanted = _by_data(figures)
+        for name, predicted in predictions.items():
             requests = tuple(
                 MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
-                for each, backend in own
+                for each, backend in wanted[name]
             )
-            inputs = {"model": model, "data": data[name]}
-            if data[name] in baselines:
-                inputs["baseline"] = baselines[data[name]]
-            backends = tuple(dict.fromkeys(backend for _, backend in own))
             yield self._step(
-                name=f"evaluate {model.name}",
-                kind="evaluate",
-                component="hfopt:evaluate",
-                config=EvaluateConfig(metrics=requests),
-                inputs=inputs,
+                name=f"score {model.name}",
+                kind="score",
+                component="hfopt:score",
+                config=ScoreConfig(metrics=requests),
+                inputs=({"baseline": baselines[name]} if name in baselines else {}) | {"predictions": predicted},
                 system=self.config.target,
                 accelerator=accelerator,
-                needs=(*backends, self.config.data[name].registered),
+                needs=tuple(dict.fromkeys(backend for _, backend in wanted[name])),
             )
 
     def _measurements(
         self,
+        branch: Branch,
         figures: Sequence[Figure],
-        model: Step,
         candidate: Step,
-        data: Mapping[str, Step],
-        accelerator: Accelerator,
+        loaders: tuple[RegisteredComponent, RegisteredComponent],
     ) -> Iterator[Step]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
         groups: dict[tuple[str, str], list[Figure]] = {}
@@ -170,10 +212,10 @@ class _Builder:
                 kind="measure",
                 component="hfopt:measure",
                 config=MeasureConfig(figures=wanted, timing=TimingConfig(**own[0].options)),
-                inputs={"baseline": model, "candidate": candidate, "data": data[name]},
+                inputs={"baseline": branch.model, "candidate": candidate, "data": branch.data[name]},
                 system=self.config.target,
-                accelerator=accelerator,
-                needs=(self.config.data[name].registered,),
+                accelerator=branch.accelerator,
+                needs=(*loaders, self.config.data[name].registered),
                 measures=True,
             )
 
@@ -186,10 +228,14 @@ class _Builder:
         system: str,
         accelerator: Accelerator = ANY_ACCELERATOR,
         *,
+        opens: tuple[RegisteredComponent, ...] = (),
         measures: bool = False,
         parity: Parity | None = None,
     ) -> Step:
-        """A step of a component; what its options refer to is fetched beforehand, on this machine."""
+        """A step of a component; what its options refer to is fetched beforehand, where the network is.
+
+        :param opens: the components that open what it works on
+        """
         fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
         return self._step(
             name=name,
@@ -199,7 +245,7 @@ class _Builder:
             inputs={**inputs, **fetched},
             system=system,
             accelerator=accelerator,
-            needs=(chosen.registered,),
+            needs=tuple(dict.fromkeys((chosen.registered, *opens))),
             paths=chosen.paths,
             measures=measures,
             parity=parity,
@@ -212,8 +258,9 @@ class _Builder:
             component=resource.registered.full_name,
             config=resource.config,
             inputs={},
-            system=DEFAULT_SYSTEM,
+            system=self.fetching,
             accelerator=ANY_ACCELERATOR,
+            needs=(resource.registered,),
             token=token,
         )
 

@@ -5,7 +5,7 @@ Nothing here runs a step (`hfopt.engine` does) or knows its key (`hfopt.planning
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Step:
 
     :param name: for people: the pass's name in the config, ``input_model``, ``evaluate quantization``
     :param inputs: earlier steps by role: ``model``, ``data.<name>``, ``baseline``, a reference's token
-    :param needs: the components whose versions are part of the key
+    :param needs: the components whose versions are part of the key: its own, and the loaders of models that it opens
     :param measures: its result depends on the machine
     :param token: of the reference that it fetches, if it is a resource's
     :param parity: how its model's outputs are compared with those of its input, if they are
@@ -42,38 +42,27 @@ class Step:
     measures: bool = False
     token: str | None = None
     parity: Parity | None = None
-
-    def with_parents(self) -> Iterator[Step]:
-        """This step and all that it needs, each after its parents."""
-        seen: list[Step] = []
-
-        def visit(step: Step) -> None:
-            if step in seen:
-                return
-            for parent in step.inputs.values():
-                visit(parent)
-            seen.append(step)
-
-        visit(self)
-        yield from seen
+    seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A model that is measured.
 
     :param passes: what made it, in order
     :param figures: what it is measured by
-    :param input_evaluations: evaluate steps of the input model, for the same figures; none unless wanted
-    :param evaluations: its own evaluate steps, one per data config
+    :param baseline: score steps of the input model, for the same figures; none unless wanted
+    :param scores: its own score steps, one per data config
     :param measurements: it, timed against the input model, one for each data config and way of timing
+    :param required: whether the run fails if it does
     """
 
     passes: tuple[Step, ...]
     figures: tuple[Figure, ...]
-    input_evaluations: tuple[Step, ...]
-    evaluations: tuple[Step, ...]
+    baseline: tuple[Step, ...]
+    scores: tuple[Step, ...]
     measurements: tuple[Step, ...]
+    required: bool = True
 
     @property
     def model(self) -> Step:
@@ -82,32 +71,42 @@ class Candidate:
 
     def steps(self) -> list[Step]:
         """Every step that it takes, each after its parents."""
-        ends = (self.model, *self.evaluations, *self.measurements)
-        return list(dict.fromkeys(step for end in ends for step in end.with_parents()))
+        return closure((self.model, *self.scores, *self.measurements))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Branch:
     """What is done for one accelerator.
 
     :param model: the step that yields the input model
-    :param candidates: models that are measured; the last is the result
+    :param data: the prepared data, by name
+    :param candidates: models that are measured; there may be more as a run goes on
     """
 
     accelerator: Accelerator
     model: Step
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def result(self) -> Candidate:
-        """The last pass's model."""
-        return self.candidates[-1]
+    data: Mapping[str, Step]
+    candidates: list[Candidate] = field(default_factory=list)
 
     def steps(self) -> list[Step]:
-        """Every step once, each after its parents."""
-        inputs = (step for candidate in self.candidates for step in candidate.input_evaluations)
-        own = (step for candidate in self.candidates for step in candidate.steps())
-        return list(dict.fromkeys(step for end in (*inputs, *own) for step in end.with_parents()))
+        """Every step once, each after its parents, data first: what can fail early does."""
+        ends = [end for each in self.candidates for end in (*each.baseline, *each.steps())]
+        return sorted(closure(ends), key=lambda step: step.kind not in ("fetch", "data"))
+
+
+def closure(ends: Iterable[Step]) -> list[Step]:
+    """Some steps and all that they need, each once and after its parents."""
+    found: dict[Step, None] = {}
+
+    def visit(step: Step) -> None:
+        if step not in found:
+            for parent in step.inputs.values():
+                visit(parent)
+            found[step] = None
+
+    for end in ends:
+        visit(end)
+    return list(found)
 
 
 @dataclass(frozen=True)

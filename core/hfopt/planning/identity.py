@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hfopt.api.protocol import StepRequest
+from hfopt.api.protocol import INPUT, StepRequest
 from hfopt.api.resources import MARK, Resolved
-from hfopt.cache.keys import key_of, replace_strings
-from hfopt.planning.graph import Step
+from hfopt.base.component import PROJECT
+from hfopt.base.values import replace_strings
+from hfopt.cache.keys import key_of
+from hfopt.discovery.plugins import RegisteredComponent
+from hfopt.planning.graph import Step, closure
 
 
 @dataclass(frozen=True)
@@ -20,60 +24,89 @@ class Identity:
     recipe: Mapping[str, Any]
 
 
-def identities(
-    steps: Sequence[Step],
-    digests: Mapping[str, str],
+def identify(
+    step: Step,
+    known: Mapping[Step, Identity],
+    leaves: Mapping[Path, str],
     resolved: Mapping[str, Resolved],
-    versions: Mapping[Step, Mapping[str, Any]],
-    machines: Mapping[str, Mapping[str, Any]],
-) -> dict[Step, Identity]:
-    """Every step's key and recipe.
+    versions: Mapping[str, Mapping[str, str]],
+    machine: Mapping[str, Any],
+) -> Identity:
+    """A step's key and recipe.
 
     What a resource yields depends on what it resolved to alone, so that neither a client's upgrade nor another way of
     writing the same revision runs anything again.
 
-    :param steps: each after its parents
-    :param digests: of the input paths, by absolute path
+    :param known: of its parents
+    :param leaves: digest of each input path
     :param resolved: what references mean, by token; one that could not be resolved is missing
-    :param versions: what matters to each step's components where it runs
-    :param machines: what timings depend on, by system
+    :param versions: what each component depends on where the step runs, by its full name
+    :param machine: what timings depend on there
     """
-    known: dict[Step, Identity] = {}
-    for step in steps:
-        recipe: dict[str, Any] = {"kind": step.kind, "component": step.component}
-        if step.token is not None:
-            recipe["identity"] = resolved[step.token].identity if step.token in resolved else f"unknown {step.token}"
-        else:
-            parents = {role: known[parent].key for role, parent in step.inputs.items()}
-            fetched = {role: key for role, key in parents.items() if role.startswith(MARK)}
-            recipe |= {
-                "versions": versions[step],
-                "config": replace_strings(step.config.model_dump(mode="json"), {**digests, **fetched}),
-                "inputs": {role: key for role, key in parents.items() if role not in fetched},
-                "accelerator": step.accelerator.model_dump(),
-                "machine": machines[step.system] if step.measures else None,
-            }
-        if step.parity is not None:
-            recipe["parity"] = step.parity.model_dump()
-        known[step] = Identity(key_of(recipe), recipe)
-    return known
+    recipe: dict[str, Any] = {"kind": step.kind, "component": step.component}
+    if step.token is not None:
+        recipe["identity"] = resolved[step.token].identity if step.token in resolved else f"unknown {step.token}"
+    else:
+        parents = {role: known[parent].key for role, parent in step.inputs.items()}
+        fetched = {role: key for role, key in parents.items() if role.startswith(MARK)}
+        recipe |= {
+            "versions": {each.full_name: versions[each.full_name] for each in step.needs},
+            "config": replace_strings(portable_config(step, leaves), fetched),
+            "inputs": {role: key for role, key in parents.items() if role not in fetched},
+            "accelerator": step.accelerator.model_dump(),
+            "seed": step.seed,
+            "machine": machine if step.measures else None,
+        }
+    if step.parity is not None:
+        recipe["parity"] = step.parity.model_dump()
+    return Identity(key_of(recipe), recipe)
+
+
+def portable_config(step: Step, leaves: Mapping[Path, str]) -> dict[str, Any]:
+    """A step's options with a token in place of each input path."""
+    tokens = {str(path): INPUT + leaves[path] for path in step.paths}
+    config: dict[str, Any] = replace_strings(step.config.model_dump(mode="json"), tokens)
+    return config
 
 
 def request(
-    step: Step, identities: Mapping[Step, Identity], resolved: Mapping[str, Resolved], threads: int
+    step: Step,
+    identities: Mapping[Step, Identity],
+    leaves: Mapping[Path, str],
+    pin: str | None,
+    threads: int,
+    distributions: Mapping[str, str],
 ) -> StepRequest:
-    """The step as a worker gets it."""
+    """The step as a worker gets it.
+
+    Its paths are those of all inputs that it or any step before it read: an artifact's model may refer to them.
+
+    :param pin: which version of a resource to fetch
+    :param distributions: the host's version of each plugin
+    """
     return StepRequest(
         key=identities[step].key,
         name=step.name,
         kind=step.kind,
         component=step.component,
-        config=step.config.model_dump(mode="json"),
+        config=portable_config(step, leaves),
         inputs={role: identities[parent].key for role, parent in step.inputs.items()},
         recipe=dict(identities[step].recipe),
-        pin=resolved[step.token].pin if step.token is not None else None,
+        paths={INPUT + leaves[path]: str(path) for each in closure([step]) for path in each.paths},
+        distributions=needed_distributions(step.needs, distributions),
+        pin=pin,
         accelerator=step.accelerator,
         threads=threads,
         measures=step.measures,
         parity=step.parity,
+        seed=step.seed,
     )
+
+
+def needed_distributions(components: Iterable[RegisteredComponent], distributions: Mapping[str, str]) -> dict[str, str]:
+    """The versions of hfopt and of the plugins that offer some components.
+
+    :param distributions: the host's version of each
+    """
+    names = {PROJECT, *(each.distribution for each in components)}
+    return {name: version for name, version in distributions.items() if name in names}

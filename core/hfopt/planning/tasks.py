@@ -1,4 +1,4 @@
-"""What the core's own steps are told."""
+"""What the core's own steps are told. What a measure step is told is in `hfopt.api.timing`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 from pydantic import Field
 
 from hfopt.api.config import Config
+
+
+class PredictConfig(Config):
+    """What a predict step is told: nothing but its inputs."""
 
 
 class MetricRequest(Config):
@@ -18,7 +22,7 @@ class MetricRequest(Config):
     options: dict[str, Any] = Field(description="Its options.")
 
 
-class EvaluateConfig(Config):
-    """What an evaluate step is told."""
+class ScoreConfig(Config):
+    """What a score step is told."""
 
     metrics: tuple[MetricRequest, ...] = Field(description="The figures wanted.")

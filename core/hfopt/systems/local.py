@@ -10,106 +10,74 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
 from typing import IO, Any, ClassVar, cast
 
 from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig, SystemContext
 from hfopt.base.processes import TOKEN_PATH, describe_exit, environment, token_file
-from hfopt.discovery import versions
-from hfopt.measuring import machine
+from hfopt.worker.serve import work_for
 
 
 class LocalSystem(System):
     """Runs steps one after another in a child process; a lost child is replaced for the next step."""
 
     Config: ClassVar[type[SystemConfig]] = SystemConfig
+    answered_here: ClassVar[tuple[str, ...]] = ("versions", "machine")
+    """Questions that need no worker: it would run on this interpreter, and import no framework for them."""
 
     def __init__(self, config: Any, context: SystemContext) -> None:
         super().__init__(config, context)
-        self._fingerprint = cache(versions.fingerprint)
-        self._waiting: deque[_Job] = deque()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
         self._ended = False
         self._child: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._drive, name="local-system", daemon=True)
-        self._thread.start()
+        self._one_by_one = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-system")
 
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
-        jobs = [_Job(step, on_progress, Future()) for step in steps]
-        with self._wake:
-            self._waiting.extend(jobs)
-            self._wake.notify()
-        return [job.future for job in jobs]
+        return [self._one_by_one.submit(self._execute, step, on_progress) for step in steps]
 
     def cancel(self) -> None:
-        with self._wake:
+        with self._lock:
             self._ended = True
-            dropped, self._waiting = list(self._waiting), deque()
             child = self._child
-            self._wake.notify()
-        for job in dropped:
-            job.future.cancel()
+        self._one_by_one.shutdown(wait=False, cancel_futures=True)
         if child is not None:
             _kill_group(child)
 
-    def fingerprint(self, distribution: str | None) -> dict[str, str]:
-        return self._fingerprint(distribution)
-
-    def machine(self) -> dict[str, Any]:
-        return machine.describe()
-
     def close(self) -> None:
-        with self._wake:
-            self._ended = True
-            self._wake.notify()
-        self._thread.join(timeout=5)
-
-    # -- the driving thread -----------------------------------------------------------------------------------------
-
-    def _drive(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._ended)
-                if self._ended:
-                    break
-                job = self._waiting.popleft()
-            if job.future.set_running_or_notify_cancel():
-                try:
-                    job.future.set_result(self._execute(job))
-                except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for the result
-                    job.future.set_exception(error)
+        self._one_by_one.shutdown(cancel_futures=True)
         if self._child is not None:
             self._stop(self._child)
 
-    def _execute(self, job: _Job) -> StepResult:
+    # -- in the thread that drives the child -------------------------------------------------------------------------
+
+    def _execute(self, step: StepRequest, on_progress: Callable[[Progress], None]) -> StepResult:
+        if step.kind in self.answered_here:
+            return work_for(self.context).run(step, on_progress)
         try:
             child = self._ready_child()
         except OSError as error:
             fault = Fault(type="WorkerNotStarted", message=f"a worker could not be started: {error}")
-            return StepResult(key=job.step.key, fault=fault)
+            return StepResult(key=step.key, fault=fault)
         requests, answers = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout)
         with suppress(OSError):
-            requests.write(Request(steps=(job.step,)).model_dump_json() + "\n")
+            requests.write(Request(steps=(step,)).model_dump_json() + "\n")
             requests.flush()
             for line in answers:
                 message = Message.validate_json(line)
                 if isinstance(message, StepResult):
                     return message
-                job.on_progress(message)
+                on_progress(message)
         self._stop(child)
-        with self._wake:
+        with self._lock:
             self._child = None
-        return StepResult(key=job.step.key, fault=self._lost(child.returncode))
+        return StepResult(key=step.key, fault=self._lost(child.returncode))
 
     def _ready_child(self) -> subprocess.Popen[str]:
         """The child, a new one if it has died. Under the lock, so that `cancel` sees it or keeps it from starting."""
-        with self._wake:
+        with self._lock:
             child = self._child
             if child is not None:
                 if child.poll() is None:
@@ -119,6 +87,10 @@ class LocalSystem(System):
                 raise ChildProcessError("the run is over")
             self._child = self._start()
             return self._child
+
+    def environment(self) -> dict[str, str]:
+        """What the child gets."""
+        return environment(offline=self.context.offline)
 
     def _lost(self, code: int) -> Fault:
         return Fault(
@@ -133,7 +105,7 @@ class LocalSystem(System):
             command += ["-p", str(file)]
         if self.context.offline:
             command.append("--offline")
-        env = {**environment(offline=self.context.offline), **self.context.log_levels}
+        env = {**self.environment(), **self.context.log_levels}
         with open(self.context.log, "ab") as log, token_file() as token:
             return subprocess.Popen(
                 command,
@@ -162,12 +134,3 @@ def _kill_group(child: subprocess.Popen[str]) -> None:
     """Kill a child and whatever it has started: it leads a process group of its own."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A step, who hears of its progress, and who waits for its result."""
-
-    step: StepRequest
-    on_progress: Callable[[Progress], None]
-    future: Future[StepResult]

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ReportProgress
 from hfopt.api.data import DataContainer, Dataset
+from hfopt.api.metrics import Metric
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
 from hfopt.api.protocol import StepRequest
 from hfopt.api.resources import MARK, ResourceContext
-from hfopt.cache.keys import replace_strings
+from hfopt.base.values import replace_strings
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.worker.stopwatch import Stopwatch
@@ -34,7 +35,7 @@ class Outcome:
     """
 
     model: ModelHandle | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,14 +51,14 @@ class StepContext:
     offline: bool = False
 
     def component(self, hook: str) -> Any:
-        """The request's component with its options, in which fetched folders stand for references."""
+        """The request's component with its options; where things lie here stands for references and inputs."""
         cls = self.plugins.find(hook, self.request.component).load()
         fetched = {
             role: str(self.store.folder(key) / FETCHED)
             for role, key in self.request.inputs.items()
             if role.startswith(MARK)
         }
-        return cls(load_options(cls.Config, replace_strings(self.request.config, fetched)))
+        return cls(load_options(cls.Config, replace_strings(self.request.config, fetched | self.request.paths)))
 
     @property
     def resource_context(self) -> ResourceContext:

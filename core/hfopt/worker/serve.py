@@ -15,25 +15,42 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
 
 from hfopt.api import logs
 from hfopt.api.protocol import Fault, Progress, Request, StepRequest, StepResult
-from hfopt.base.errors import HfoptError
+from hfopt.api.systems import SystemContext
+from hfopt.base.errors import HfoptError, PluginError
 from hfopt.base.processes import end_group
+from hfopt.base.text import now
 from hfopt.cache.locks import exclusive, machine_lock
-from hfopt.cache.store import ArtifactStore, Manifest, Uses, digest_of, list_files, now
+from hfopt.cache.store import ArtifactStore, Manifest, Uses, digest_of, list_files
 from hfopt.discovery.plugins import Plugins
 from hfopt.worker.context import StepContext
-from hfopt.worker.steps import data, evaluate, fetch, measure, questions, transform
+from hfopt.worker.inputs import inputs_unchanged
+from hfopt.worker.steps import data, fetch, measure, predict, questions, score, transform
 
 GUARD_EXIT = 75
-_RUN = {"fetch": fetch.run, "data": data.run, "pass": transform.run, "evaluate": evaluate.run, "measure": measure.run}
-_ANSWER = {"resolve": questions.resolve, "probe": questions.probe}
+_RUN = {
+    "fetch": fetch.run,
+    "data": data.run,
+    "pass": transform.run,
+    "predict": predict.run,
+    "score": score.run,
+    "measure": measure.run,
+}
+_ANSWER = {
+    "resolve": questions.resolve,
+    "probe": questions.probe,
+    "versions": questions.versions,
+    "machine": questions.machine,
+}
 _PROGRESS_INTERVAL = 0.1
 _WORTH_COLLECTING = 2**30
 """Bytes in memory between steps; looking takes some tenths of a second."""
@@ -57,7 +74,7 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
             os._exit(GUARD_EXIT)
 
     threading.Thread(target=read, name="guard", daemon=True).start()
-    work = Work(ArtifactStore(store), Plugins.discover(plugin_files), offline=offline)
+    work = Work(store, Plugins.discover(plugin_files), offline=offline)
     while (line := requests.get()) is not None:
         idle.clear()
         for step in Request.model_validate_json(line).steps:
@@ -82,11 +99,12 @@ def _private_stdout() -> TextIO:
 class Work:
     """Executes steps against one store with one set of plugins.
 
+    :param root: of the artifact store
     :param offline: resources may make no request
     """
 
-    def __init__(self, store: ArtifactStore, plugins: Plugins, *, offline: bool) -> None:
-        self.store = store
+    def __init__(self, root: Path, plugins: Plugins, *, offline: bool) -> None:
+        self.root = root
         self.plugins = plugins
         self.offline = offline
 
@@ -96,13 +114,22 @@ class Work:
         peak = _watch_peak_memory()
         answer = None
         try:
+            check_distributions(request.distributions)
+            step = StepContext(
+                request,
+                self.root,
+                ArtifactStore(self.root, request.paths),
+                self.plugins,
+                _throttled(request.key, emit),
+                self.offline,
+            )
             if request.kind in _ANSWER:
-                answer = _ANSWER[request.kind](self._bench(request, self.store.root, emit))
-            elif self.store.find(request.key) is None:
+                answer = _ANSWER[request.kind](step)
+            elif step.store.find(request.key) is None:
                 for parent in request.inputs.values():
-                    self.store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
+                    step.store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
                 emit(Progress(key=request.key, phase="running"))
-                self._make_in_turn(request, peak, emit)
+                _make_in_turn(step, peak, emit)
         except HfoptError as error:
             fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
             return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
@@ -119,54 +146,68 @@ class Work:
         seconds = time.monotonic() - started
         return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=peak(), answer=answer)
 
-    def _bench(self, request: StepRequest, folder: Path, emit: Callable[[Progress], None]) -> StepContext:
-        return StepContext(request, folder, self.store, self.plugins, _throttled(request.key, emit), self.offline)
 
-    def _make_in_turn(
-        self, request: StepRequest, peak: Callable[[], int | None], emit: Callable[[Progress], None]
-    ) -> None:
-        """Make the artifact, unless another run made it while this one waited for its turn."""
+def work_for(context: SystemContext) -> Work:
+    """What a worker of a system does, in this process."""
+    return Work(context.store, Plugins.discover(context.plugin_files), offline=context.offline)
 
-        def waiting(phase: str) -> Callable[[], None]:
-            return lambda: emit(Progress(key=request.key, phase=phase))
 
-        others = "waiting for other steps to end" if request.measures else "waiting for a measurement to end"
-        with (
-            exclusive(self.store.lock(request.key), waiting("waiting for another run that does the same")),
-            machine_lock(alone=request.measures, waiting=waiting(others)),
-        ):
-            if self.store.find(request.key) is None:
-                self._make(request, time.monotonic(), peak, emit)
+def check_distributions(needed: Mapping[str, str]) -> None:
+    """See that hfopt and the plugins that a step needs are here, in the version that the host has.
 
-    def _make(
-        self,
-        request: StepRequest,
-        started: float,
-        peak: Callable[[], int | None],
-        emit: Callable[[Progress], None],
-    ) -> None:
-        with self.store.making(request.key) as folder:
-            outcome = _RUN[request.kind](self._bench(request, folder, emit))
-            uses = Uses() if outcome.model is None else self.store.write_model(folder, outcome.model)
-            files = list_files(folder)
-            manifest = Manifest(
-                key=request.key,
-                name=request.name,
-                kind=request.kind,
-                component=request.component,
-                config=request.config,
-                inputs=request.inputs,
-                recipe=request.recipe,
-                files=files,
-                digest=digest_of(files),
-                uses=uses,
-                created=now(),
-                seconds=round(time.monotonic() - started, 3),
-                peak_rss_bytes=peak(),
-                metrics=dict(outcome.metrics),
-                report=dict(outcome.report),
-            )
-            self.store.commit(folder, manifest)
+    :param needed: version by name
+    :raises PluginError: with the package, what is needed and what was found
+    """
+    for name, version in needed.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "none"
+        if found != version:
+            raise PluginError(f"{name} {version} is needed where the step runs; found: {found}")
+
+
+def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> None:
+    """Make the artifact, unless another run made it while this one waited for its turn."""
+    request = step.request
+
+    def waiting(phase: str) -> Callable[[], None]:
+        return lambda: emit(Progress(key=request.key, phase=phase))
+
+    others = "waiting for other steps to end" if request.measures else "waiting for a measurement to end"
+    with (
+        exclusive(step.store.lock(request.key), waiting("waiting for another run that does the same")),
+        machine_lock(alone=request.measures, waiting=waiting(others)),
+    ):
+        if step.store.find(request.key) is None:
+            _make(step, time.monotonic(), peak)
+
+
+def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> None:
+    request, store = step.request, step.store
+    with store.making(request.key) as folder:
+        with inputs_unchanged(step):
+            outcome = _RUN[request.kind](replace(step, folder=folder))
+        uses = Uses() if outcome.model is None else store.write_model(folder, outcome.model)
+        files = list_files(folder)
+        manifest = Manifest(
+            key=request.key,
+            name=request.name,
+            kind=request.kind,
+            component=request.component,
+            config=request.config,
+            inputs=request.inputs,
+            recipe=request.recipe,
+            files=files,
+            digest=digest_of(files),
+            uses=uses,
+            created=now(),
+            seconds=round(time.monotonic() - started, 3),
+            peak_rss_bytes=peak(),
+            metrics=dict(outcome.metrics),
+            report=dict(outcome.report),
+        )
+        store.commit(folder, manifest)
 
 
 def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from hfopt.api.model import ModelLoader
 from hfopt.api.resources import Resource
+from hfopt.discovery.versions import fingerprint
+from hfopt.measuring import machine as this_machine
 from hfopt.worker.context import StepContext
 
 
@@ -20,3 +22,20 @@ def probe(step: StepContext) -> dict[str, Any]:
     """Why models of a type can't run on an accelerator; null if they can."""
     loader: type[ModelLoader] = step.plugins.find("hfopt_model_loaders", step.request.component).load()
     return {"reason": loader.unavailable(step.request.accelerator)}
+
+
+def versions(step: StepContext) -> dict[str, Any]:
+    """Which versions each of some components depends on here, by its name.
+
+    The request's config has the components: declaring hook by ``plugin:Name``.
+    """
+    found = {name: step.plugins.find(hook, name) for name, hook in step.request.config.items()}
+    return {
+        name: fingerprint(each.distribution) | ({} if each.digest is None else {f"-p {each.plugin}.py": each.digest})
+        for name, each in found.items()
+    }
+
+
+def machine(step: StepContext) -> dict[str, Any]:
+    """What a timing depends on: CPU model and flags, threads."""
+    return this_machine.describe()

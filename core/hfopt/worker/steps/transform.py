@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from hfopt.api.passes import Pass, PassContext
-from hfopt.base.errors import PreconditionFailed
-from hfopt.measuring.parity import run_compared
+from pathlib import Path
+
+from hfopt.api.model import ModelHandle
+from hfopt.api.passes import Pass, PassContext, PassResult
+from hfopt.base.errors import PluginError, PreconditionFailed
+from hfopt.measuring.parity import compared
 from hfopt.worker.context import Outcome, StepContext
 
 
@@ -25,5 +28,36 @@ def run(step: StepContext) -> Outcome:
         compare=step.stopwatch().compare,
         progress=step.progress,
     )
-    result = run_compared(work, model, context, step.request.parity)
+    result = _checked(step, work, model, work.run(model, context))
+    result = compared(result, model, context, step.request.parity)
     return Outcome(model=result.model, report=result.report)
+
+
+def _checked(step: StepContext, work: Pass, model: ModelHandle, result: object) -> PassResult:
+    """What a pass returned, if that is what passes return.
+
+    :raises PluginError: it is not, with what is wrong
+    """
+    name = step.request.component
+    if not isinstance(result, PassResult):
+        raise PluginError(f"{name} must return a PassResult, and returned {_described(result)}")
+    made: object = result.model
+    if not isinstance(made, ModelHandle):
+        raise PluginError(f"{name} must return a PassResult with a ModelHandle, and its model is {_described(made)}")
+    wanted = work.produces or model.type
+    if made.type != wanted:
+        raise PluginError(f"{name} must make a model of type {wanted}, and made one of type {made.type}")
+    for file in files_of(made):
+        if not file.exists():
+            raise PluginError(f"{name} returned a model with a file that it did not write: {file}")
+    return result
+
+
+def files_of(model: ModelHandle) -> list[Path]:
+    """Every file that a model consists of or travels with, those of its components included."""
+    own = [model.path, *model.files, *model.companions]
+    return own + [file for part in model.components.values() for file in files_of(part)]
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,32 @@
+"""JSON values, walked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string of a JSON value, keys aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from strings_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from strings_in(each)
+
+
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every string changed, keys aside."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_strings(each, change) for key, each in value.items()}
+    return [map_strings(each, change) for each in value] if isinstance(value, list | tuple) else value
+
+
+def replace_strings(value: Any, replacements: Mapping[str, str]) -> Any:
+    """A JSON value with some strings replaced by others."""
+    return map_strings(value, lambda text: replacements.get(text, text))

@@ -1,0 +1,57 @@
+"""Digests of content: of files, and of folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from hfopt.base.files import write_atomically
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+class Digests:
+    """Content digests of local files, remembered by device, inode, size and time of change.
+
+    :param cache_dir: where they are remembered, in ``digests.json``; None: nowhere, every file is read
+    """
+
+    def __init__(self, cache_dir: Path | None = None) -> None:
+        self.file = None if cache_dir is None else cache_dir / "digests.json"
+        self.known: dict[str, str] = {}
+        self.used: dict[str, str] = {}
+        with suppress(OSError, ValueError):
+            self.known = {} if self.file is None else json.loads(self.file.read_text("utf-8"))
+
+    def of(self, path: Path) -> str:
+        """The digest of a file, or of the names and contents of everything in a folder (hidden entries aside)."""
+        if not path.is_dir():
+            return self._of_file(path)
+        digest = sha256()
+        for file in sorted(path.rglob("*")):
+            inside = file.relative_to(path)
+            if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+                digest.update(f"{inside.as_posix()}\0{self._of_file(file)}\n".encode())
+        return digest.hexdigest()
+
+    def _of_file(self, file: Path) -> str:
+        state = os.stat(file)
+        identity = f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+        digest = self.known.get(identity) or digest_file(file)
+        self.used[identity] = digest
+        return digest
+
+    def save(self) -> None:
+        """Remember what was used in this run; a lost memory costs only time."""
+        if self.file is None or self.used.items() <= self.known.items():
+            return
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.file, json.dumps(self.known | self.used))

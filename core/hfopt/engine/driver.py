@@ -1,0 +1,257 @@
+"""Takes every step of a plan to a manifest or a fault: what the cache does not have goes to the systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hfopt.api.protocol import INPUT, Fault, Progress, StepResult
+from hfopt.api.resources import Resolved
+from hfopt.api.systems import System
+from hfopt.cache.digests import Digests
+from hfopt.cache.journal import RunLog
+from hfopt.cache.store import ArtifactStore
+from hfopt.discovery.plugins import Plugins, versions
+from hfopt.engine.questions import component_versions, machine_of, resolve_references
+from hfopt.engine.reporting import Reporter
+from hfopt.engine.state import RunState
+from hfopt.planning.graph import Step, closure
+from hfopt.planning.identity import identify, request
+
+EARLY = ("fetch", "data")
+"""Kinds of steps that come before all others, so that what can fail early does."""
+
+
+@dataclass
+class Known:
+    """What keys are made of. It is found out once: nobody is asked twice.
+
+    :param leaves: digest of each input path
+    :param resolved: what each reference means, or why it could not be resolved, by token
+    :param versions: what components depend on, by system and then by component
+    :param machines: what timings depend on, by system
+    """
+
+    leaves: dict[Path, str] = field(default_factory=dict)
+    resolved: dict[str, Resolved | Fault] = field(default_factory=dict)
+    versions: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    machines: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Driver:
+    """Drives steps, which may be added while it does. A step runs while some result that needs it can still come.
+
+    :param systems: by name
+    :param fetching: the name of the system that resolves references
+    """
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        store: ArtifactStore,
+        systems: Mapping[str, System],
+        fetching: str,
+        reporter: Reporter,
+        log: RunLog,
+    ) -> None:
+        self.plugins = plugins
+        self.store = store
+        self.systems = systems
+        self.fetching = fetching
+        self.reporter = reporter
+        self.log = log
+        self.state = RunState()
+        self.known = Known()
+        self.distributions = dict(versions(plugins.infos))
+        self.results: list[list[Step]] = []
+        self.waiting: list[Step] = []
+        self.running: dict[Future[StepResult], Step] = {}
+        self.by_key: dict[str, Step] = {}
+
+    # -- what there is to do ----------------------------------------------------------------------------------------
+
+    def add(self, results: Iterable[Sequence[Step]]) -> list[Step]:
+        """Take in results that are wanted: find out the keys of all steps that they need, and what the cache has.
+
+        :param results: each as the steps that it consists of; it can come while none of them, or of what they need, has
+            failed
+        :return: the steps that are new, which `announce` tells of
+        """
+        wanted = [closure(result) for result in results]
+        new = [
+            step for step in closure(step for steps in wanted for step in steps) if step not in self.state.identities
+        ]
+        self._find_out(new)
+        resolved = {token: each for token, each in self.known.resolved.items() if isinstance(each, Resolved)}
+        for step in new:
+            identity = identify(
+                step,
+                self.state.identities,
+                self.known.leaves,
+                resolved,
+                self.known.versions.get(step.system, {}),
+                self.known.machines[step.system],
+            )
+            self.state.identities[step] = identity
+            self.by_key[identity.key] = step
+            manifest = self.store.find(identity.key)
+            if manifest is not None:
+                self.state.manifests[step] = manifest
+                self.state.cached.add(step)
+        self.results += wanted
+        waiting = [*self.waiting, *(step for step in new if step not in self.state.cached)]
+        self.waiting = sorted(waiting, key=lambda step: step.kind not in EARLY)
+        return new
+
+    def _find_out(self, steps: Sequence[Step]) -> None:
+        digests = Digests(self.store.root)
+        for path in {path for step in steps for path in step.paths} - self.known.leaves.keys():
+            self.known.leaves[path] = digests.of(path)
+            self.store.inputs[INPUT + self.known.leaves[path]] = str(path)
+        digests.save()
+        references = [step for step in steps if step.token is not None and step.token not in self.known.resolved]
+        self.known.resolved |= resolve_references(references, self.systems[self.fetching])
+        for name in dict.fromkeys(step.system for step in steps):
+            system, known = self.systems[name], self.known.versions.setdefault(name, {})
+            needs = [each for step in steps if step.system == name and step.token is None for each in step.needs]
+            unknown = [each for each in needs if each.full_name not in known]
+            known |= component_versions(unknown, system, self.distributions)
+            if name not in self.known.machines:
+                self.known.machines[name] = machine_of(system)
+
+    def announce(self, steps: Sequence[Step]) -> None:
+        """Tell of steps that `add` has taken in: those in the cache, and those that can't run."""
+        resolved = [self.known.resolved[step.token] for step in steps if step.token is not None]
+        for notice in dict.fromkeys(each.notice for each in resolved if isinstance(each, Resolved) and each.notice):
+            self.reporter.notice(notice)
+        cached = [step for step in steps if step in self.state.cached]
+        for step in cached:
+            self.reporter.finished(step, self.state.manifests[step], cached=True)
+        self.log.note([self.state.noted(step) for step in cached])
+        for step in steps:
+            if step.token is not None and isinstance(fault := self.known.resolved[step.token], Fault):
+                self._fail(step, fault)
+            elif step in self.state.cached:
+                self._check_labels(step)
+
+    # -- doing it ---------------------------------------------------------------------------------------------------
+
+    def drive(self, more: Callable[[], Iterable[Sequence[Step]]] = lambda: ()) -> None:
+        """Run until every step is settled.
+
+        :param more: asked for further results at the start, and whenever a step has settled
+        """
+        while True:
+            self.announce(self.add(more()))
+            self._drop_useless()
+            self._submit_ready()
+            if not self.running:
+                return
+            done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+            for future in [each for each in self.running if each in done]:
+                self._settle(self.running.pop(future), future.result())
+
+    def interrupt(self) -> None:
+        """Stop what runs."""
+        self.state.interrupted = True
+        for system in self.systems.values():
+            system.cancel()
+
+    def _drop_useless(self) -> None:
+        """Give up steps that no result needs any more, since another step that it needs has failed."""
+        dead = [each for each in self.results if any(step in self.state.faults for step in each)]
+        self.results = [
+            each
+            for each in self.results
+            if not any(step in self.state.faults for step in each) and not self.state.done(each)
+        ]
+        useful = {step for result in self.results for step in result}
+        for result in dead:
+            cause = next(step for step in result if step in self.state.faults)
+            for step in result:
+                if step not in useful and not self.state.settled(step) and self._withdraw(step):
+                    self.state.faults[step] = Fault(type="Blocked", message=f"not run, because {cause.name} failed")
+
+    def _withdraw(self, step: Step) -> bool:
+        """Take a step back.
+
+        :return: whether that could be done: it had not begun
+        """
+        if step in self.waiting:
+            self.waiting.remove(step)
+            return True
+        future = next(each for each, running in self.running.items() if running is step)
+        if future.cancel():
+            del self.running[future]
+            return True
+        return False
+
+    def _submit_ready(self) -> None:
+        """Hand every system, as one list, the steps whose inputs are there or earlier in the same list."""
+        early = [step for step in (*self.waiting, *self.running.values()) if step.kind in EARLY]
+        for name, system in self.systems.items():
+            batch: dict[Step, None] = {}
+            for step in self.waiting:
+                ready = all(each in self.state.manifests or each in batch for each in step.inputs.values())
+                if ready and step.system == name and (step.kind in EARLY or not early):
+                    batch[step] = None
+            if not batch:
+                continue
+            for step in batch:
+                self._call("hfopt_before_step", step)
+            self.waiting = [step for step in self.waiting if step not in batch]
+            requests = [
+                request(
+                    step,
+                    self.state.identities,
+                    self.known.leaves,
+                    self._pin(step),
+                    self.known.machines[name]["threads"],
+                    self.distributions,
+                )
+                for step in batch
+            ]
+            self.running |= zip(system.submit(requests, self._progress), batch, strict=True)
+
+    def _pin(self, step: Step) -> str | None:
+        meaning = None if step.token is None else self.known.resolved[step.token]
+        return meaning.pin if isinstance(meaning, Resolved) else None
+
+    def _progress(self, event: Progress) -> None:
+        self.reporter.progress(self.by_key[event.key], event)
+
+    def _settle(self, step: Step, result: StepResult) -> None:
+        fault = result.fault
+        manifest = None if fault is not None else self.store.find(self.state.key(step))
+        if manifest is None:
+            self._fail(step, fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+            return
+        self.state.manifests[step] = manifest
+        self.log.note([self.state.noted(step)])
+        self.reporter.finished(step, manifest, cached=False)
+        metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}
+        self._call("hfopt_after_step", step, metrics=metrics)
+        self._check_labels(step)
+
+    def _check_labels(self, data: Step) -> None:
+        """Fail what can't be scored before anything else is run for it."""
+        if data.kind == "data" and not self.state.manifests[data].report["labelled"]:
+            for step in [each for each in self.waiting if each.kind == "predict" and each.inputs["data"] is data]:
+                hint = "name the label column in label_cols"
+                self._fail(step, Fault(type="PreconditionFailed", message="the data has no labels", hint=hint))
+
+    def _fail(self, step: Step, fault: Fault) -> None:
+        self.state.faults[step] = fault
+        if step in self.waiting:
+            self.waiting.remove(step)
+        if any(parent in self.state.faults for parent in step.inputs.values()):
+            return
+        self.log.note([self.state.noted(step)])
+        self.reporter.failed(step, fault)
+        self._call("hfopt_on_step_error", step, message=fault.message)
+
+    def _call(self, hook: str, step: Step, **more: Any) -> None:
+        self.plugins.call_lifecycle(hook, self.reporter.notice, step=step, key=self.state.key(step), **more)

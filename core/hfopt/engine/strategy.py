@@ -1,0 +1,38 @@
+"""What a run tries next, and which candidate is its result: decisions of their own, which a search takes otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hfopt.engine.state import RunState
+from hfopt.planning.builder import Builder
+from hfopt.planning.graph import Branch, Candidate, Plan
+
+
+def nothing_more(builder: Builder, plan: Plan, state: RunState) -> Iterable[tuple[Branch, Candidate]]:
+    """A run that searches for nothing tries what the config asks for."""
+    return ()
+
+
+def last_candidate(branch: Branch, state: RunState) -> Candidate | None:
+    """The model of the last pass, if all that was asked of it is there."""
+    last = branch.candidates[-1]
+    return last if state.done(last.steps()) else None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a run decides.
+
+    :param more: asked at the start and whenever a step has settled: candidates to try besides, each of a branch of the
+        plan
+    :param best: which candidate of a branch is its result; None if there is none
+    """
+
+    more: Callable[[Builder, Plan, RunState], Iterable[tuple[Branch, Candidate]]] = nothing_more
+    best: Callable[[Branch, RunState], Candidate | None] = last_candidate
+
+
+EVERY_PASS = Strategy()
+"""What the config asks for is run, and the last pass's model is the result."""

@@ -1,0 +1,79 @@
+"""From what a model said of each row, or how long it took, to a metric with its interval and paired difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hfopt.api import statistics
+from hfopt.api.metrics import Metric, Statistic
+from hfopt.api.timing import FIGURES, TimedFigure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -> Metric:
+    """A metric of one model.
+
+    :param rows: its statistics, [n, k]
+    :param baseline: the input model's, for the same rows
+    """
+    if statistic.proportion:
+        own = statistics.wilson(rows.sum(), len(rows))
+        paired = None if baseline is None else statistics.newcombe_paired(baseline[:, 0], rows[:, 0])
+    else:
+        own = statistics.bootstrap(rows, statistic.value)
+        paired = None if baseline is None else statistics.paired_bootstrap(baseline, rows, statistic.value)
+    return Metric(
+        **statistics.estimate(own).model_dump(),
+        n=len(rows),
+        unit=statistic.unit,
+        higher_is_better=statistic.higher_is_better,
+        difference=None if paired is None else statistics.estimate(paired),
+    )
+
+
+def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric, Metric]:
+    """One figure of two models that were timed against each other: of the first, and of the second.
+
+    :param blocks: milliseconds, [2, blocks, runs in a block]
+    :param rows: rows in each batch; run i took batch i modulo their number
+    """
+    import numpy as np
+
+    values = blocks
+    if wanted.kind == "throughput":
+        values = 1_000 * np.resize(rows, blocks[0].size).reshape(blocks[0].shape) / blocks
+    reduce = reduction(wanted)
+    resampled = statistics.block_bootstrap(values, reduce)
+    exact = [float(reduce(model.reshape(-1))) for model in values]
+    paired = statistics.percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
+
+    def figure(model: int) -> Metric:
+        own = statistics.percentile_interval(exact[model], resampled[model])
+        return Metric(
+            **statistics.estimate(own).model_dump(),
+            n=int(blocks[model].size),
+            unit="ms" if wanted.kind == "latency" else "rows/s",
+            higher_is_better=wanted.kind == "throughput",
+            difference=statistics.estimate(paired) if model else None,
+        )
+
+    return figure(0), figure(1)
+
+
+def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
+    """How runs become one figure, over the last axis. The average of rates is harmonic: all rows over all time."""
+    import numpy as np
+
+    kind = FIGURES[wanted.name]
+    if isinstance(kind, float):
+        return partial(np.quantile, q=kind, axis=-1)
+    if kind == "mean" and wanted.kind == "throughput":
+        return lambda rates: 1 / np.mean(1 / rates, axis=-1)
+    return partial(getattr(np, kind), axis=-1)

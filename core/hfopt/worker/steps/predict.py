@@ -1,0 +1,60 @@
+"""Step ``predict``: what a model says of every row of prepared data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hfopt.api.data import Batch, Dataset
+from hfopt.base.errors import PreconditionFailed
+from hfopt.worker import predictions
+from hfopt.worker.context import Outcome, StepContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LARGEST_BATCH = 32
+"""Rows of equal length that go in one batch, where the user wrote no batch size."""
+
+
+def run(step: StepContext) -> Outcome:
+    data = step.data("data")
+    said: list[Any] = [None] * len(data)
+    labels: list[Any] = [None] * len(data)
+    done = 0
+    with step.open(step.model("model")) as session:
+        lengths = data.lengths() if session.rows_are_independent else None
+        for batch in _batches(data, lengths):
+            for row, prediction in zip(batch.rows, data.predict(session, batch), strict=True):
+                said[row] = prediction
+            for row, label in zip(batch.rows, () if batch.labels is None else batch.labels, strict=False):
+                labels[row] = label
+            done += len(batch.rows)
+            step.progress("rows", done, len(data))
+    if not done:
+        raise PreconditionFailed("the data has no rows")
+    predictions.write(step.folder, said, None if labels[0] is None else labels)
+    return Outcome(report={"rows": done})
+
+
+def _batches(data: Dataset, lengths: NDArray[np.int64] | None) -> Iterator[Batch]:
+    if lengths is None:
+        yield from data.batches()
+        return
+    for rows in alike(lengths, LARGEST_BATCH):
+        yield from data.batches(rows, size=len(rows))
+
+
+def alike(lengths: NDArray[np.int64], largest: int) -> Iterator[list[int]]:
+    """Rows of equal length together, at most `largest` of them: nothing is padded, so nothing changes but the time.
+
+    :param lengths: of each row, [n]
+    """
+    import numpy as np
+
+    order = np.argsort(lengths, kind="stable")
+    ends = np.flatnonzero(np.diff(lengths[order])) + 1
+    for group in np.split(order, ends):
+        for start in range(0, len(group), largest):
+            yield group[start : start + largest].tolist()

@@ -1,0 +1,86 @@
+"""What a pass returns is checked before it is kept, and what it was given to read stays as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def untidy(project):
+    """Runs a config whose second pass is untidy in the given way."""
+
+    def run(how, **more):
+        project.config["passes"] = {
+            **({} if "alone" in more else {"first": project.config["passes"]["first"]}),
+            "bad": {"type": "Untidy", "config": {"how": how}},
+        }
+        return project.run()
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["write_into_its_input", "shorten_its_input"])
+def test_a_pass_that_changes_an_earlier_result_fails_by_name_and_nothing_changed_is_reused(project, untidy, how):
+    done = untidy(how)
+
+    assert done.returncode == 1
+    assert (
+        "no result: bad: toy:Untidy has changed what it was given to read: line.json has changed in the result of first"
+    ) in done.stdout
+    project.config["passes"] = {"first": project.config["passes"]["first"]}
+    assert project.run().returncode == 0
+    assert [line for line in project.executed if line.startswith("Scale")] == ["Scale 2.0", "Scale 2.0"]
+    assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 1.0}
+
+
+def test_a_pass_that_changes_its_input_and_then_fails_leaves_nothing_changed_either(project, untidy):
+    assert "no result: bad: and now it is too late" in untidy("write_into_its_input_and_fail").stdout
+
+    assert untidy("touch_its_input").returncode == 0
+    assert project.executed.count("Scale 2.0") == 2
+
+
+def test_a_pass_that_changes_the_users_own_file_fails_by_name(project, untidy):
+    done = untidy("write_into_its_input", alone=True)
+
+    assert done.returncode == 1
+    line = project.folder / "line.json"
+    assert f"no result: bad: toy:Untidy has changed what it was given to read: {line}" in done.stdout
+
+
+def test_a_pass_that_touches_its_input_without_changing_it_does_no_harm(untidy):
+    assert untidy("touch_its_input").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("name_a_file_that_is_not_there", "toy:Untidy returned a model with a file that it did not write: "),
+        ("name_a_file_elsewhere", "a model's files lie in its step's folder or among its inputs"),
+        ("return_a_string", "toy:Untidy must return a PassResult, and returned a str"),
+        ("return_nothing", "toy:Untidy must return a PassResult, and returned None"),
+        (
+            "return_a_path_for_a_model",
+            "toy:Untidy must return a PassResult with a ModelHandle, and its model is a P",
+        ),
+        ("make_another_type", "toy:Untidy must make a model of type Line, and made one of type Curve"),
+    ],
+)
+def test_what_a_pass_returns_is_checked_before_it_is_kept(project, untidy, how, reason):
+    done = untidy(how)
+
+    assert done.returncode == 1
+    assert reason in done.stdout
+    assert "looks like a bug" not in done.stdout
+    assert project.record["results"][0]["best"] is None
+
+
+def test_the_files_of_an_artifact_are_read_only(project):
+    assert project.run().returncode == 0
+
+    files = [path for path in (project.folder / ".hfopt-cache" / "artifacts").rglob("*") if path.is_file()]
+    written = [path for path in files if path.name not in ("manifest.json",)]
+    assert written
+    assert all(path.stat().st_mode & 0o222 == 0 for path in written)
