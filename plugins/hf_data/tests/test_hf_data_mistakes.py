@@ -65,7 +65,7 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
         (
             {"padding": False, "batch_size": 2},
             "",
-            "padding is off, so batch_size must be 1: the rows of a batch have one length",
+            "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length",
             None,
         ),
         ({"max_samples": 0}, "max_samples", "must be at least 1", None),

@@ -145,7 +145,7 @@ class PreProcess(Config):
     )
     max_samples: int | None = Field(None, ge=1, description="Only the first so many rows.")
     padding: bool | Literal["longest", "max_length", "do_not_pad"] = Field(
-        True, description="To the longest row of a batch, or to max_length; false needs batch_size 1."
+        True, description="To the longest row of a batch, or to max_length; false allows no batch_size above 1."
     )
     truncation: bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] = Field(
         True, description="Cut rows that are too long for the model."
@@ -166,7 +166,11 @@ class PreProcess(Config):
 class Dataloader(Config):
     """``component_kwargs.dataloader``."""
 
-    batch_size: int = Field(1, ge=1, description="Rows in a batch.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Rows in a batch; null: one, and where that can't change a prediction, several of equal length.",
+    )
 
 
 class PostProcess(Config):
@@ -220,8 +224,8 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
                 raise ValueError(f"subset is of a dataset, and {self.data_name} is a format")
         elif self.data_files is not None:
             raise UnknownName("format of data_files", self.data_name, list(BUILDERS))
-        if self.padding in (False, "do_not_pad") and self.batch_size > 1:
-            raise ValueError("padding is off, so batch_size must be 1: the rows of a batch have one length")
+        if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
+            raise ValueError("padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length")
 
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""
