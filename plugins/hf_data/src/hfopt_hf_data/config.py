@@ -225,7 +225,9 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         elif self.data_files is not None:
             raise UnknownName("format of data_files", self.data_name, list(BUILDERS))
         if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
-            raise ValueError("padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length")
+            raise ValueError(
+                "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length"
+            )
 
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""
