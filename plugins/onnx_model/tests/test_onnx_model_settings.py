@@ -226,7 +226,7 @@ def test_the_content_of_a_tuning_result_file_travels_with_the_model(tmp_path):
         saved(written)
     assert refusal(tuning_op_result=[{}], tuning_result_file=str(file)) == (
         ("tuning_result_file",),
-        "there is tuning_op_result already: give one of the two",
+        "tuning_op_result is given too: give one of the two",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a graph computes in: how exact it is therefore, and which of its nodes can't be float16."""
+"""What a graph computes in: how exact that is, and which of its nodes can't be float16."""
 
 from __future__ import annotations
 

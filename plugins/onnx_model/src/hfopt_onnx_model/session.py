@@ -81,7 +81,7 @@ def check_no_fallback(wanted: Sequence[str], got: Sequence[str]) -> None:
         lost = next(name for position, name in enumerate(wanted) if got[position : position + 1] != [name])
         raise PreconditionFailed(
             f"ONNX Runtime could not start {lost}, and fell back to {', '.join(got)}",
-            hint="its driver or a library that it needs is missing; hfopt.log has what ONNX Runtime said",
+            hint="its driver or a library that it needs is missing; hfopt.log has ONNX Runtime's own messages",
         )
 
 
@@ -211,14 +211,14 @@ def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]
 
 
 def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
-    """ONNX Runtime's own refusal has neither the whole shapes nor what to do."""
+    """ONNX Runtime's own message has neither the full shapes nor any advice."""
     pairs = list(zip(spec.axes, shape, strict=False))
     if not any(isinstance(axis, int) and axis != size for axis, size in pairs):
         return
     taken = ", ".join(str(axis) for axis in spec.axes)
     raise PreconditionFailed(
         f"the model takes {spec.name} of the shape [{taken}], and the data have {list(shape)}",
-        hint="give the data that batch_size and length (max_length, and padding max_length), or leave the axes dynamic",
+        hint="set batch_size, max_length and padding (to max_length) of the data to match, or keep the axes dynamic",
     )
 
 
