@@ -48,6 +48,7 @@ bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/calibration_memory.py
 	$(BIN)/python benchmarks/large_model.py
 	$(BIN)/python benchmarks/int4_memory.py
+	$(BIN)/python benchmarks/evaluation.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build

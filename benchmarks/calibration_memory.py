@@ -1,4 +1,4 @@
-"""Peak memory of static quantization on 100 and on 2,000 rows, each in a fresh process (`make context`).
+"""Peak memory of static quantization on 100 and on 2,000 rows, each in a fresh process (`make bench`).
 
 Calibration streams: the two may differ by a tenth at most. The model is a random BERT of 11 million weights.
 """

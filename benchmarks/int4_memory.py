@@ -1,4 +1,4 @@
-"""Peak memory of OnnxMatMul4Quantizer on a model of 6 GB, each algorithm in a fresh process (`make context`).
+"""Peak memory of OnnxMatMul4Quantizer on a model of 6 GB, each algorithm in a fresh process (`make bench`).
 
 The model has random weights in the shapes of a Llama with 6 layers. It is written block by block and never held. Takes
 8 GB below the folder for temporary files; all of it is removed.

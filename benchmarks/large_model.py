@@ -1,4 +1,4 @@
-"""A classifier of 2.5 GB through convert, quantize, tune, evaluate and save, by `hfopt run` itself (`make context`).
+"""A classifier of 2.5 GB through convert, quantize, tune, evaluate and save, by `hfopt run` itself (`make bench`).
 
 Its weights are random: what counts is that models beyond protobuf's 2 GiB go through every step, and what that takes.
 Needs 20 GB of disk and of memory, and some minutes.

@@ -1,4 +1,4 @@
-"""CPU seconds and peak memory of commands that must stay light: --help, validate, plugins (`make context`).
+"""CPU seconds and peak memory of commands that must stay light: --help, validate, plugins (`make bench`).
 
 Each is a whole process, measured by the operating system; the median of five runs is compared with the limit.
 """

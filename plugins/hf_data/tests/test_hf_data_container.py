@@ -80,6 +80,42 @@ def test_chosen_rows_come_in_the_order_asked_for(prepare, write_csv):
     assert batch.feeds["input_ids"].tolist() == [[2, 5, 5, 3, 0], [2, 8, 5, 7, 3]]
 
 
+def test_rows_tell_their_lengths_so_that_those_of_equal_length_can_share_a_batch(prepare, write_csv):
+    write_csv(*TEXTS)
+
+    data = prepare()
+
+    assert data.lengths().dtype == np.int64
+    assert data.lengths().tolist() == [len(row) for (row,) in ids(data)] == [5, 3, 6, 4]
+    assert [batch.rows.tolist() for batch in data.batches([1, 3, 0], size=2)] == [[1, 3], [0]]
+
+
+def test_padding_to_one_width_makes_equal_lengths(prepare, write_csv):
+    write_csv(*TEXTS)
+
+    assert prepare(padding="max_length").lengths().tolist() == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_batch_size_that_is_written_forbids_to_put_rows_together_in_another_way(prepare, write_csv, size):
+    write_csv(*TEXTS)
+
+    flat = prepare(batch_size=size)
+    by_component = prepare("nested", component_kwargs={"dataloader": {"batch_size": size}})
+
+    assert flat.lengths() is by_component.lengths() is None
+    assert [len(rows) for rows in ids(by_component)] == [len(rows) for rows in ids(flat)] == [size] * (4 // size)
+    assert prepare("null", component_kwargs={"dataloader": {"batch_size": None}}).lengths() is not None
+
+
+def test_rows_without_padding_come_alone_or_with_rows_of_their_length(prepare, write_csv):
+    write_csv(("good", 1), ("a bad film", 0), ("bad", 0))
+    data = prepare(padding=False)
+
+    assert [len(rows) for rows in ids(data)] == [1, 1, 1]
+    assert ids(data, rows=[0, 2], size=8) == [[[2, 5, 3], [2, 6, 3]]]
+
+
 def test_more_rows_than_are_tokenised_at_once_keep_their_order(prepare, write_csv):
     write_csv(*(("good " * (1 + row % 3), row % 2) for row in range(2_301)))
     reports = []
@@ -87,7 +123,8 @@ def test_more_rows_than_are_tokenised_at_once_keep_their_order(prepare, write_cs
     data = prepare(progress=lambda *report: reports.append(report))
 
     assert reports == [("tokenise", 1000, 2301), ("tokenise", 2000, 2301), ("tokenise", 2301, 2301)]
-    assert len(data) == 2301
+    assert len(data) == len(data.lengths()) == 2301
+    assert data.lengths()[[999, 1000]].tolist() == [3, 4]
     assert [batch.labels.tolist() for batch in data.batches([0, 999, 1000, 2300])] == [[0], [1], [0], [0]]
     assert ids(data, rows=[999, 1000]) == [[[2, 5, 3]], [[2, 5, 5, 3]]]
 

@@ -149,7 +149,7 @@ def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refu
 
     assert answers[:4] == [
         ["acme/glue has no subset 'mrcp'; it has cola, mrpc", "did you mean 'mrpc'?"],
-        ["which subset of acme/glue? There are cola, mrpc", "set subset: cola"],
+        ["acme/glue has several subsets: cola, mrpc", "set subset: cola"],
         [
             "acme/glue, subset mrpc, has no split 'validaton'; it has train, validation",
             "did you mean 'validation'?",
@@ -162,7 +162,7 @@ def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refu
     ]
     assert "a script of its own" in answers[4][0]
     assert "refs/convert/parquet" in answers[4][1]
-    assert answers[5][0] == "acme/photos is of the kind imagefolder; hfopt reads arrow, csv, json, parquet, text"
+    assert answers[5][0] == "acme/photos is in the format imagefolder; hfopt reads arrow, csv, json, parquet, text"
     assert answers[6][0] == "acme/elsewhere names data that lie elsewhere, which hfopt does not fetch"
     assert answers[7][0] == f"acme/outside names '{tmp_path}/secret.csv', which is not in its folder"
 

@@ -59,13 +59,13 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
         (
             {"input_cols": ["a", "b", "c"]},
             "input_cols",
-            "names one column of text, or two for pairs of texts; here are 3",
+            "takes one column of text, or two for pairs of texts, not 3",
             None,
         ),
         (
             {"padding": False, "batch_size": 2},
             "",
-            "padding is off, so batch_size must be 1: the rows of a batch have one length",
+            "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length",
             None,
         ),
         ({"max_samples": 0}, "max_samples", "must be at least 1", None),
@@ -85,7 +85,7 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
         (
             {"task": "translation"},
             "task",
-            "data for translation are not prepared in this version; text-classification are",
+            "this version prepares data for text-classification only, not for translation",
             None,
         ),
     ],
@@ -109,7 +109,7 @@ def test_a_model_of_another_task_says_so_of_its_data(tmp_path):
     (tmp_path / "rows.csv").touch()
 
     assert mistakes(tmp_path, {"task": "ner", "model_name": "."}) == [
-        ("task", "data for ner are not prepared in this version; text-classification are", None)
+        ("task", "this version prepares data for text-classification only, not for ner", None)
     ]
 
 
@@ -134,9 +134,9 @@ def refusal(prepare, **params):
             "the data have no split 'validation'; they have train, test",
             None,
         ),
-        ({"split": "train[:0]"}, "no rows could be read from the csv files: Instruction", None),
-        ({"data_name": "parquet"}, "no rows could be read from the parquet files: Parquet magic bytes not found", None),
-        ({"data_name": "json"}, "no rows could be read from the json files: JSON parse error", None),
+        ({"split": "train[:0]"}, "can't read rows from the csv files: Instruction", None),
+        ({"data_name": "parquet"}, "can't read rows from the parquet files: Parquet magic bytes not found", None),
+        ({"data_name": "json"}, "can't read rows from the json files: JSON parse error", None),
     ],
 )
 def test_what_the_data_have_not_is_named(prepare, write_csv, params, message, hint):
@@ -153,13 +153,13 @@ def test_an_empty_file_is_refused(prepare, tmp_path, content):
 
     message, _ = refusal(prepare)
 
-    assert message.startswith("no rows could be read from the csv files: ")
+    assert message.startswith("can't read rows from the csv files: ")
 
 
 def test_two_columns_of_text_are_not_chosen_between(prepare, write_csv):
     write_csv(("good", "bad", 1), header="one,two,label")
 
-    assert refusal(prepare) == ("which column is the text? There are one, two, label", "set input_cols")
+    assert refusal(prepare) == ("which column holds the text? The columns are one, two, label", "set input_cols")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_row_without_text_is_named(prepare, write_csv):
 
     assert refusal(prepare, input_cols="text") == (
         "row 1 has nothing in column 'text'",
-        "leave such rows out; of csv files, words such as NA and null are read as nothing too",
+        "leave such rows out; in csv files, words such as NA and null are read as missing values",
     )
 
 
@@ -239,6 +239,6 @@ def test_padding_to_a_length_that_nothing_states_is_refused(prepare, write_csv, 
     (unlimited / "tokenizer_config.json").write_text(text.replace('"model_max_length": 8', '"model_max_length": 1e30'))
 
     assert refusal(prepare, model=unlimited, padding="max_length") == (
-        "how long is max_length? Neither config nor tokenizer says",
+        "padding is max_length, and neither the config nor the tokenizer states a length",
         "set max_length",
     )

@@ -94,7 +94,7 @@ def test_an_index_that_names_what_is_not_there_is_said_before_a_shard_is_downloa
 
     assert failure == {
         "message": f"{INDEX} of acme/tiny at {commit[:12]} names {second}, which the repository lacks",
-        "hint": "name a revision that is whole",
+        "hint": "name a revision that is complete",
     }
     resolved = {path for _, path in asked(hub) if "/resolve/" in path}
     assert resolved == {f"/acme/tiny/resolve/{commit}/{INDEX}"}
@@ -341,7 +341,7 @@ for name in ("config.json", "model.safetensors"):
 
 @pytest.mark.parametrize("name", ["../up", "/abs", "a/b/c", "", "a b", ".hidden/x"])
 def test_what_is_no_name_of_a_hub_is_refused_in_the_config(name):
-    with pytest.raises(ValidationError, match="not a hub's name"):
+    with pytest.raises(ValidationError, match="not a name on a hub"):
         HfModelConfig(name=name)
 
 

@@ -51,6 +51,21 @@ def test_inputs_that_the_data_lack_are_filled_in(folder):
             session.run({"ids": IDS, "mask": MASK})
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_rows_of_equal_length_have_the_same_logits_in_a_batch_as_alone(folder, attention):
+    random = np.random.default_rng(0)
+
+    with open_(folder, attn_implementation=attention) as session:
+        assert session.rows_are_independent
+        for length in (4, 27):
+            ids = random.integers(5, 30, size=(32, length))
+            together = session.run({"input_ids": ids})["logits"]
+            alone = np.concatenate([session.run({"input_ids": row[None]})["logits"] for row in ids])
+
+            assert (together.argmax(axis=1) == alone.argmax(axis=1)).all()
+            np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
 def test_what_is_timed_runs_the_model_on_inputs_made_before(folder):
     import torch
 

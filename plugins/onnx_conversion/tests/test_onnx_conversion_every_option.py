@@ -86,8 +86,8 @@ def test_what_changes_nothing_is_a_notice():
     assert OnnxConversionConfig(**written).ignored() == {
         "past_key_value_name": "there is no cache in a graph of this version",
         "parallel_jobs": "there is one graph",
-        "user_script": "this pass asks nothing of the user's code",
-        "script_dir": "this pass asks nothing of the user's code",
+        "user_script": "this pass runs no user code",
+        "script_dir": "this pass runs no user code",
     }
 
 

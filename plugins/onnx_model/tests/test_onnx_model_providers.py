@@ -46,7 +46,10 @@ def test_a_device_that_the_provider_does_not_run_on_is_no_accelerator():
 
 
 def test_a_misspelt_provider_gets_a_near_miss():
-    assert unavailable("gpu", "CudaExecutionProvdr") == f"there is no CudaExecutionProvdr: did you mean {CUDA}?"
+    assert (
+        unavailable("gpu", "CudaExecutionProvdr")
+        == f"CudaExecutionProvdr is not an execution provider: did you mean '{CUDA}'?"
+    )
 
 
 def test_without_onnx_runtime_the_extra_is_named(monkeypatch):

@@ -191,7 +191,7 @@ def test_feeds_that_do_not_fit_are_a_sentence_when_run_and_when_timed(file):
             with pytest.raises(PreconditionFailed) as failure:
                 call({"x": np.ones((1, 3))})
             assert failure.value.message == "the model takes x of the shape [batch_size, 2], and the data have [1, 3]"
-            assert "max_length, and padding max_length" in failure.value.hint
+            assert "padding (to max_length) of the data" in failure.value.hint
 
 
 def test_session_options_that_onnx_runtime_refuses_are_a_sentence_and_nothing_is_printed(file, capfd):
@@ -226,7 +226,7 @@ def test_the_content_of_a_tuning_result_file_travels_with_the_model(tmp_path):
         saved(written)
     assert refusal(tuning_op_result=[{}], tuning_result_file=str(file)) == (
         ("tuning_result_file",),
-        "there is tuning_op_result already: give one of the two",
+        "tuning_op_result is given too: give one of the two",
     )
 
 

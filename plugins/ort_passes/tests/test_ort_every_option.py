@@ -195,7 +195,7 @@ STATIC = "it is for static mode, and quant_mode is dynamic"
             dict.fromkeys(("model_type", "num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions"),
         ),
         (OrtTransformersOptimization, {"keep_io_types": False}, {"keep_io_types": "it is of no use without float16"}),
-        (OnnxMatMul4Quantizer, {"data_config": "rows"}, {"data_config": "of the algorithms GPTQ alone calibrates"}),
+        (OnnxMatMul4Quantizer, {"data_config": "rows"}, {"data_config": "only GPTQ calibrates"}),
         (
             OnnxMatMul4Quantizer,
             {"quant_axes": {"Gather": 0}},

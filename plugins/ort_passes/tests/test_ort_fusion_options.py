@@ -130,7 +130,7 @@ def test_optimizing_beforehand_and_the_gpu_go_together(converted, context, monke
         (
             GPU,
             {"opt_level": 99},
-            "opt_level 99 writes operators of the CPU alone, and the accelerator is a GPU",
+            "opt_level 99 writes operators for CPUs only, and the accelerator is a GPU",
             "set use_gpu",
         ),
         (
@@ -140,7 +140,7 @@ def test_optimizing_beforehand_and_the_gpu_go_together(converted, context, monke
             "DmlExecutionProvider, MIGraphXExecutionProvider, TensorrtExecutionProvider",
             None,
         ),
-        (GPU, {"use_gqa": True}, "use_gqa: on a GPU GroupQueryAttention is float16 alone", "set float16"),
+        (GPU, {"use_gqa": True}, "use_gqa: on a GPU GroupQueryAttention is float16 only", "set float16"),
         (
             Accelerator(),
             {"use_gqa": True},
@@ -156,7 +156,7 @@ def test_optimizing_beforehand_and_the_gpu_go_together(converted, context, monke
         (
             Accelerator(),
             {"float16": True, "force_fp32_ops": ["Softmax"]},
-            "force_fp32_ops: the fusions replaced the operator 'Softmax': name what is there after them",
+            "force_fp32_ops: the fusions replaced the operator 'Softmax': name nodes that are there after fusion",
             None,
         ),
     ],
@@ -177,12 +177,12 @@ def test_what_the_model_or_the_accelerator_does_not_allow_is_refused(
         (
             {"only_onnxruntime": True, "opt_level": 1, "optimization_options": {"enable_gelu": False}},
             "optimization_options",
-            "they are of the fusions, which only_onnxruntime leaves out",
+            "they belong to the fusions, which only_onnxruntime leaves out",
         ),
         (
             {"only_onnxruntime": True, "opt_level": 1, "use_gqa": True},
             "use_gqa",
-            "is of the fusions, which only_onnxruntime leaves out",
+            "belongs to the fusions, which only_onnxruntime leaves out",
         ),
         ({"force_fp32_nodes": ["a"]}, "force_fp32_nodes", "is of no use without float16"),
         ({"num_key_value_heads": 2}, "num_key_value_heads", "is of no use without use_gqa"),

@@ -33,9 +33,7 @@ def test_the_optimizer_is_the_one_that_is_written(converted, context):
 def test_a_model_that_does_not_say_of_which_type_it_is_needs_model_type(converted):
     work = OrtTransformersOptimization(OrtTransformersOptimizationConfig())
 
-    with pytest.raises(
-        PreconditionFailed, match=r"^the model does not say of which type it is; known: albert, "
-    ) as failure:
+    with pytest.raises(PreconditionFailed, match=r"^the model does not state its type; known: albert, ") as failure:
         work.requires(converted.with_(attributes={}))
 
     assert failure.value.hint.startswith("set model_type to ")

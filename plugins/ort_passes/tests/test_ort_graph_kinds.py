@@ -66,6 +66,6 @@ def test_attention_that_is_not_fused_is_explained(exported, context):
         )
     else:
         assert report["warning"] == (
-            "no attention was fused: the graph is of PyTorch's dynamo exporter, whose attention ONNX Runtime's fusions "
-            "do not know; convert with the TorchScript exporter and attn_implementation eager"
+            "no attention was fused: the graph was written by PyTorch's dynamo exporter, whose attention ONNX "
+            "Runtime's fusions do not know; convert with the TorchScript exporter and attn_implementation eager"
         )

@@ -112,7 +112,7 @@ def test_rows_that_do_not_fit_a_model_of_fixed_shape_are_a_sentence(calibrated, 
         quantize(fixed, data, data_config="rows")
 
     assert failure.value.message.startswith("the model takes input_ids of the shape [1, 50], and the data have [")
-    assert failure.value.hint.startswith("give the data that batch_size and length")
+    assert failure.value.hint.startswith("set batch_size, max_length and padding")
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])

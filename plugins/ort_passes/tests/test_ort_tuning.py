@@ -170,7 +170,9 @@ def test_providers_that_can_not_be_tried_are_skipped_with_the_reason_and_others_
     assert forced == [ON_CPU, {"execution_provider": [AZURE], "provider_options": [{}]}]
     assert skipped[AZURE] == f"the model runs on {CPU}; with force_evaluate_other_eps this one would be tried too"
     assert skipped[CUDA].startswith(f"this ONNX Runtime has no {CUDA}: pip install")
-    with pytest.raises(PreconditionFailed, match=rf"nothing of providers_list can be tried: {CUDA}: this ONNX Runtime"):
+    with pytest.raises(
+        PreconditionFailed, match=rf"no provider in providers_list can be tried: {CUDA}: this ONNX Runtime"
+    ):
         providers_to_try(config(providers_list=[CUDA]), model, Accelerator())
 
 

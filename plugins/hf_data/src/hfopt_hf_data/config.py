@@ -18,7 +18,7 @@ _PERMISSION = "Accepted; code from datasets and models is not run in this versio
 _SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
 _OR = f"{', '.join(BUILDERS[:-1])} or {BUILDERS[-1]}"
 TASKS = ("text-classification", "sentiment-analysis")
-_OTHER_TASK = "data for {} are not prepared in this version; " + f"{TASKS[0]} are"
+_OTHER_TASK = f"this version prepares data for {TASKS[0]} only, not for {{}}"
 _BATCHES = "rows come in batches; batch_size 1 makes batches of one row"
 
 COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
@@ -84,7 +84,7 @@ def _split_expression(split: str | None) -> str | None:
 
 def _one_or_two(columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
     if isinstance(columns, tuple) and not 1 <= len(columns) <= 2:
-        raise ValueError(f"names one column of text, or two for pairs of texts; here are {len(columns)}")
+        raise ValueError(f"takes one column of text, or two for pairs of texts, not {len(columns)}")
     return columns
 
 
@@ -120,9 +120,9 @@ class LoadDataset(Config):
         None, description="A file, several, or files by split, of the format in data_name."
     )
     split: Annotated[str | None, AfterValidator(_split_expression)] = Field(
-        None, description="Which split, where there are several; [:100] cuts. null: validation, or the only one."
+        None, description="Which split; [:100] takes its first 100 rows. null: validation, or the only one."
     )
-    subset: str | None = Field(None, description="Which part, where a dataset has several: mrpc of glue.")
+    subset: str | None = Field(None, description="Which part of a dataset that has several: mrpc of glue.")
     revision: str | None = Field(None, description="A branch, tag or commit of a dataset on the hub; null: main.")
     data_dir: Annotated[str | None, only(None, because="not available in this version: write data_files")] = Field(
         None, description="Not available."
@@ -141,17 +141,19 @@ class PreProcess(Config):
         None, description="One column of text, or two; null: the only one there is."
     )
     label_cols: str | tuple[str, ...] | None = Field(
-        None, description="The column of labels: integers, or names of the model's; of several the first."
+        None, description="The column of labels: integers, or names of the model's classes; the first of several."
     )
-    max_samples: int | None = Field(None, ge=1, description="Only the first so many rows.")
+    max_samples: int | None = Field(None, ge=1, description="How many rows to use, from the first; null: all.")
     padding: bool | Literal["longest", "max_length", "do_not_pad"] = Field(
-        True, description="To the longest row of a batch, or to max_length; false needs batch_size 1."
+        True, description="To the longest row of a batch, or to max_length; false allows no batch_size above 1."
     )
     truncation: bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] = Field(
         True, description="Cut rows that are too long for the model."
     )
-    max_length: int | None = Field(None, ge=1, description="At most so many tokens; null: what the model takes.")
-    add_special_tokens: bool = Field(True, description="[CLS], [SEP] and the like.")
+    max_length: int | None = Field(
+        None, ge=1, description="The most tokens in a row; null: as many as the model takes."
+    )
+    add_special_tokens: bool = Field(True, description="Add the tokenizer's special tokens, such as [CLS] and [SEP].")
     is_split_into_words: bool = Field(False, description="The columns hold lists of words.")
     batched: bool = Field(True, description="Of no effect: rows are tokenised in batches.")
     align_labels: Annotated[bool, only(False, because="label names are always mapped by the model's config")] = Field(
@@ -166,7 +168,11 @@ class PreProcess(Config):
 class Dataloader(Config):
     """``component_kwargs.dataloader``."""
 
-    batch_size: int = Field(1, ge=1, description="Rows in a batch.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Rows in a batch; null: one, and where that can't change a prediction, several of equal length.",
+    )
 
 
 class PostProcess(Config):
@@ -174,7 +180,7 @@ class PostProcess(Config):
 
     model_name: str | None = Field(None, description="Of no effect: predictions are the model's.")
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(
-        None, description="Accepted; what pre_process_data says counts."
+        None, description="Accepted; the task of pre_process_data counts."
     )
 
 
@@ -183,7 +189,7 @@ class ComponentKwargs(Config):
 
     load_dataset: LoadDataset | None = Field(None, description="How to load.")
     pre_process_data: PreProcess | None = Field(None, description="How to tokenise.")
-    post_process_data: PostProcess | None = Field(None, description="How to make predictions of outputs.")
+    post_process_data: PostProcess | None = Field(None, description="How to turn outputs into predictions.")
     dataloader: Dataloader | None = Field(None, description="How to batch.")
 
 
@@ -220,8 +226,10 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
                 raise ValueError(f"subset is of a dataset, and {self.data_name} is a format")
         elif self.data_files is not None:
             raise UnknownName("format of data_files", self.data_name, list(BUILDERS))
-        if self.padding in (False, "do_not_pad") and self.batch_size > 1:
-            raise ValueError("padding is off, so batch_size must be 1: the rows of a batch have one length")
+        if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
+            raise ValueError(
+                "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length"
+            )
 
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""

@@ -36,7 +36,7 @@ def load(config: HuggingfaceContainerConfig, cache: str) -> datasets.Dataset:
             )
     except (datasets.exceptions.DatasetGenerationError, OSError, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise PreconditionFailed(f"no rows could be read from the {source.builder} files: {reason}") from error
+        raise PreconditionFailed(f"can't read rows from the {source.builder} files: {reason}") from error
     return data if config.max_samples is None else data.select(range(min(config.max_samples, len(data))))
 
 
@@ -83,7 +83,7 @@ def text_columns(data: datasets.Dataset, wanted: Sequence[str], labels: Sequence
     found = [name for name in text if name not in labels]
     if len(found) != 1:
         raise PreconditionFailed(
-            f"which column is the text? There are {', '.join(data.column_names)}", hint="set input_cols"
+            f"which column holds the text? The columns are {', '.join(data.column_names)}", hint="set input_cols"
         )
     return found
 

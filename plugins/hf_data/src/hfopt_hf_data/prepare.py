@@ -1,7 +1,6 @@
 """From data files to tokenised rows: loads, tokenises in batches, writes Arrow.
 
-Rows are stored unpadded: how long a row is belongs to it, how far it is padded to its batch. The same data give the
-same bytes.
+Rows are stored unpadded: padding depends on the batch. The same data give the same bytes.
 """
 
 from __future__ import annotations

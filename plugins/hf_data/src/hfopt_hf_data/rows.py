@@ -17,9 +17,12 @@ ROWS, PADDING, LABEL = "rows.arrow", "padding.json", "label"
 
 
 class Rows(Dataset):
-    """What `hfopt_hf_data.prepare` wrote."""
+    """What `hfopt_hf_data.prepare` wrote.
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
+    :param batch_size: rows in a batch, if the user wrote it
+    """
+
+    def __init__(self, folder: Path, batch_size: int | None) -> None:
         import pyarrow
 
         with pyarrow.memory_map(str(folder / ROWS)) as source:
@@ -33,14 +36,30 @@ class Rows(Dataset):
     def __len__(self) -> int:
         return int(self._rows)
 
-    def batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(self, rows: Sequence[int] | None = None, *, size: int | None = None) -> Iterator[Batch]:
         import numpy as np
 
         wanted = range(len(self)) if rows is None else rows
-        for start in range(0, len(wanted), self._batch_size):
-            positions = np.asarray(wanted[start : start + self._batch_size], dtype=np.int64)
+        step = size or self._batch_size or 1
+        for start in range(0, len(wanted), step):
+            positions = np.asarray(wanted[start : start + step], dtype=np.int64)
             feeds = {name: self._padded(name, positions) for name in self._columns}
             yield Batch(positions, feeds, self._labels_of(positions))
+
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of every row, int64 [n]; all the same where rows are padded to a fixed width.
+
+        Reads where each row ends, not its tokens.
+
+        :return: None if the user wrote a batch size
+        """
+        import numpy as np
+        import pyarrow.compute
+
+        if self._batch_size is not None:
+            return None
+        own = pyarrow.compute.list_value_length(next(iter(self._columns.values())))
+        return np.maximum(own.to_numpy().astype(np.int64), self._padding["width"] or 0)
 
     def _padded(self, name: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of one input as one array, as wide as the longest of them or as the config says."""

@@ -74,7 +74,7 @@ def look_into(folder: Path, subset: str | None, name: str) -> Source:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(BUILDERS)}") from error
     if builder.name not in BUILDERS:
-        raise PreconditionFailed(f"{name} is of the kind {builder.name}; hfopt reads {', '.join(BUILDERS)}")
+        raise PreconditionFailed(f"{name} is in the format {builder.name}; hfopt reads {', '.join(BUILDERS)}")
     files = {str(split): [_inside(folder, each, name) for each in paths] for split, paths in _files(builder).items()}
     features = builder.info.features
     options = next((each for each in card if each.get("config_name", "default") == builder.config.name), {})
@@ -97,9 +97,7 @@ def _subset(place: Mapping[str, Any], subset: str | None, name: str) -> str | No
     known = datasets.get_dataset_config_names(**place)
     if subset is None:
         if len(known) > 1 and datasets.get_dataset_default_config_name(**place) is None:
-            raise PreconditionFailed(
-                f"which subset of {name}? There are {', '.join(known)}", hint=f"set subset: {known[0]}"
-            )
+            raise PreconditionFailed(f"{name} has several subsets: {', '.join(known)}", hint=f"set subset: {known[0]}")
         return None
     if subset not in known:
         raise unknown(f"{name} has no subset {subset!r}; it has", subset, known)

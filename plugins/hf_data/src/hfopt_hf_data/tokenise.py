@@ -35,7 +35,9 @@ class Tokeniser:
         """
         fixed = self._config.padding == "max_length"
         if fixed and self._limit is None:
-            raise PreconditionFailed("how long is max_length? Neither config nor tokenizer says", hint="set max_length")
+            raise PreconditionFailed(
+                "padding is max_length, and neither the config nor the tokenizer states a length", hint="set max_length"
+            )
         return {
             "fillers": {
                 "input_ids": self._tokenizer.pad_token_id or 0,
@@ -72,7 +74,7 @@ class Tokeniser:
             if value is None:
                 raise PreconditionFailed(
                     f"row {row} has nothing in column {name!r}",
-                    hint="leave such rows out; of csv files, words such as NA and null are read as nothing too",
+                    hint="leave such rows out; in csv files, words such as NA and null are read as missing values",
                 )
             if not isinstance(value, wanted):
                 raise PreconditionFailed(f"row {row} has {value!r} in column {name!r}, which is not {kind}")

@@ -1,7 +1,7 @@
 """The Hugging Face hub for plugins: what a revision is, which files it has, and those files in a folder.
 
 Downloads are ``huggingface_hub``'s, and so is the cache: nothing is downloaded twice, whichever program asked first.
-Everything that can go wrong is said in a sentence (`hfopt_hf_hub.sentences`). Offline, nothing here makes a request.
+`hfopt_hf_hub.sentences` words what can go wrong. Offline, nothing here makes a request.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def paths_of(repository: Repository, commit: str, *, offline: bool) -> list[str]
 
 
 def download(repository: Repository, commit: str, paths: Collection[str], *, offline: bool) -> Path:
-    """Have some files of a commit in the hub cache.
+    """Bring some files of a commit into the hub cache.
 
     What is there is not asked for again; 429 is waited for. A download whose connection is closed goes on where it was;
     one whose connection is reset begins its file anew, a few times.

@@ -38,7 +38,7 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 def _name(name: str) -> str:
     if hub.NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not a hub's name; those look like owner/name")
+        raise ValueError(f"{name!r} is not a name on a hub; those look like owner/name")
     return name
 
 
@@ -133,7 +133,8 @@ class HfModel(Resource):
             raise hub.incomplete(self._repository, pin, missing)
         if missing:
             raise PreconditionFailed(
-                f"{index} names {hub.some(missing)}, which the repository lacks", hint="name a revision that is whole"
+                f"{index} names {hub.some(missing)}, which the repository lacks",
+                hint="name a revision that is complete",
             )
         return shards
 

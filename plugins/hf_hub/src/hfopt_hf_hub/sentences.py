@@ -89,7 +89,7 @@ def explain(error: BaseException, repository: Repository, revision: str) -> Prec
 
 
 def _answered(error: BaseException, repository: Repository, revision: str) -> PreconditionFailed | None:
-    """The hub said no."""
+    """What to say where the hub refused."""
     from huggingface_hub import errors
 
     name, page = repository.name, _page(repository)
@@ -123,7 +123,7 @@ def _answered(error: BaseException, repository: Repository, revision: str) -> Pr
             "the hub does not accept the token", hint="run `hf auth login` again, or unset HF_TOKEN"
         ),
         403: PreconditionFailed(f"the token may not read {name}", hint="use a token that may read it"),
-        429: PreconditionFailed("the hub gets too many requests from here", hint="run again in some minutes"),
+        429: PreconditionFailed("the hub gets too many requests from here", hint="run again in a few minutes"),
     }.get(status, PreconditionFailed(f"the hub could not answer (HTTP {status})", hint="run again later"))
 
 
@@ -145,10 +145,12 @@ def _unanswered(error: BaseException, repository: Repository) -> PreconditionFai
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PreconditionFailed(
             f"the disk is full while {repository.name} is downloaded to {constants.HF_HUB_CACHE}",
-            hint="make room, or set HF_HOME to a larger disk; what is whole is kept",
+            hint="make room, or set HF_HOME to a folder on a larger disk; files that are complete are kept",
         )
     if isinstance(error, PermissionError):
-        return PreconditionFailed(f"{constants.HF_HUB_CACHE} can't be written", hint="set HF_HOME to a folder of yours")
+        return PreconditionFailed(
+            f"{constants.HF_HUB_CACHE} can't be written", hint="set HF_HOME to a folder that you can write to"
+        )
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return PreconditionFailed(f"a file of {repository.name} did not arrive whole", hint="run again")
     return None

@@ -14,7 +14,7 @@ from hfopt_onnx_model.external import ExternalDataConfig
 
 _NO_CACHE = "there is no cache in a graph of this version"
 _ONE_GRAPH = "there is one graph"
-_NOT_ASKED = "this pass asks nothing of the user's code"
+_NOT_ASKED = "this pass runs no user code"
 _ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
 _NO_BFLOAT16 = "for which ONNX Runtime has no operators on the CPU"
 BFLOAT16_RELATIVE = 8 * HALF_RELATIVE
@@ -88,7 +88,7 @@ class OnnxConversion(Pass):
 
     def requires(self, model: ModelHandle) -> None:
         if not model.inputs:
-            raise PreconditionFailed("the inputs of this model are not known, so that it can't be traced")
+            raise PreconditionFailed("the inputs of this model are not known, so it can't be traced")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_conversion.export import describe_failures, export

@@ -19,12 +19,14 @@ def _plain_name(name: str | None) -> str | None:
 
 
 class ExternalDataConfig(Config):
-    """Options that every pass has which writes an ONNX file."""
+    """Options of every pass that writes an ONNX file."""
 
     save_as_external_data: bool = Field(
         False, description="Write weights into files beside the model; a model of more than 2 GB always does."
     )
-    all_tensors_to_one_file: bool = Field(True, description="External data are one file, not one for each tensor.")
+    all_tensors_to_one_file: bool = Field(
+        True, description="Write external data into one file instead of one for each tensor."
+    )
     external_data_name: Annotated[str | None, AfterValidator(_plain_name)] = Field(
         None,
         description="Name of the file of external data, numbered if there are several; null: the model's and .data.",

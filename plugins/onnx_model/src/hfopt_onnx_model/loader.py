@@ -28,7 +28,9 @@ class ONNXModelConfig(Config):
     model_path: InputPath | None = Field(None, description="An .onnx file, or a folder that holds it.")
     onnx_file_name: str | None = Field(None, description="Which file of the folder, if it holds several.")
     inference_settings: InferenceSettings | None = Field(None, description="How sessions run it.")
-    model_attributes: dict[str, Any] = Field({}, description="What passes may ask: model_type, hidden_size...")
+    model_attributes: dict[str, Any] = Field(
+        {}, description="Attributes that passes may ask for: model_type, hidden_size..."
+    )
 
 
 class ONNXModel(ModelLoader):

@@ -1,4 +1,4 @@
-"""What a graph computes in: how exact it is therefore, and which of its nodes can't be float16."""
+"""What a graph computes in: how exact that is, and which of its nodes can't be float16."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from hfopt_onnx_model.weights import bodies, tensors
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-ROUNDS = frozenset({"DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QuantizeLinear"})
+SCALES_BY_BATCH = frozenset({"DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
+"""Operators that make activations integers with a scale that all rows of a batch share."""
+
+ROUNDS = SCALES_BY_BATCH | {"QuantizeLinear"}
 """Operators that make activations integers; MatMulNBits does too if its accuracy_level is 4."""
 
-FLOAT32_ALONE = frozenset(
-    {
-        "DynamicQuantizeLSTM",
-        "DynamicQuantizeLinear",
-        "DynamicQuantizeMatMul",
-        "MatMulIntegerToFloat",
-        "QAttention",
-        "QEmbedLayerNormalization",
-    }
-)
+FLOAT32_ALONE = SCALES_BY_BATCH | {"MatMulIntegerToFloat", "QAttention", "QEmbedLayerNormalization"}
 """Quantized operators that take or yield float32 and nothing shorter."""
 
 ELEMENTWISE = frozenset(
@@ -56,6 +50,23 @@ def tolerance_of(model: ModelProto) -> float:
     if any(_rounds(node) for body in bodies(model) for node in body.node):
         return QUANTIZED_RELATIVE
     return HALF_RELATIVE if computes_in_half(model) else RELATIVE
+
+
+def mixes_rows(model: ModelProto) -> bool:
+    """Whether what a model computes for one row depends on the others of its batch.
+
+    MatMulNBits does not do that at any accuracy_level: it scales activations row by row.
+    """
+    return any(
+        node.op_type in SCALES_BY_BATCH or (node.op_type == "BatchNormalization" and _trains(node))
+        for body in bodies(model)
+        for node in body.node
+    )
+
+
+def _trains(normalization: NodeProto) -> bool:
+    """Whether a BatchNormalization uses the mean of its batch: then it yields the running mean too, in any opset."""
+    return len(normalization.output) > 1
 
 
 def _rounds(node: NodeProto) -> bool:

@@ -85,7 +85,7 @@ def why_unavailable(accelerator: Accelerator) -> str | None:
 def why_missing(name: str) -> str | None:
     """Why the installed ONNX Runtime can't use an execution provider, and what to install; None if it can."""
     if name not in PROVIDERS:
-        return ": ".join(filter(None, (f"there is no {name}", did_you_mean(name, PROVIDERS))))
+        return ": ".join(filter(None, (f"{name} is not an execution provider", did_you_mean(name, PROVIDERS))))
     provider = PROVIDERS[name]
     install = f": {INSTALL.format(provider.extra)}" if provider.extra else ""
     try:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def open_session(
         with _refusing("ONNX Runtime refuses the tuning results"):
             session.set_tuning_results([dict(result) for result in settings.tuning_op_result], error_on_invalid=True)
     device_id = int(next(iter(providers.values())).get("device_id", 0))
-    return OrtSession(session, memory=first.memory, device_id=device_id, io_bind=bool(settings.io_bind))
+    return OrtSession(session, path, memory=first.memory, device_id=device_id, io_bind=bool(settings.io_bind))
 
 
 def check_no_fallback(wanted: Sequence[str], got: Sequence[str]) -> None:
@@ -80,13 +81,14 @@ def check_no_fallback(wanted: Sequence[str], got: Sequence[str]) -> None:
         lost = next(name for position, name in enumerate(wanted) if got[position : position + 1] != [name])
         raise PreconditionFailed(
             f"ONNX Runtime could not start {lost}, and fell back to {', '.join(got)}",
-            hint="its driver or a library that it needs is missing; hfopt.log has what ONNX Runtime said",
+            hint="its driver or a library that it needs is missing; hfopt.log has ONNX Runtime's own messages",
         )
 
 
 class OrtSession(Session):
     """Runs feeds, after making them what the model takes: its names, its dtypes, what is missing filled in.
 
+    :param path: the file that is open
     :param memory: where data lie while the model is timed: ``cpu``, ``cuda``, ``dml``
     :param device_id: which of the devices of that kind
     :param io_bind: bind inputs and outputs in `run` too
@@ -95,18 +97,29 @@ class OrtSession(Session):
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
+        path: Path,
         *,
         memory: str = HOST,
         device_id: int = 0,
         io_bind: bool = False,
     ) -> None:
         self._session = session
+        self._path = path
         self._memory = memory
         self._device_id = device_id
         self.inputs: Sequence[TensorSpec] = [_spec(value) for value in session.get_inputs()]
         self.outputs: Sequence[TensorSpec] = [_spec(value) for value in session.get_outputs()]
         self._names = [spec.name for spec in self.outputs]
         self._bind_to_run = io_bind or any(spec.dtype == "bfloat16" for spec in self.outputs)
+
+    @cached_property
+    def rows_are_independent(self) -> bool:
+        from hfopt_onnx_model.graph import load
+        from hfopt_onnx_model.precision import mixes_rows
+
+        if any(isinstance(axis, int) for spec in self.inputs for axis in spec.axes[:1]):
+            return False  # a fixed batch: rows can't be put together in any other way
+        return not mixes_rows(load(self._path, weights=False))
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         with _refusing("ONNX Runtime can't run the model"):
@@ -198,14 +211,14 @@ def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]
 
 
 def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
-    """ONNX Runtime's own refusal has neither the whole shapes nor what to do."""
+    """ONNX Runtime's own message has neither the full shapes nor any advice."""
     pairs = list(zip(spec.axes, shape, strict=False))
     if not any(isinstance(axis, int) and axis != size for axis, size in pairs):
         return
     taken = ", ".join(str(axis) for axis in spec.axes)
     raise PreconditionFailed(
         f"the model takes {spec.name} of the shape [{taken}], and the data have {list(shape)}",
-        hint="give the data that batch_size and length (max_length, and padding max_length), or leave the axes dynamic",
+        hint="set batch_size, max_length and padding (to max_length) of the data to match, or keep the axes dynamic",
     )
 
 

@@ -45,7 +45,7 @@ class SessionSettings(Config):
     execution_mode: Literal[0, 1] | None = Field(None, description="0 sequential, 1 parallel.")
     graph_optimization_level: Literal[0, 1, 2, 99] | None = Field(None, description="0 none, 1, 2, 99 all.")
     enable_profiling: bool | None = Field(
-        None, description="Write a profile of every session into a temporary folder, which the log names."
+        None, description="Write a profile of every session into a temporary folder; the log says which."
     )
     extra_session_config: dict[str, SessionEntry] | None = Field(None, description="Session config entries.")
 
@@ -54,7 +54,7 @@ class InferenceSettings(Config):
     """``inference_settings`` of an ONNX model."""
 
     execution_provider: ProviderName | tuple[ProviderName, ...] | None = Field(
-        None, description="One, or several of which the first comes first; null: the accelerator's."
+        None, description="One, or several in order of priority; null: the accelerator's."
     )
     provider_options: tuple[dict[str, ProviderOption], ...] | None = Field(
         None, description="An object for each execution provider; numbers and booleans become text."
@@ -64,9 +64,9 @@ class InferenceSettings(Config):
         None, description="Bind inputs and outputs in every run; for timing they always are, beforehand."
     )
     tuning_op_result: tuple[dict[str, Any], ...] | None = Field(
-        None, description="Results of tunable operators, for a provider that has such."
+        None, description="Results of tunable operators, for a provider that has them."
     )
-    tuning_result_file: InputPath | None = Field(None, description="A JSON file with the same.")
+    tuning_result_file: InputPath | None = Field(None, description="A JSON file with such results.")
 
     @field_validator("provider_options")
     @classmethod
@@ -91,7 +91,7 @@ class InferenceSettings(Config):
     @classmethod
     def _only_one_source(cls, file: str | None, info: ValidationInfo) -> str | None:
         if file is not None and info.data.get("tuning_op_result") is not None:
-            raise ValueError("there is tuning_op_result already: give one of the two")
+            raise ValueError("tuning_op_result is given too: give one of the two")
         return file
 
 

@@ -28,7 +28,7 @@ def why_unfused(graph: GraphProto) -> str | None:
         return None
     if _by_dynamo(graph):
         return (
-            "the graph is of PyTorch's dynamo exporter, whose attention ONNX Runtime's fusions do not know; "
+            "the graph was written by PyTorch's dynamo exporter, whose attention ONNX Runtime's fusions do not know; "
             "convert with the TorchScript exporter and attn_implementation eager"
         )
     if any(all(name in makers and makers[name].op_type == "Mul" for name in node.input) for node in products):

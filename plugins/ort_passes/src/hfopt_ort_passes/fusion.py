@@ -101,10 +101,10 @@ class OrtTransformersOptimization(Pass):
                 f"use_gpu: the accelerator of this run is {accelerator.device}", hint="leave use_gpu out"
             )
         if gpu and self.config.use_gqa and not self.config.float16:
-            raise PreconditionFailed("use_gqa: on a GPU GroupQueryAttention is float16 alone", hint="set float16")
+            raise PreconditionFailed("use_gqa: on a GPU GroupQueryAttention is float16 only", hint="set float16")
         if gpu and not self.config.use_gpu and (self.config.opt_level or 0) > 1:
             raise PreconditionFailed(
-                f"opt_level {self.config.opt_level} writes operators of the CPU alone, and the accelerator is a GPU",
+                f"opt_level {self.config.opt_level} writes operators for CPUs only, and the accelerator is a GPU",
                 hint="set use_gpu",
             )
         if not self.config.use_gpu:
@@ -159,12 +159,10 @@ class OrtTransformersOptimization(Pass):
         if self.config.only_onnxruntime:
             return "bert"  # none of its fusions runs
         known = ", ".join(sorted(ORT_MODEL_TYPES))
-        unknown = (
-            f"no fusions are known for model type {own!r}" if own else "the model does not say of which type it is"
-        )
+        unknown = f"no fusions are known for model type {own!r}" if own else "the model does not state its type"
         raise PreconditionFailed(
             f"{unknown}; known: {known}",
-            hint="set model_type to ONNX Runtime's name of a like architecture, or leave this pass out",
+            hint="set model_type to ONNX Runtime's name of a similar architecture, or leave this pass out",
         )
 
     def _halve(self, optimized: OnnxModel, before: GraphProto) -> None:
@@ -238,7 +236,7 @@ def _check(option: str, kind: str, written: Iterable[str] | None, there: set[str
             continue
         if name in before:
             raise PreconditionFailed(
-                f"{option}: the fusions replaced the {kind} {name!r}: name what is there after them"
+                f"{option}: the fusions replaced the {kind} {name!r}: name nodes that are there after fusion"
             )
         hint = did_you_mean(name, there)
         raise PreconditionFailed(f"{option}: the graph has no {kind} {name!r}", hint=hint)

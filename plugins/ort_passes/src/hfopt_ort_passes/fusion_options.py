@@ -144,12 +144,12 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         "which bucket of distances two tokens are in.",
     )
     force_fp16_inputs: dict[str, tuple[int, ...]] | None = Field(
-        None, description="With float16: inputs, by operator and position, that are float16 all the same."
+        None, description="With float16: inputs, by operator and position, that are float16 nevertheless."
     )
     use_gqa: bool = Field(
         False,
         description="Attention with a cache as GroupQueryAttention: for causal models whose rows are padded on the "
-        "right, if at all; on a GPU with float16 alone.",
+        "right, if at all; on a GPU with float16 only.",
     )
     input_int32: bool = Field(False, description="Take integer inputs as int32.")
 
@@ -171,9 +171,9 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         if self.only_onnxruntime and not self.opt_level:
             raise OptionError("only_onnxruntime", "does nothing at opt_level 0: set opt_level to 1, 2 or 99")
         if self.only_onnxruntime and self.optimization_options != FusionSwitches():
-            raise OptionError("optimization_options", "they are of the fusions, which only_onnxruntime leaves out")
+            raise OptionError("optimization_options", "they belong to the fusions, which only_onnxruntime leaves out")
         if self.only_onnxruntime and self.use_gqa:
-            raise OptionError("use_gqa", "is of the fusions, which only_onnxruntime leaves out")
+            raise OptionError("use_gqa", "belongs to the fusions, which only_onnxruntime leaves out")
         for name in ("force_fp32_ops", "force_fp32_nodes", "force_fp16_inputs"):
             if getattr(self, name) and not self.float16:
                 raise OptionError(name, "is of no use without float16")

@@ -115,7 +115,7 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig, NoUserScripts):
     def ignored(self) -> dict[str, str]:
         reasons = {}
         if self.algorithm != "GPTQ":
-            reasons["data_config"] = "of the algorithms GPTQ alone calibrates"
+            reasons["data_config"] = "only GPTQ calibrates"
         if "Gather" not in self.op_types_to_quantize:
             reasons["quant_axes"] = "Gather is not in op_types_to_quantize"
         return {name: reasons[name] for name in self.written(*reasons)}

@@ -12,7 +12,7 @@ from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_ort_passes.user_scripts import NoUserScripts
 
-_NPU = "QNN models are not prepared in this version"
+_NPU = "this version prepares no QNN models"
 
 DYNAMIC_OPERATORS = ("Attention", "Conv", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul", "Transpose")
 """What ONNX Runtime quantizes dynamically; a Gemm is made a MatMul and an Add beforehand."""
@@ -133,10 +133,10 @@ class QuantizationConfig(ExternalDataConfig):
     )
     nodes_to_exclude: tuple[str, ...] | None = Field(None, description="All but these nodes, by name.")
     WeightSymmetric: bool | None = Field(None, description="Zero points of weights are 0; null: for QInt8.")
-    MatMulConstBOnly: bool = Field(True, description="Only MatMul one of whose inputs is a weight.")
+    MatMulConstBOnly: bool = Field(True, description="Only MatMuls with a weight among their inputs.")
     EnableSubgraph: bool = Field(False, description="Quantize inside If and Loop too; dynamic mode only.")
     ForceQuantizeNoInputCheck: bool = Field(
-        False, description="Quantize operators too that only move data, though their input is not quantized."
+        False, description="Also quantize operators that only move data, even if their input is not quantized."
     )
     extra_options: Annotated[dict[str, Any] | None, AfterValidator(_known_extra_options)] = Field(
         None, description="More of onnxruntime's extra_options, by its names."

@@ -167,7 +167,7 @@ def providers_to_try(
             tried.append(_as_setting(config, {name: {**chosen.get(name, alone[name]), **options}}))
     if not tried:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        raise PreconditionFailed(f"nothing of providers_list can be tried: {reasons}")
+        raise PreconditionFailed(f"no provider in providers_list can be tried: {reasons}")
     return own, tried, skipped
 
 

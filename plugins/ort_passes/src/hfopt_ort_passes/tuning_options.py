@@ -60,7 +60,7 @@ class OrtPerfTuningConfig(NoUserScripts):
     device: Annotated[str | None, AfterValidator(_known_device)] = Field(
         None, description="cpu, gpu, npu: must be the accelerator's; null: the accelerator's."
     )
-    cpu_cores: int | None = Field(None, ge=1, description="At most so many threads; null: the CPUs that may be used.")
+    cpu_cores: int | None = Field(None, ge=1, description="The most threads to use; null: one for each usable CPU.")
     io_bind: bool = Field(False, description="Save io_bind: true. Timing binds inputs and outputs either way.")
     enable_cuda_graph: Annotated[bool, only(False, because=_NO_CUDA_GRAPH)] = Field(False, description="Not available.")
     providers_list: tuple[ProviderName | tuple[ProviderName, dict[str, ProviderOption]], ...] | None = Field(
@@ -69,7 +69,7 @@ class OrtPerfTuningConfig(NoUserScripts):
         "null: the one that the model runs on.",
     )
     force_evaluate_other_eps: bool = Field(
-        False, description="Try those of providers_list too that are not the accelerator's."
+        False, description="Also try those of providers_list that are not the accelerator's."
     )
     trt_fp16_enable: bool = Field(False, description="Let TensorrtExecutionProvider compute in float16.")
     execution_mode_list: tuple[ExecutionMode, ...] | None = Field(

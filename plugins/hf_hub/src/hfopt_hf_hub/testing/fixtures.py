@@ -12,6 +12,6 @@ from hfopt_hf_hub.testing.hub import Hub
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    """An empty Hugging Face hub on loopback, with a client's folder of its own."""
+    """An empty Hugging Face hub on loopback, with a folder for its clients."""
     with Hub(tmp_path / "huggingface") as served:
         yield served

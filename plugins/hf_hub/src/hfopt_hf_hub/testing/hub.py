@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback, as far as ``huggingface_hub`` 2.4 asks one.
+"""A Hugging Face hub on loopback: as much of one as ``huggingface_hub`` 2.4 uses.
 
 Clients read ``HF_ENDPOINT`` when they are imported, so they run in a subprocess with `Hub.environment`::
 
@@ -29,7 +29,7 @@ TOKEN = "hf_loopback"  # noqa: S105 - of a hub that exists in tests only
 class Hub:
     """Serves until it is closed; a context manager. Every request is recorded.
 
-    :param home: the client's folder (``HF_HOME``): its cache is there; it need not exist
+    :param home: the folder of its clients (``HF_HOME``), with their cache; it need not exist
     """
 
     def __init__(self, home: Path) -> None:
@@ -65,17 +65,17 @@ class Hub:
 
     @property
     def requests(self) -> list[Request]:
-        """In the order in which they came."""
+        """What clients asked for, oldest first."""
         return self._contents.requests
 
     @property
     def tokens(self) -> set[str]:
-        """Tokens that are somebody's; any other is refused."""
+        """The tokens of known users; any other is refused. To be added to."""
         return self._contents.tokens
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a subprocess a client of this hub alone, without a token; to be put over ``os.environ``."""
+        """Variables that make a subprocess a client of this hub only, without a token; they go over ``os.environ``."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(self.home),
@@ -100,7 +100,7 @@ class Hub:
         branch: str = "main",
         readers: Collection[str] | None = None,
     ) -> str:
-        """Commit files to a model's branch; both are made if they are not there.
+        """Commit files to a branch of a model, creating both if needed.
 
         :param files: a folder, or bytes by path
         :param readers: the tokens whose owners may download, which makes it gated; None: everybody may
@@ -120,7 +120,7 @@ class Hub:
         return self._add("dataset", name, files, branch, readers)
 
     def rename(self, kind: Kind, old: str, new: str) -> None:
-        """Redirect what is asked of the old name to the new one, as the hub does for ``glue``, now ``nyu-mll/glue``."""
+        """Redirect requests for the old name to the new one, as the hub does for ``glue``, now ``nyu-mll/glue``."""
         self._contents.renamed[kind, old] = new
 
     def remove(self, kind: Kind, name: str) -> None:
@@ -130,7 +130,7 @@ class Hub:
     def busy(self, times: int, *, part: str = "", retry_after: int = 0) -> None:
         """Answer the next requests for a path that has `part` in it with 429.
 
-        :param retry_after: seconds to wait, as the client is told
+        :param retry_after: seconds that the client is asked to wait
         """
         self._contents.faults.append(Fault(part, times, retry_after=retry_after))
 
@@ -138,7 +138,7 @@ class Hub:
         """Drop the connection of the next downloads of a path that has `part` in it.
 
         :param after: bytes of content that are sent before; the client keeps whole chunks, of 10 MiB by default
-        :param reset: without a goodbye, as a router that forgets the connection does: the client itself takes up
+        :param reset: abruptly, as by a router that forgets the connection: the client itself resumes
             downloads that were closed, not those that were reset
         """
         self._contents.faults.append(Fault(part, times, cut_after=after, reset=reset))
