@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hfopt.base.errors import HfoptError
-from hfopt.base.files import RECORD
+from hfopt.base.files import RECORD, write_atomically
 from hfopt.cache.filesystems import on_network
 from hfopt.cache.locks import exclusive
 from hfopt.cache.store import now
@@ -138,9 +138,7 @@ class Journal:
         file = self.cache / "outputs" / f"{sha256(os.fsencode(output_dir)).hexdigest()[:16]}.json"
         with suppress(OSError):
             file.parent.mkdir(exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps({"config": config, "output_dir": str(output_dir)}), "utf-8")
-            os.replace(temporary, file)
+            write_atomically(file, json.dumps({"config": config, "output_dir": str(output_dir)}))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
