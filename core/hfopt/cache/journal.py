@@ -341,28 +341,22 @@ def _local_folder(cache_dir: Path) -> Path:
 
 
 def _judged(run: Run, host: str, pid: int, born: str | None) -> Run:
-    """A run that is noted as running was killed if its process is gone; another machine's can't be told."""
-    if run.status == "running" and host == platform.node() and not _alive(pid, born):
+    """A run that is noted as running was killed if its process is gone; another machine's cannot be told."""
+    if run.status == "running" and host == platform.node() and (born is None or born != _born(pid)):
         return replace(run, status="killed")
     return run
 
 
-def _alive(pid: int, born: str | None) -> bool:
-    if born is not None:
-        return _born(pid) == born
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _born(pid: int) -> str | None:
-    """When a process started, in ticks since boot: what tells it from a later one of its number. None if it is gone."""
+    """When a process started, in clock ticks since boot: tells it from a later one with its number. None if it is gone.
+
+    Time since the epoch would not do: it moves when the machine's clock is set.
+    """
+    import psutil
+
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        since_boot = process.create_time() - psutil.boot_time()
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(round(since_boot * os.sysconf("SC_CLK_TCK")))
+    except psutil.Error:
         return None
-    return None if state == "Z" else fields[18]
