@@ -82,7 +82,7 @@ def test_artifacts_are_listed_with_when_and_by_which_run_they_were_last_used(two
     shown = hfopt("cache", "ls").stdout.splitlines()
     assert shown[0].split() == ["key", "size", "made", "in", "used", "by", "run", "step", "component"]
     assert shown[-1].startswith("10 artifacts, ")
-    assert any(re.fullmatch(r"\w{12} +\d+ B +\d\.\d s +\d+ s ago +2  first +toy:Scale", line) for line in shown)
+    assert any(re.fullmatch(r"\w{12} +\d+ bytes +\d\.\d s +\d+ s ago +2  first +toy:Scale", line) for line in shown)
 
 
 def key_of(project, name):
@@ -173,7 +173,7 @@ def test_pruning_keeps_what_was_used_last(two_runs, hfopt):
 
     done = hfopt("cache", "prune", "--max-size", str(room))
 
-    assert re.fullmatch(r"removed 3 artifacts, \S+ k?B; 7 artifacts, \S+ k?B, stay\n", done.stdout)
+    assert re.fullmatch(r"removed 3 artifacts, \S+ (kB|bytes); 7 artifacts, \S+ (kB|bytes), stay\n", done.stdout)
     assert {folder.name for folder in artifacts(two_runs)} == latest
     assert two_runs.run().returncode == 0
     assert all(two_runs.cached().values())
@@ -261,7 +261,9 @@ def test_a_folder_that_is_no_cache_is_a_usage_error(project, hfopt):
     )
 
 
-@pytest.mark.parametrize(("text", "size"), [("0", 0), ("500M", 500_000_000), ("1.5 gb", 1_500_000_000), ("2k", 2_000)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("500M", 500_000_000), ("1.5 gb", 1_500_000_000), ("2k", 2_000), ("1 KiB", 1_024)]
+)
 def test_sizes_are_written_as_people_write_them(text, size):
     assert parse_size(text) == size
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from hfopt.base.errors import HfoptError
+from hfopt.base.text import near
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 """What flock fails with where there are no locks; EBADF: NFS locks exclusively only a file that is open for writing."""
@@ -58,10 +59,6 @@ def exclusive(place: Path, waiting: Callable[[], None] = lambda: None) -> Iterat
         yield _take(descriptor, fcntl.LOCK_EX, waiting)
 
 
-class InUse(Exception):
-    """Somebody holds what can't be shared, or nobody can tell."""
-
-
 @contextmanager
 def using_cache(cache_dir: Path) -> Iterator[bool]:
     """Use a cache together with other runs.
@@ -74,33 +71,28 @@ def using_cache(cache_dir: Path) -> Iterator[bool]:
 
 @contextmanager
 def exclusive_cache(cache_dir: Path) -> Iterator[None]:
-    """Keep runs out of a cache, to remove something from it.
+    """Keep runs out of a cache while something is removed from it.
 
-    :raises InUse: a run is using it, or there are no locks
+    :raises HfoptError: a run is using it, or its file system has no locks
     """
-    with _free(cache_dir / "locks" / "in-use"):
+    with _opened(cache_dir / "locks" / "in-use") as descriptor:
+        try:
+            locked = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            problem = None if locked else "its file system has no locks: a run may be using it"
+        except BlockingIOError:
+            problem = "a run is using it"
+        if problem is not None:
+            raise HfoptError(f"{near(cache_dir)}: {problem}", hint="hfopt runs shows what is running")
         yield
 
 
 def held(file: Path) -> bool:
-    """Whether somebody holds a file's lock, or may."""
-    try:
-        with _free(file):
-            return False
-    except InUse:
-        return True
-
-
-@contextmanager
-def _free(file: Path) -> Iterator[None]:
+    """Whether somebody holds a file's lock; True also where nobody can tell."""
     with _opened(file) as descriptor:
         try:
-            certain = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InUse("a run is using it") from error
-        if not certain:
-            raise InUse("its file system has no locks: a run may be using it")
-        yield
+            return not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
 
 
 @contextmanager
@@ -148,9 +140,9 @@ def _make_folder(folder: Path, for_all: bool) -> None:
 
 
 def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
-    """Take a lock.
+    """Take a lock, waiting for it if need be.
 
-    :return: whether there are locks here
+    :return: whether the file system has locks
     """
     try:
         return _flock(descriptor, kind | fcntl.LOCK_NB)
@@ -160,15 +152,13 @@ def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Lock.
+    """Take a lock, or release it.
 
-    :return: whether there are locks here
-    :raises BlockingIOError: somebody holds it, and waiting was not wanted
+    :return: whether the file system has locks
+    :raises BlockingIOError: somebody holds it, and `kind` says not to wait
     """
     try:
         fcntl.flock(descriptor, kind)
-    except BlockingIOError:
-        raise
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hfopt.base.component import PROJECT
-from hfopt.base.errors import HfoptError, UsageError
-from hfopt.base.text import near
+from hfopt.base.errors import UsageError
 from hfopt.cache.journal import Journal, Use
-from hfopt.cache.locks import InUse, exclusive_cache
+from hfopt.cache.locks import exclusive_cache
 from hfopt.cache.reasons import Made, changes, reasons
 from hfopt.cache.store import MANIFEST, Manifest, digest_file
 
@@ -50,16 +49,23 @@ class Entry:
 
 
 def entries(journal: Journal) -> list[Entry]:
-    """Everything in a cache, most recently used first. What can't be read is left out: a run would make it anew."""
+    """Everything in a cache, most recently used first. What cannot be read is left out: a run would make it again."""
     uses = journal.last_uses()
-    found = [Entry(manifest, folder, uses.get(manifest.key)) for folder, manifest in _manifests(journal.cache)]
+    found = [
+        Entry(manifest, folder, uses.get(manifest.key))
+        for folder, manifest in _artifacts(journal.cache)
+        if manifest is not None
+    ]
     return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
 
 
-def _manifests(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+def _artifacts(cache_dir: Path) -> Iterator[tuple[Path, Manifest | None]]:
+    """Every artifact's folder with its manifest, None for one that cannot be read."""
     for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        with suppress(OSError, ValidationError):
+        try:
             yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        except (OSError, ValidationError):
+            yield folder, None
 
 
 def find(among: list[Entry], wanted: str) -> Entry:
@@ -98,15 +104,8 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
     :return: None if there is no earlier one
     """
     by_key = {each.key: each for each in there}
-
-    def made(key: str) -> Made | None:
-        return Made(by_key[key].manifest, by_key[key].name) if key in by_key else None
-
-    before = journal.predecessor(entry.key)
-    if before is not None and before[1] in by_key:
-        run: int | None = before[0]
-        key = before[1]
-    else:
+    run, key = journal.predecessor(entry.key) or (None, "")
+    if key not in by_key:
         earlier = [
             each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
         ]
@@ -114,9 +113,8 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
             return None
         run = None
         key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
-    then = by_key[key]
-    named = reasons(Made(entry.manifest, entry.name), Made(then.manifest, then.name), made)
-    return Comparison(key, run, named)
+    made = {each.key: Made(each.manifest, each.name) for each in there}
+    return Comparison(key, run, reasons(made[entry.key], made[key], made.get))
 
 
 def _comparable(other: Entry, entry: Entry) -> bool:
@@ -127,13 +125,8 @@ def _comparable(other: Entry, entry: Entry) -> bool:
 
 def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every artifact, each with what is not as it was written."""
-    for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except (OSError, ValidationError):
-            yield folder, ["its manifest can't be read"]
-        else:
-            yield folder, list(_faults(folder, manifest))
+    for folder, manifest in _artifacts(cache_dir):
+        yield folder, ["its manifest can't be read"] if manifest is None else list(_faults(folder, manifest))
 
 
 def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -150,45 +143,33 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
 
     :raises HfoptError: a run is using the cache
     """
-    with _to_ourselves(cache_dir):
+    with exclusive_cache(cache_dir):
         for folder in folders:
             shutil.rmtree(folder)
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What `prune` did, in artifacts and bytes."""
-
-    removed: int
-    freed: int
-    kept: int
-    size: int
-
-
-def prune(journal: Journal, max_size: int) -> Pruned:
+def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     """Remove what was used longest ago, until the rest is at most `max_size` bytes.
 
     An artifact goes with those that it refers to: without them it is of no use. So do leftovers of what never became
     an artifact, and locks that nobody holds.
 
+    :return: what was removed, and what was kept
     :raises HfoptError: a run is using the cache
     """
-    with _to_ourselves(journal.cache):
+    with exclusive_cache(journal.cache):
         there = entries(journal)
         kept = keep({entry.key: entry for entry in there}, max_size)
-        for folder in journal.cache.glob("artifacts/*/*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder)
+        unwanted = [folder for folder in journal.cache.glob("artifacts/*/*") if folder.name not in kept]
+        for folder in [*unwanted, *journal.cache.glob("making/*")]:
+            shutil.rmtree(folder)
         for folder in journal.cache.glob("artifacts/*"):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
-        for folder in journal.cache.glob("making/*"):
-            shutil.rmtree(folder)
         for lock in journal.cache.glob("locks/*"):
             if lock.name != "in-use":
                 lock.unlink(missing_ok=True)
-    size = sum(entry.size for entry in kept.values())
-    return Pruned(len(there) - len(kept), sum(entry.size for entry in there) - size, len(kept), size)
+    return [entry for entry in there if entry.key not in kept], list(kept.values())
 
 
 def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
@@ -219,13 +200,3 @@ def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
             return None
         found |= parts
     return found
-
-
-@contextmanager
-def _to_ourselves(cache_dir: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_cache(cache_dir))
-        except InUse as error:
-            raise HfoptError(f"{near(cache_dir)}: {error}", hint="hfopt runs shows what is running") from error
-        yield

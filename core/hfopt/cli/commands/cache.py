@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfopt.base import text as wording
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hfopt.cache.maintenance import Comparison, Entry
 
 SUMMARY = "look into a cache, check it, or make room in it"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,10 +46,12 @@ def execute(args: Namespace) -> int:
 
 def parse_size(text: str) -> int:
     """``500M`` as 500,000,000 bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
-    if match is None:
-        raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G")
-    return int(float(match[1]) * _UNITS[match[2]])
+    from pydantic import ByteSize, TypeAdapter
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G") from error
 
 
 def _ls(args: Namespace) -> int:
@@ -62,22 +63,14 @@ def _ls(args: Namespace) -> int:
         return 0
     headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
     print_table(headings, [_row(entry) for entry in found])
-    print(f"{_count(len(found))}, {wording.size(sum(entry.size for entry in found))}")
+    print(_counted(found))
     return 0
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
+    size, took = wording.size(entry.size), wording.duration(entry.manifest.seconds)
     run = "" if entry.use is None else str(entry.use.run)
-    took = wording.duration(entry.manifest.seconds)
-    return (
-        entry.key[:12],
-        wording.size(entry.size),
-        took,
-        wording.age(entry.used),
-        run,
-        entry.name,
-        entry.manifest.component,
-    )
+    return entry.key[:12], size, took, wording.age(entry.used), run, entry.name, entry.manifest.component
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -88,6 +81,10 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 def _count(number: int) -> str:
     return f"{number} artifact{'' if number == 1 else 's'}"
+
+
+def _counted(entries: Sequence[Entry]) -> str:
+    return f"{_count(len(entries))}, {wording.size(sum(entry.size for entry in entries))}"
 
 
 def _explain(args: Namespace) -> int:
@@ -160,7 +157,6 @@ def _verify(args: Namespace) -> int:
 def _prune(args: Namespace) -> int:
     from hfopt.cache.maintenance import prune
 
-    done = prune(journal_of(args), args.max_size)
-    kept = f"{_count(done.kept)}, {wording.size(done.size)}, stay{'s' if done.kept == 1 else ''}"
-    print(f"removed {_count(done.removed)}, {wording.size(done.freed)}; {kept}")
+    removed, kept = prune(journal_of(args), args.max_size)
+    print(f"removed {_counted(removed)}; {_counted(kept)}, stay{'s' if len(kept) == 1 else ''}")
     return 0
