@@ -39,7 +39,6 @@ CREATE INDEX steps_by_key ON steps (key, at);
 _VERSION = 2
 _PATIENCE_SECONDS = 5
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_NONE: list[Any] = []
 
 T = TypeVar("T")
 
@@ -123,15 +122,12 @@ class Journal:
     def _begin(self, config: Path | None, output_dir: Path) -> int | None:
         place = None if config is None else str(config.absolute())
         self._point_to(place, output_dir)
-
-        def insert(connection: sqlite3.Connection) -> int | None:
-            return connection.execute(
-                "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
-                " VALUES (?, 'running', ?, ?, ?, ?, ?)",
-                (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid())),
-            ).lastrowid
-
-        return self.do(insert, None)
+        insert = (
+            "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
+            " VALUES (?, 'running', ?, ?, ?, ?, ?)"
+        )
+        values = (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid()))
+        return self.do(lambda connection: connection.execute(insert, values).lastrowid, None)
 
     def _point_to(self, config: str | None, output_dir: Path) -> None:
         """Leave word in the cache of where a run.json will lie: what a lost journal is made from."""
@@ -144,47 +140,38 @@ class Journal:
 
     def runs(self, limit: int | None = None) -> list[Run]:
         """Runs, the latest first."""
-
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            return connection.execute(
-                "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
-                " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
-                " coalesce(sum(outcome = 'failed'), 0)"
-                " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
-                (-1 if limit is None else limit,),
-            ).fetchall()
-
-        return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in self.do(select, _NONE)]
+        found = self._select(
+            "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
+            " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
+            " coalesce(sum(outcome = 'failed'), 0)"
+            " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
+            -1 if limit is None else limit,
+        )
+        return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in found]
 
     def last_uses(self) -> dict[str, Use]:
         """The last use of each artifact, by key."""
-
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            # SQLite takes the bare columns from the row that has the maximum.
-            return connection.execute(
-                "SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key"
-            ).fetchall()
-
-        return {key: Use(at, run, name) for key, at, run, name in self.do(select, _NONE)}
+        # SQLite takes the bare columns from the row that has the maximum.
+        found = self._select("SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key")
+        return {key: Use(at, run, name) for key, at, run, name in found}
 
     def predecessor(self, key: str) -> tuple[int, str] | None:
-        """What the run before had for the step whose artifact this is: why would that not do any more?
+        """The artifact that the run before had for the step that this artifact is of.
 
         :return: that run, and its artifact's key; None if no earlier run of the same config had the step
         """
+        found = self._select(
+            "SELECT other.run, other.key FROM steps AS own JOIN runs AS run ON run.id = own.run"
+            " JOIN steps AS other ON other.name = own.name AND other.run < own.run AND other.key != own.key"
+            " JOIN runs AS earlier ON earlier.id = other.run"
+            "  AND (earlier.config = run.config OR earlier.output_dir = run.output_dir)"
+            " WHERE own.key = ? AND other.outcome != 'failed' ORDER BY own.run, other.run DESC LIMIT 1",
+            key,
+        )
+        return found[0] if found else None
 
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            return connection.execute(
-                "SELECT other.run, other.key FROM steps AS own JOIN runs AS run ON run.id = own.run"
-                " JOIN steps AS other ON other.name = own.name AND other.run < own.run AND other.key != own.key"
-                " JOIN runs AS earlier ON earlier.id = other.run"
-                "  AND (earlier.config = run.config OR earlier.output_dir = run.output_dir)"
-                " WHERE own.key = ? AND other.outcome != 'failed' ORDER BY own.run, other.run DESC LIMIT 1",
-                (key,),
-            ).fetchall()
-
-        found = self.do(select, _NONE)
-        return (int(found[0][0]), str(found[0][1])) if found else None
+    def _select(self, query: str, *values: object) -> list[Any]:
+        return self.do(lambda connection: connection.execute(query, values).fetchall(), [])
 
     # -- the database -----------------------------------------------------------------------------------------------
 
