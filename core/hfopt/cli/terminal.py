@@ -170,4 +170,5 @@ def _bars(console: Console) -> Bars:
 
 def show_results(record: RunRecord) -> None:
     """What the run came to, on stdout."""
-    summary.write(Console(highlight=False, width=None if sys.stdout.isatty() else 110), record.data, record.folder)
+    width = None if sys.stdout.isatty() else summary.WIDTH
+    summary.write(Console(highlight=False, width=width), record.data, record.folder)
