@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from dataclasses import dataclass, field
+from contextlib import suppress
 from textwrap import indent
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID
+from rich.progress import BarColumn, ProgressColumn, Task
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -26,19 +25,6 @@ _WIDE_ENOUGH = 72
 """For a bar beside the words."""
 
 
-@dataclass
-class _Running:
-    """A step that is being made."""
-
-    event: Progress
-    bar: TaskID | None = None
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def count(self) -> str:
-        return f"{self.event.done}/{self.event.total}" if self.event.total else ""
-
-
 class Terminal(Reporter):
     """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
 
@@ -49,16 +35,14 @@ class Terminal(Reporter):
 
     def __init__(self, every: float = 30) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.running: dict[Step, _Running] = {}
-        self.lock = threading.Lock()
+        self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
+        self.bars = _bars(self.console)  # elsewhere never started: it only keeps what is running
         self.width = 0
         self.every = every
         self.ended = threading.Event()
-        self.bars = _bars(self.console) if sys.stderr.isatty() and not self.console.is_dumb_terminal else None
-        self.idle: TaskID | None = None
-        if self.bars is not None:
+        if self.live:
             self.bars.start()
-            self.idle = self.bars.add_task("", phase="reading the config and its inputs", known=False)
+        self._show(None, phase="reading the config and its inputs")
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
@@ -67,29 +51,22 @@ class Terminal(Reporter):
         known = f", {cached} of them in the cache" if cached else ""
         self._line(f"{total} steps{known}")
         self.width = max(len(step.name) for step in plan.steps())
-        if self.bars is not None:
+        if self.live:
             self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))
         if cached == total:
-            self._no_longer_idle()
-        elif self.bars is not None and self.idle is not None:
-            self.bars.update(self.idle, phase="starting a worker")
+            self._forget(None)
+        elif self.live:
+            self._show(None, phase="starting a worker")
         else:
             threading.Thread(target=self._remind, name="reminders", daemon=True).start()
 
     def progress(self, step: Step, event: Progress) -> None:
-        self._no_longer_idle()
-        with self.lock:
-            running = self.running.setdefault(step, _Running(event))
-            waits = event.phase.startswith("waiting") and event.phase != running.event.phase
-            running.event = event
-            if self.bars is not None:
-                if running.bar is None:
-                    running.bar = self.bars.add_task(f"{step.name:{self.width}}", phase="", known=False)
-                known = bool(event.total)
-                phase = f"{event.phase} {running.count}"
-                self.bars.update(running.bar, completed=event.done, total=event.total, phase=phase, known=known)
-        if waits and self.bars is None:
+        self._forget(None)
+        known = self._task(step)
+        if not self.live and event.phase.startswith("waiting") and event.phase != (known and known.fields["phase"]):
             self._line(f"  {step.name:{self.width}}  {event.phase}")
+        count = f"{event.done}/{event.total}" if event.total else ""
+        self._show(step, phase=event.phase, count=count, completed=event.done, total=event.total or None)
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
         self._forget(step)
@@ -114,34 +91,36 @@ class Terminal(Reporter):
     def __exit__(self, *_: object) -> None:
         """Take the bars away, and remind of nothing more."""
         self.ended.set()
-        if self.bars is not None:
+        if self.live:
             self.bars.stop()
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _no_longer_idle(self) -> None:
-        if self.bars is not None and self.idle is not None:
-            self.bars.remove_task(self.idle)
-            self.idle = None
+    def _task(self, step: Step | None) -> Task | None:
+        """What is shown of a running step, or (None) of the time before any runs."""
+        return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
 
-    def _forget(self, step: Step) -> None:
-        with self.lock:
-            running = self.running.pop(step, None)
-        if self.bars is not None and running is not None and running.bar is not None:
-            self.bars.remove_task(running.bar)
+    def _show(
+        self, step: Step | None, *, phase: str, count: str = "", completed: int = 0, total: int | None = None
+    ) -> None:
+        if (task := self._task(step)) is None:
+            name = "" if step is None else f"{step.name:{self.width}}"
+            self.bars.add_task(name, total=total, completed=completed, step=step, phase=phase, count=count)
+        else:
+            self.bars.update(task.id, total=total, completed=completed, phase=phase, count=count)
+
+    def _forget(self, step: Step | None) -> None:
+        with suppress(KeyError):  # steps of several workers may end the time before all of them at once
+            if (task := self._task(step)) is not None:
+                self.bars.remove_task(task.id)
 
     def _remind(self) -> None:
         while not self.ended.wait(self.every):
-            with self.lock:
-                lines = [
-                    f"  {step.name:{self.width}}  {running.event.phase} {running.count}".rstrip()
-                    + f", {time.monotonic() - running.since:.0f} s so far"
-                    for step, running in self.running.items()
-                    if time.monotonic() - running.since >= self.every
-                ]
-            for line in lines:
-                self._line(line)
+            for task in self.bars.tasks:
+                if task.fields["step"] is not None and (seconds := task.elapsed or 0) >= self.every:
+                    doing = f"{task.fields['phase']} {task.fields['count']}".rstrip()
+                    self._line(f"  {task.description}  {doing}, {seconds:.0f} s so far")
 
 
 class _Bar(ProgressColumn):
@@ -152,7 +131,7 @@ class _Bar(ProgressColumn):
         self.bar = BarColumn(bar_width=width)
 
     def render(self, task: Task) -> RenderableType:
-        return self.bar.render(task) if task.fields["known"] else ""
+        return self.bar.render(task) if task.fields["count"] else ""
 
 
 class _Line(ProgressColumn):
@@ -160,7 +139,8 @@ class _Line(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         took = duration(task.elapsed or 0)
-        return Text(f"  {task.description}  {took:>{_TOOK}}  {task.fields['phase']}", no_wrap=True, overflow="ellipsis")
+        doing = f"{task.fields['phase']} {task.fields['count']}"
+        return Text(f"  {task.description}  {took:>{_TOOK}}  {doing}", no_wrap=True, overflow="ellipsis")
 
 
 def _bars(console: Console) -> Bars:
