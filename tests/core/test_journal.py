@@ -132,7 +132,7 @@ def test_a_damaged_journal_is_set_aside_with_a_notice_and_made_anew(journal, tmp
 
     (warning,) = warnings
     assert warning.startswith(f"{journal.file} was damaged (")
-    assert warning.endswith("): it is made anew, and the old one kept as journal-damaged.sqlite")
+    assert warning.endswith("): it is rebuilt, and the damaged file kept as journal-damaged.sqlite")
     assert (tmp_path / "journal-damaged.sqlite").exists()
 
 
@@ -233,5 +233,5 @@ def test_a_run_on_a_damaged_journal_succeeds_with_a_notice(project):
     done = project.run()
 
     assert done.returncode == 0
-    assert "journal.sqlite was damaged (file is not a database): it is made anew" in done.stderr
+    assert "journal.sqlite was damaged (file is not a database): it is rebuilt" in done.stderr
     assert all(project.cached().values())

@@ -1,4 +1,4 @@
-"""On what kind of file system a folder lies: SQLite's WAL mode needs memory that a network does not share."""
+"""Whether a folder is on a network file system: SQLite's WAL mode needs memory that a network does not share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NETWORK = re.compile(
 
 
 def on_network(folder: Path) -> bool:
-    """Whether a folder lies on a network file system; False where the system does not say."""
+    """Whether a folder is on a network file system; False if the system does not say."""
     kind = file_system(Path(os.path.realpath(folder)))
     return kind is not None and is_network(kind)
 
@@ -21,13 +21,13 @@ def on_network(folder: Path) -> bool:
 def is_network(kind: str) -> bool:
     """Whether a type of file system may have writers on other machines.
 
-    Any that runs in a process of its own (``fuse.sshfs``, ``fuse.gcsfuse``) counts; ``fuseblk`` is a local disk.
+    Every FUSE file system counts (``fuse.sshfs``, ``fuse.gcsfuse``), but not ``fuseblk``, which is a local disk.
     """
     return _NETWORK.fullmatch(kind) is not None
 
 
 def file_system(path: Path) -> str | None:
-    """The type of the file system that holds a path: of the deepest mount point above it, the last one mounted there.
+    """The type of the file system that holds a path: the one mounted last on the deepest mount point above it.
 
     :param path: absolute, without symbolic links
     """

@@ -1,7 +1,7 @@
-"""Taking locks: no two runs make the same artifact at once, and nothing else runs while models are timed.
+"""Locks: no two runs make the same artifact at once, and nothing else runs while models are timed.
 
-All by locks on files, which end with their process, however it ends. A file system without locks is no failure: two
-runs on it may do the same work twice, and whoever asks is told.
+They are locks on files, which the kernel releases when their process ends, however it ends. A file system without locks
+is not an error: two runs on it may do the same work twice, and the caller is told.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from hfopt.base.errors import HfoptError
 from hfopt.base.text import near
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
-"""What flock fails with where there are no locks; EBADF: NFS locks exclusively only a file that is open for writing."""
+"""How flock fails where there are no locks. EBADF: on NFS an exclusive lock needs a file open for writing."""
 
 
 def lock_folder() -> Path:
-    """Where the machine's locks lie: by HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
+    """The folder of the machine's locks: HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
     if written := os.environ.get("HFOPT_LOCKS"):
         return Path(written)
-    shared = Path("/tmp")  # noqa: S108 - nothing is read from there or written to it
+    shared = Path("/tmp")  # noqa: S108 - nothing is read from its files or written to them
     return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"
 
 
 @contextmanager
 def machine_lock(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the machine together with other ordinary steps, or alone.
+    """Use the machine together with other ordinary steps, or alone.
 
-    Whoever wants to be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
+    A step that must be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
 
     :param alone: nothing else runs meanwhile
-    :param waiting: called once if there is somebody to wait for
+    :param waiting: called once if the lock is not free
     """
     place = lock_folder()
     once = cache(waiting)
@@ -50,10 +50,10 @@ def machine_lock(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def exclusive(place: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Be the only one who holds the lock of a file, or of a folder.
+    """Hold the lock of a file or folder that only one may hold.
 
-    :param waiting: called once if there is somebody to wait for
-    :return: whether that is certain: false on a file system without locks
+    :param waiting: called once if the lock is not free
+    :return: whether it is held: False on a file system without locks
     """
     with _opened(place) as descriptor:
         yield _take(descriptor, fcntl.LOCK_EX, waiting)
@@ -63,7 +63,7 @@ def exclusive(place: Path, waiting: Callable[[], None] = lambda: None) -> Iterat
 def using_cache(cache_dir: Path) -> Iterator[bool]:
     """Use a cache together with other runs.
 
-    :return: whether others can know: false on a file system without locks
+    :return: whether others can tell: False on a file system without locks
     """
     with _opened(cache_dir / "locks" / "in-use") as descriptor:
         yield _flock(descriptor, fcntl.LOCK_SH)
@@ -87,7 +87,7 @@ def exclusive_cache(cache_dir: Path) -> Iterator[None]:
 
 
 def held(file: Path) -> bool:
-    """Whether somebody holds a file's lock; True also where nobody can tell."""
+    """Whether a file's lock is held; also True on a file system without locks, where nobody can tell."""
     with _opened(file) as descriptor:
         try:
             return not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,11 +111,11 @@ def _opened(file: Path, *, for_all: bool = False) -> Iterator[int]:
 def _open(file: Path, *, for_all: bool) -> int:
     """A descriptor to lock.
 
-    For writing where possible, as NFS needs it, else for reading, so that one user's file serves all. A file that is
-    there is not opened with O_CREAT: in a sticky folder the kernel refuses that for another user's
+    It is open for writing if possible, which NFS needs, or else for reading, so that one user's file serves all. An
+    existing file is not opened with O_CREAT: in a sticky folder the kernel refuses that for another user's file
     (fs.protected_regular).
 
-    :param for_all: whoever comes first makes it for every user, whatever the umask
+    :param for_all: a new file is for every user, whatever the umask
     """
     while True:
         try:
@@ -140,7 +140,7 @@ def _make_folder(folder: Path, for_all: bool) -> None:
 
 
 def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
-    """Take a lock, waiting for it if need be.
+    """Take a lock, and wait until it is free.
 
     :return: whether the file system has locks
     """

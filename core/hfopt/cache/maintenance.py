@@ -1,4 +1,4 @@
-"""Looking after a cache: what is in it, whether it is sound, and making room. Nothing here runs steps."""
+"""Looking after a cache: what is in it, whether it is intact, and making room. Nothing here runs steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hfopt.cache.store import MANIFEST, Manifest, digest_file
 class Entry:
     """An artifact in the cache.
 
-    :param use: its last one; None if the journal knows of none
+    :param use: when it was last used; None if the journal does not know
     """
 
     manifest: Manifest
@@ -39,17 +39,17 @@ class Entry:
 
     @property
     def used(self) -> str:
-        """When a run last made it or had it from the cache."""
+        """When a run last made it or found it in the cache."""
         return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
 
     @property
     def name(self) -> str:
-        """The step as which it was last used."""
+        """The name of the step that it was last used for."""
         return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
 
 
 def entries(journal: Journal) -> list[Entry]:
-    """Everything in a cache, most recently used first. What cannot be read is left out: a run would make it again."""
+    """Everything in a cache, most recently used first. Unreadable ones are left out: a run would make them again."""
     uses = journal.last_uses()
     found = [
         Entry(manifest, folder, uses.get(manifest.key))
@@ -60,7 +60,7 @@ def entries(journal: Journal) -> list[Entry]:
 
 
 def _artifacts(cache_dir: Path) -> Iterator[tuple[Path, Manifest | None]]:
-    """Every artifact's folder with its manifest, None for one that cannot be read."""
+    """Every artifact's folder with its manifest, None if that can't be read."""
     for folder in sorted(cache_dir.glob("artifacts/*/*")):
         try:
             yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
@@ -69,7 +69,7 @@ def _artifacts(cache_dir: Path) -> Iterator[tuple[Path, Manifest | None]]:
 
 
 def find(among: list[Entry], wanted: str) -> Entry:
-    """The artifact whose key begins so, or the last one of the step of that name.
+    """The latest artifact of the step of that name, or the one whose key begins so.
 
     :raises UsageError: there is none, or there are several
     """
@@ -85,11 +85,11 @@ def find(among: list[Entry], wanted: str) -> Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Why an artifact was made although there was another.
+    """Why an artifact was made although there was an earlier one.
 
-    :param key: of the other
-    :param run: that had the other for the same step; None if it is merely the most like
-    :param reasons: what has changed since, in plain words
+    :param key: the earlier one's key
+    :param run: the run that had it for the same step; None if it is only the most similar
+    :param reasons: what has changed since, as sentences
     """
 
     key: str
@@ -98,7 +98,7 @@ class Comparison:
 
 
 def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
-    """Compare an artifact with what the run before had for its step, or else with the earlier one that is most like it.
+    """Compare an artifact with what the previous run had for its step, or else with the most similar earlier one.
 
     :param there: everything in the cache
     :return: None if there is no earlier one
@@ -118,13 +118,13 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
 
 
 def _comparable(other: Entry, entry: Entry) -> bool:
-    """Whether two artifacts could be of one step: hfopt's own steps are of the same kind only under the same name."""
+    """Whether two artifacts could be of one step. The core's own steps are so only if they have the same name."""
     own = entry.manifest.component.startswith(f"{PROJECT}:")
     return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
 
 
 def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every artifact, each with what is not as it was written."""
+    """Every artifact, with what has changed in it since it was written."""
     for folder, manifest in _artifacts(cache_dir):
         yield folder, ["its manifest can't be read"] if manifest is None else list(_faults(folder, manifest))
 
@@ -151,8 +151,7 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
 def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     """Remove what was used longest ago, until the rest is at most `max_size` bytes.
 
-    An artifact goes with those that it refers to: without them it is of no use. So do leftovers of what never became
-    an artifact, and locks that nobody holds.
+    An artifact is kept only together with those that it refers to. Half-made artifacts and unused locks go too.
 
     :return: what was removed, and what was kept
     :raises HfoptError: a run is using the cache
@@ -173,7 +172,7 @@ def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
 
 
 def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
-    """The most recently used that fit, each with all that it refers to.
+    """The most recently used that fit, each with all artifacts that it refers to.
 
     :param there: by key, most recently used first
     """
@@ -190,7 +189,7 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
 
 
 def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
-    """An artifact and all that it refers to; None if some of that is not there."""
+    """An artifact and all that it refers to; None if one of them is missing."""
     if key not in there:
         return None
     found = {key: there[key]}

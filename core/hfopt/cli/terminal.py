@@ -1,4 +1,4 @@
-"""What a person sees of a run: what goes on (stderr), and what it came to (stdout)."""
+"""What a person sees of a run: its progress (stderr) and its results (stdout)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hfopt.planning.graph import Plan, Step
 
 _TOOK = len("in the cache")
 _WIDE_ENOUGH = 72
-"""For a bar beside the words."""
+"""Columns that a terminal needs for a bar beside the text."""
 
 
 class Terminal(Reporter):
-    """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
+    """A line on stderr for each step that ends. Below, a terminal shows each running step; a file gets reminders.
 
-    A context manager: at its end nothing more is shown.
+    A context manager: nothing more is shown after its end.
 
     :param every: seconds between reminders of what is running, where there are no bars
     """
@@ -36,7 +36,7 @@ class Terminal(Reporter):
     def __init__(self, every: float = 30) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
-        self.bars = _bars(self.console)  # elsewhere never started: it only keeps what is running
+        self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
         self.width = 0
         self.every = every
         self.ended = threading.Event()
@@ -89,7 +89,7 @@ class Terminal(Reporter):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bars away, and remind of nothing more."""
+        """Remove the bars and end the reminders."""
         self.ended.set()
         if self.live:
             self.bars.stop()
@@ -98,7 +98,7 @@ class Terminal(Reporter):
         self.console.print(text, markup=False, soft_wrap=True)
 
     def _task(self, step: Step | None) -> Task | None:
-        """What is shown of a running step, or (None) of the time before any runs."""
+        """What is shown for a running step, or for None: before any step runs."""
         return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
 
     def _show(
@@ -111,7 +111,7 @@ class Terminal(Reporter):
             self.bars.update(task.id, total=total, completed=completed, phase=phase, count=count)
 
     def _forget(self, step: Step | None) -> None:
-        with suppress(KeyError):  # steps of several workers may end the time before all of them at once
+        with suppress(KeyError):  # two workers may start their first steps at the same time
             if (task := self._task(step)) is not None:
                 self.bars.remove_task(task.id)
 
@@ -124,7 +124,7 @@ class Terminal(Reporter):
 
 
 class _Bar(ProgressColumn):
-    """A bar where the total is known: one that goes to and fro says nothing."""
+    """A bar, only if the total is known: one that moves back and forth says nothing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class _Bar(ProgressColumn):
 
 
 class _Line(ProgressColumn):
-    """Like the line of a finished step, with what is going on at its end; cut off where the terminal ends."""
+    """Like the line of a finished step, followed by what it is doing; cut off at the terminal's edge."""
 
     def render(self, task: Task) -> Text:
         took = duration(task.elapsed or 0)
@@ -149,6 +149,6 @@ def _bars(console: Console) -> Bars:
 
 
 def show_results(record: RunRecord) -> None:
-    """What the run came to, on stdout."""
+    """The run's results, on stdout."""
     width = None if sys.stdout.isatty() else summary.WIDTH
     summary.write(Console(highlight=False, width=width), record.data, record.folder)

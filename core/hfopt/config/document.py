@@ -1,6 +1,6 @@
 """Config files as values plus places: .json (comments and trailing commas accepted), .yaml, .toml.
 
-Values come from the format's own parser; lines are looked up only when a message needs one.
+Values come from the format's own parser. Lines are looked up only when a message needs one.
 """
 
 from __future__ import annotations

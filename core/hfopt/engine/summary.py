@@ -1,4 +1,4 @@
-"""What a run came to, for people: a table for every model that was measured, beside the input model."""
+"""A run's results for people: a table for every model that was measured, next to the input model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 110
-"""Of what does not go to a terminal, in characters."""
+"""Characters in a line of what does not go to a terminal."""
 
 
 def text_of(record: Mapping[str, Any], folder: Path) -> str:
-    """The same as plain text.
+    """A run's results as plain text.
 
-    :param record: run.json
-    :param folder: where it lies
+    :param record: the content of run.json
+    :param folder: the folder of that run.json
     """
     from rich.console import Console
 
@@ -35,7 +35,7 @@ def text_of(record: Mapping[str, Any], folder: Path) -> str:
 
 
 def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
-    """The tables, then where the result lies, or why there is none."""
+    """Print the tables, then where the result is, or why there is none."""
     for part in _parts(record, folder):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
 
@@ -54,14 +54,14 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
     if not best and (folder / BEST).is_dir():
         yield f"{near(folder / BEST)} still has the result of an earlier run"
     if interrupted:
-        yield "interrupted: the same command goes on where this one stopped"
+        yield "interrupted: run the same command again to continue"
     elif best:
         places = [near(place) for place in sorted(folder.glob(f"{BEST}*")) if (place / MODEL).is_file()]
         yield f"model: {', '.join(places)}   record: {near(folder / RECORD)}"
 
 
 def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> Iterator[str]:
-    error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
+    error = candidate["error"] or {"step": "?", "message": "a step that it depends on failed", "expected": True}
     what = "no result" if _is_last(result, candidate) else f"no figures after {_last_pass(candidate)}"
     yield f"{what}: {error['step']}: {error['message']}"
     if not error["expected"]:
@@ -86,7 +86,7 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
 
 
 def _ratios(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Ratios, the way people quote them. The first line says so if it got slower."""
+    """Speed and size relative to the input model. The first line says so if it got slower."""
     lines = []
     for key, after in candidate["metrics"].items():
         before = _before(result, key, after)
@@ -100,8 +100,8 @@ def _ratios(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str
 def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The input model's figure that a candidate's was compared with.
 
-    Timings of several candidates were each made beside one of the input model: run.json has the last of them, with its
-    interval; of another the value follows from the difference.
+    The input model is timed again beside each candidate. run.json has the last of these timings with its interval; for
+    the others, the value follows from the difference.
     """
     shown: Mapping[str, Any] | None = result["input_model"]["metrics"].get(key)
     if shown is None or after["difference"] is None:
@@ -132,7 +132,7 @@ def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[
 
 
 def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
-    """How many times as fast, or slow; a difference whose interval holds zero is none, and without one nobody knows."""
+    """How many times as fast or slow. It is neither if the interval contains zero, and unsure without an interval."""
     if difference["low"] is None or difference["high"] is None:
         return f"{ratio:.2f} times as fast, by too few runs to be sure: raise repeat_test_num"
     if difference["low"] <= 0 <= difference["high"]:

@@ -1,4 +1,4 @@
-"""The packager ``Zipfile``: every model of a run, ranked, in one archive."""
+"""The packager ``Zipfile``: all models of a run, ranked, in one archive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfopt.api.packaging import Packager, RankedModel
 from hfopt.base.files import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every entry: the same models make the same bytes."""
+"""The time of every entry, so that the same models give the same bytes."""
 
 
 class ZipfileConfig(Config):

@@ -1,4 +1,4 @@
-"""What of this machine matters to a timing: usable CPUs, CPU model and flags."""
+"""What matters to a timing on this machine: usable CPUs, what other processes use of them, CPU model and flags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     A part of a CPU counts as one: a quota of 1.5 is 2.
 
     :param cgroups: where the cgroup file systems are mounted
-    :param own: the file that says in which cgroups the process is
+    :param own: the file that lists the process's cgroups
     """
     quotas = [quota for folder in _own_folders(cgroups, own) if (quota := _quota(folder)) is not None]
     return max(1, min([affinity(), *map(ceil, quotas)]))
@@ -42,10 +42,12 @@ def _allowed() -> set[int]:
 
 
 def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
-    """Seconds of CPU time that all processes but some have used so far, on the CPUs that this process may use.
+    """CPU time that other processes have used since boot, in seconds, on the CPUs that this process may use.
 
-    :param own: processes that are left out
-    :return: None where the system does not say; to be compared with an earlier answer
+    Differences between two answers are meant to be used.
+
+    :param own: processes (pids) that are not counted
+    :return: None if the system does not say
     """
     allowed = {f"cpu{number}" for number in _allowed()}
     try:
@@ -60,9 +62,9 @@ def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
-    """Folders of the process's cgroups and of all above them: each may set a limit.
+    """Folders of the process's cgroups and of all their ancestors: each may set a limit.
 
-    A container that keeps its host's cgroup names sees its own cgroup at the mount's root: that is always among them.
+    The mount's root is always included: there a container that has its host's cgroup names finds its own cgroup.
     """
     try:
         lines = own.read_text().splitlines()
@@ -82,7 +84,7 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """CPUs that one cgroup allows (v2, then v1), None without a limit."""
+    """How many CPUs one cgroup allows (version 2, then 1); None without a limit."""
     with suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -94,7 +96,7 @@ def _quota(folder: Path) -> float | None:
 
 @cache
 def describe_cpu() -> dict[str, str]:
-    """CPU model, and a digest of its flags."""
+    """The CPU's model, and a digest of its flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

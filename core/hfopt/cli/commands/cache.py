@@ -1,4 +1,4 @@
-"""`hfopt cache`: what a cache holds, why a step ran again, whether it is sound, and making room."""
+"""`hfopt cache`: what a cache holds, why a step ran again, whether files have changed, and making room."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     ls = actions.add_parser("ls", help="list artifacts, most recently used first")
     ls.set_defaults(action=_ls)
-    explain = actions.add_parser("explain", help="what an artifact was made of, and why its step ran again")
-    explain.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
+    explain = actions.add_parser("explain", help="show what an artifact was made from, and why its step ran again")
+    explain.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
     explain.set_defaults(action=_explain)
     rm = actions.add_parser("rm", help="remove an artifact, so that its step runs again")
-    rm.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
+    rm.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
     rm.set_defaults(action=_rm)
     verify = actions.add_parser(
-        "verify", help="compare every file's bytes with what was written; exit code 1 if any differ"
+        "verify", help="check that no file has changed since it was written; exit code 1 if any has"
     )
-    verify.add_argument("--remove", action="store_true", help="remove damaged artifacts: the next run makes them anew")
+    verify.add_argument(
+        "--remove", action="store_true", help="remove damaged artifacts, so that the next run makes them again"
+    )
     verify.set_defaults(action=_verify)
-    prune = actions.add_parser("prune", help="remove what was used longest ago")
-    prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="of what stays: 500M, 20G...")
+    prune = actions.add_parser("prune", help="remove the least recently used artifacts")
+    prune.add_argument(
+        "--max-size", type=parse_size, required=True, metavar="SIZE", help="the size to keep, such as 500M or 20G"
+    )
     prune.set_defaults(action=_prune)
     for action in (ls, explain, rm, verify, prune):
         add_cache(action)
@@ -123,8 +127,11 @@ def _described(entry: Entry, there: list[Entry]) -> list[str]:
 def _compared(compared: Comparison | None) -> list[str]:
     if compared is None:
         return ["there is no earlier one in this cache"]
-    what = f"since run {compared.run}" if compared.run is not None else "since the earlier one that is most like it"
-    return [f"it was made anew, because {what} ({compared.key[:12]}):", *(f"  {line}" for line in compared.reasons)]
+    since = f"run {compared.run}" if compared.run is not None else "the most similar earlier one"
+    return [
+        f"it was made again because of what changed since {since} ({compared.key[:12]}):",
+        *(f"  {line}" for line in compared.reasons),
+    ]
 
 
 def _rm(args: Namespace) -> int:
@@ -150,7 +157,7 @@ def _verify(args: Namespace) -> int:
     if args.remove and bad:
         remove(journal.cache, bad)
     removed = ", removed" if args.remove and bad else ""
-    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all as they were written'}")
+    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all intact'}")
     return 1 if bad and not args.remove else 0
 
 
@@ -158,5 +165,5 @@ def _prune(args: Namespace) -> int:
     from hfopt.cache.maintenance import prune
 
     removed, kept = prune(journal_of(args), args.max_size)
-    print(f"removed {_counted(removed)}; {_counted(kept)}, stay{'s' if len(kept) == 1 else ''}")
+    print(f"removed {_counted(removed)}; kept {_counted(kept)}")
     return 0
