@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hfopt.cache.maintenance import Entry, keep
 from hfopt.cache.store import ArtifactFile, Manifest, Uses
 from hfopt.cli.commands.cache import parse_size
+from hfopt.cli.commands.common import print_table
 
 
 @pytest.fixture
@@ -259,6 +260,16 @@ def test_a_folder_that_is_no_cache_is_a_usage_error(project, hfopt):
     assert done.stderr == (
         "hfopt: .hfopt-cache: no cache here\n  hint: name a config, or the folder itself with --cache-dir\n"
     )
+
+
+def test_a_table_is_as_wide_as_its_cells_and_ends_its_lines_without_blanks(capsys):
+    print_table(("step", ">size", "folder"), [("a", "1 kB", "/x"), ("longer", "512 bytes", "/" + "y" * 100)])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "step         size  folder",
+        "a            1 kB  /x",
+        f"longer  512 bytes  /{'y' * 100}",
+    ]
 
 
 @pytest.mark.parametrize(

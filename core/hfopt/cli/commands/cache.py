@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfopt.base import text as wording
@@ -18,30 +19,26 @@ SUMMARY = "look into a cache, check it, or make room in it"
 
 def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    ls = actions.add_parser("ls", help="list artifacts, most recently used first")
-    ls.set_defaults(action=_ls)
-    explain = actions.add_parser("explain", help="show what an artifact was made from, and why its step ran again")
-    explain.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
-    explain.set_defaults(action=_explain)
-    rm = actions.add_parser("rm", help="remove an artifact, so that its step runs again")
-    rm.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
-    rm.set_defaults(action=_rm)
-    verify = actions.add_parser(
-        "verify", help="check that no file has changed since it was written; exit code 1 if any has"
-    )
-    verify.add_argument(
-        "--remove", action="store_true", help="remove damaged artifacts, so that the next run makes them again"
-    )
-    verify.set_defaults(action=_verify)
-    prune = actions.add_parser("prune", help="remove the least recently used artifacts")
-    prune.add_argument(
-        "--max-size", type=parse_size, required=True, metavar="SIZE", help="the size to keep, such as 500M or 20G"
-    )
-    prune.set_defaults(action=_prune)
-    for action in (ls, explain, rm, verify, prune):
-        add_cache(action)
-    for action in (ls, explain):
-        add_json(action, "it")
+
+    def add(
+        name: str, action: Callable[[Namespace], int], summary: str, *, key: bool = False, as_json: bool = False
+    ) -> ArgumentParser:
+        added = actions.add_parser(name, help=summary)
+        added.set_defaults(action=action)
+        if key:
+            added.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
+        add_cache(added)
+        if as_json:
+            add_json(added, "it")
+        return added
+
+    add("ls", _ls, "list artifacts, most recently used first", as_json=True)
+    add("explain", _explain, "show what an artifact was made from, and why its step ran again", key=True, as_json=True)
+    add("rm", _rm, "remove an artifact, so that its step runs again", key=True)
+    verify = add("verify", _verify, "check that no file has changed since it was written; exit code 1 if any has")
+    verify.add_argument("--remove", action="store_true", help="remove damaged artifacts: the next run makes them again")
+    prune = add("prune", _prune, "remove the least recently used artifacts")
+    prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="what to keep: 500M, 20G...")
 
 
 def execute(args: Namespace) -> int:
@@ -99,7 +96,7 @@ def _explain(args: Namespace) -> int:
     entry = find(there, args.key)
     compared = compare(journal, entry, there)
     if args.json:
-        other = None if compared is None else {"key": compared.key, "run": compared.run, "reasons": compared.reasons}
+        other = None if compared is None else dataclasses.asdict(compared)
         print(json.dumps({**_as_json(entry), "compared": other}, indent=1))
         return 0
     for line in [*_described(entry, there), *_compared(compared)]:
