@@ -80,22 +80,16 @@ def _short(value: Any) -> str:
 
 def _versions(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
     """Distributions that any component needs, then ``-p`` files."""
-    now, then = _distributions(new), _distributions(old)
-    for name in sorted(now.keys() | then.keys()):
-        version, before = now.get(name), then.get(name)
-        if version == before:
-            continue
-        if version is None or before is None:
-            yield f"{name} is {'now needed' if before is None else 'no longer needed'}"
+    for name, (version, before) in changes(_distributions(new), _distributions(old)).items():
+        if version is ABSENT or before is ABSENT:
+            yield f"{name} is {'now needed' if before is ABSENT else 'no longer needed'}"
         elif version.startswith("source:") and before.startswith("source:"):
             yield f"{name} has changed (its source)"
         else:
             yield f"{name} was {before} and is now {version}"
-    files, others = new.get("files", {}), old.get("files", {})
-    for plugin in sorted({name.partition(":")[0] for name in files.keys() | others.keys()}):
-        mine = {name: digest for name, digest in files.items() if name.startswith(f"{plugin}:")}
-        if any(others.get(name) != digest for name, digest in mine.items()):
-            yield f"the plugin file {plugin}.py has changed"
+    files = changes(new.get("files", {}), old.get("files", {}))
+    for plugin in sorted({name.partition(":")[0] for name in files}):
+        yield f"the plugin file {plugin}.py has changed"
 
 
 def _distributions(versions: Mapping[str, Any]) -> dict[str, str]:
