@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,8 @@ def test_numbers_mean_the_same_in_every_format(tmp_path):
         ("c.json", '{"a": 1,\n"a": 2, "b": {"c": 1,\n"c": 2}}', "c.json:3: key 'c' stands twice in one object"),
         ("c.json", '{"a": NaN}', "c.json: NaN is not JSON"),
         ("c.yaml", "a: 1\nb: 2\na: 3\n", "c.yaml:3: key 'a' stands twice in one object"),
+        ("c.yaml", "a: {b: 1,\n b: 2}\nc: &c [*c]\n", "c.yaml:2: key 'b' stands twice in one object"),
+        ("c.yaml", "? [a]\n: 1\n", "c.yaml:1: found unhashable key"),
         ("c.yaml", "a: [1\nb: 2", "c.yaml:2: expected ',' or ']', but got ':'"),
         ("c.toml", "a = 1\na = 2\n", "c.toml: Cannot overwrite a value (at line 2, column 6)"),
     ],
@@ -104,6 +107,34 @@ def test_problems_come_in_the_order_of_the_file_with_place_fact_and_hint(tmp_pat
     assert str(document.error(problems)) == (
         "c.json:3: input_model: is wrong\n  hint: do better\nc.json:5: passes.first.type: is odd"
     )
+
+
+def test_places_are_looked_up_once_for_all_problems_of_a_file(tmp_path, monkeypatch):
+    composed = []
+    compose = yaml.compose
+    monkeypatch.setattr(yaml, "compose", lambda *arguments: composed.append(1) or compose(*arguments))
+
+    document = read(write(tmp_path, "c.json", JSON))
+    assert composed == []
+    document.error([Problem(("passes", "first", name), "is unknown") for name in "abc"])
+
+    assert composed == [1]
+
+
+MERGED = """
+base: &base {factor: 2.0}
+passes:
+  first: {config: &first {<<: *base, factor: 3.0}}
+second: {<<: *first, name: x}
+"""
+
+
+def test_merged_yaml_may_override_and_keeps_its_own_place(tmp_path):
+    document = read(write(tmp_path, "c.yaml", MERGED))
+
+    assert document.value["passes"]["first"]["config"] == {"factor": 3.0}
+    assert document.value["second"] == {"factor": 3.0, "name": "x"}
+    assert document.line(("passes", "first", "config", "factor")) == 4
 
 
 JSON_VALUES = st.recursive(

@@ -6,22 +6,35 @@ import json
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from hfopt.cache import journal as journals
-from hfopt.cache.filesystems import file_system, is_network
+from hfopt.cache.filesystems import file_system, is_network, on_network
 from hfopt.cache.journal import Journal, SettledStep
 
-MOUNTS = """\
-22 27 0:21 / /proc rw,relatime - proc proc rw
-27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 27 0:30 / /home rw,relatime shared:9 master:2 - nfs4 server:/home rw,vers=4.2
-31 30 8:1 / /home/me/scratch rw - xfs /dev/sda1 rw
-32 27 0:31 / /mnt/with\\040blank rw - cifs //server/share rw
-33 27 0:32 / /data rw - autofs systemd-1 rw
-34 33 0:33 / /data rw - fuse.sshfs me@host: rw
-"""
+MOUNTS = {
+    "/proc": ["proc"],
+    "/": ["rootfs", "ext4"],
+    "/home": ["nfs4"],
+    "/home/me/scratch": ["xfs"],
+    "/mnt/with blank": ["cifs"],
+    "/data": ["autofs", "fuse.sshfs"],
+}
+
+
+@pytest.fixture
+def mount(monkeypatch):
+    """Pretend that nothing is mounted but the given: types by mount point, in the order in which they were mounted."""
+
+    def pretend(mounts):
+        listed = [
+            SimpleNamespace(mountpoint=str(point), fstype=kind) for point, kinds in mounts.items() for kind in kinds
+        ]
+        monkeypatch.setattr(psutil, "disk_partitions", lambda all: listed)
+
+    return pretend
 
 
 @pytest.mark.parametrize(
@@ -35,15 +48,27 @@ MOUNTS = """\
         ("/", "ext4", False),
     ],
 )
-def test_the_deepest_and_last_mount_above_a_path_says_what_kind_of_file_system_it_is(path, kind, network):
-    assert file_system(Path(path), MOUNTS) == kind
+def test_the_deepest_and_last_mount_above_a_path_says_what_kind_of_file_system_it_is(mount, path, kind, network):
+    mount(MOUNTS)
+
+    assert file_system(Path(path)) == kind
     assert is_network(kind) is network
 
 
+def test_the_kernel_says_what_proc_is():
+    assert file_system(Path("/proc/self")) == "proc"
+
+
 def test_file_systems_with_other_writers_count_as_network():
-    kinds = ["lustre", "9p", "smb3", "fuse.gcsfuse", "fuseblk", "overlay", "tmpfs", "nfsd", None]
+    kinds = ["lustre", "9p", "smb3", "fuse.gcsfuse", "fuseblk", "overlay", "tmpfs", "nfsd"]
 
     assert [kind for kind in kinds if is_network(kind)] == ["lustre", "9p", "smb3", "fuse.gcsfuse"]
+
+
+def test_where_the_system_names_no_mounts_a_cache_counts_as_local(mount, tmp_path):
+    mount({})
+
+    assert not on_network(tmp_path)
 
 
 @pytest.fixture
@@ -107,7 +132,7 @@ def test_a_damaged_journal_is_set_aside_with_a_notice_and_made_anew(journal, tmp
 
     (warning,) = warnings
     assert warning.startswith(f"{journal.file} was damaged (")
-    assert warning.endswith("): it is made anew, and the old one kept as journal-damaged.sqlite")
+    assert warning.endswith("): it is rebuilt, and the damaged file kept as journal-damaged.sqlite")
     assert (tmp_path / "journal-damaged.sqlite").exists()
 
 
@@ -166,14 +191,21 @@ def test_a_process_that_got_a_killed_ones_number_is_not_taken_for_it(journal, tm
     assert journal.runs()[0].status == "killed"
 
 
+def test_the_birth_of_a_process_is_written_as_the_kernel_writes_it_so_that_older_journals_are_understood(
+    journal, tmp_path
+):
+    journal._begin(None, tmp_path / "out")
+
+    (born,) = journal.do(lambda connection: connection.execute("SELECT born FROM runs").fetchone(), None)
+
+    assert born == Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+
+
 @pytest.mark.parametrize("state", ["state", None])
 def test_on_a_network_file_system_the_journal_lies_in_the_local_state_folder_and_uses_no_wal(
-    tmp_path, monkeypatch, state
+    tmp_path, monkeypatch, mount, state
 ):
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n30 27 0:30 / {tmp_path}/far rw - nfs4 server:/home rw\n")
-    monkeypatch.setattr(journals.on_network.__globals__["os"].path, "realpath", os.path.abspath)
-    monkeypatch.setattr("hfopt.cache.filesystems._MOUNTS", mounts)
+    mount({"/": ["ext4"], os.path.realpath(tmp_path / "far"): ["nfs4"]})
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     if state is not None:
@@ -201,5 +233,5 @@ def test_a_run_on_a_damaged_journal_succeeds_with_a_notice(project):
     done = project.run()
 
     assert done.returncode == 0
-    assert "journal.sqlite was damaged (file is not a database): it is made anew" in done.stderr
+    assert "journal.sqlite was damaged (file is not a database): it is rebuilt" in done.stderr
     assert all(project.cached().values())

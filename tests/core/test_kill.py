@@ -230,7 +230,7 @@ def test_what_an_interrupted_run_leaves_goes_on(project, number):
     _, stdout, _ = interrupt(in_worker, number)
 
     assert in_worker.returncode == 130
-    assert stdout == "interrupted: the same command goes on where this one stopped\n"
+    assert stdout == "interrupted: run the same command again to continue\n"
     assert project.record["status"] == "interrupted"
     project.config["passes"]["second"] = {"type": "Scale", "config": {}}
     assert project.run().returncode == 0

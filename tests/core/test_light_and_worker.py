@@ -26,6 +26,7 @@ FRAMEWORKS = (
     "pyarrow",
     "pandas",
     "numpy",
+    "psutil",
     "ray",
 )
 

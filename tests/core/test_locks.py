@@ -17,7 +17,7 @@ import pytest
 
 from hfopt.base.errors import HfoptError
 from hfopt.cache import locks
-from hfopt.cache.locks import InUse, exclusive, exclusive_cache, machine_lock, using_cache
+from hfopt.cache.locks import exclusive, exclusive_cache, machine_lock, using_cache
 
 
 def test_two_runs_at_once_do_each_step_once_and_nothing_runs_beside_what_measures(project):
@@ -190,8 +190,8 @@ def test_a_file_system_without_locks_stops_no_work_but_nothing_is_removed_from_i
     with machine_lock(alone=True, waiting=lambda: None):
         pass
     assert locks.held(tmp_path / "key")
-    with pytest.raises(InUse, match="its file system has no locks: a run may be using it"), exclusive_cache(tmp_path):
-        pass
+    with pytest.raises(HfoptError, match="its file system has no locks: a run may be using it\n"):
+        exclusive_cache(tmp_path).__enter__()
 
 
 def test_what_follows_a_failed_step_waits_for_nothing(project):

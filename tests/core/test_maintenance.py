@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hfopt.cache.maintenance import Entry, keep
 from hfopt.cache.store import ArtifactFile, Manifest, Uses
 from hfopt.cli.commands.cache import parse_size
+from hfopt.cli.commands.common import print_table
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_artifacts_are_listed_with_when_and_by_which_run_they_were_last_used(two
     shown = hfopt("cache", "ls").stdout.splitlines()
     assert shown[0].split() == ["key", "size", "made", "in", "used", "by", "run", "step", "component"]
     assert shown[-1].startswith("10 artifacts, ")
-    assert any(re.fullmatch(r"\w{12} +\d+ B +\d\.\d s +\d+ s ago +2  first +toy:Scale", line) for line in shown)
+    assert any(re.fullmatch(r"\w{12} +\d+ bytes +\d\.\d s +\d+ s ago +2  first +toy:Scale", line) for line in shown)
 
 
 def key_of(project, name):
@@ -96,7 +97,7 @@ def test_why_a_step_ran_again_is_said_in_plain_words(two_runs, hfopt):
 
     assert shown[0].startswith("second: toy:Scale, ")
     assert shown[1] == f"  key      {key}"
-    assert re.fullmatch(r"it was made anew, because since run 1 \(\w{12}\):", shown[-2])
+    assert re.fullmatch(r"it was made again because of what changed since run 1 \(\w{12}\):", shown[-2])
     assert shown[-1] == "  passes.second: factor was 0.75 and is now 0.5"
 
 
@@ -132,7 +133,7 @@ def test_another_kind_of_pass_in_the_same_place_is_the_whole_reason(project, hfo
 
     explained = json.loads(hfopt("cache", "explain", "third", "--json").stdout)
 
-    assert explained["compared"]["reasons"] == ["passes.second: toy:Tune is where toy:Scale was"]
+    assert explained["compared"]["reasons"] == ["passes.second: was toy:Scale and is now toy:Tune"]
 
 
 def test_a_step_whose_artifact_is_removed_runs_again(two_runs, hfopt):
@@ -153,7 +154,7 @@ def test_a_key_that_fits_no_artifact_is_a_usage_error(two_runs, hfopt):
 
 
 def test_changed_bytes_are_found_and_removed_on_request_and_made_anew(two_runs, hfopt):
-    assert hfopt("cache", "verify").stdout == "10 artifacts: all as they were written\n"
+    assert hfopt("cache", "verify").stdout == "10 artifacts: all intact\n"
     line = next((two_runs.folder / ".hfopt-cache" / "artifacts").glob("*/*/line.json"))
     line.write_text(line.read_text().replace("s", "z"))
 
@@ -162,7 +163,7 @@ def test_changed_bytes_are_found_and_removed_on_request_and_made_anew(two_runs, 
     name = line.parent.name[:12]
     assert (found.returncode, found.stdout) == (1, f"{name}: line.json has changed\n10 artifacts: 1 damaged\n")
     assert hfopt("cache", "verify", "--remove").returncode == 0
-    assert hfopt("cache", "verify").stdout == "9 artifacts: all as they were written\n"
+    assert hfopt("cache", "verify").stdout == "9 artifacts: all intact\n"
     assert two_runs.run().returncode == 0
 
 
@@ -173,7 +174,7 @@ def test_pruning_keeps_what_was_used_last(two_runs, hfopt):
 
     done = hfopt("cache", "prune", "--max-size", str(room))
 
-    assert re.fullmatch(r"removed 3 artifacts, \S+ k?B; 7 artifacts, \S+ k?B, stay\n", done.stdout)
+    assert re.fullmatch(r"removed 3 artifacts, \S+ (kB|bytes); kept 7 artifacts, \S+ (kB|bytes)\n", done.stdout)
     assert {folder.name for folder in artifacts(two_runs)} == latest
     assert two_runs.run().returncode == 0
     assert all(two_runs.cached().values())
@@ -247,7 +248,7 @@ def test_a_cache_is_found_by_its_config(project, hfopt):
     project.config["engine"]["cache_dir"] = "elsewhere"
     assert project.run().returncode == 0
 
-    assert hfopt("cache", "verify", "config.json").stdout == "7 artifacts: all as they were written\n"
+    assert hfopt("cache", "verify", "config.json").stdout == "7 artifacts: all intact\n"
     assert hfopt("cache", "verify", "--cache-dir", "elsewhere").returncode == 0
     assert len(json.loads(hfopt("runs", "config.json", "--json").stdout)) == 1
 
@@ -261,7 +262,19 @@ def test_a_folder_that_is_no_cache_is_a_usage_error(project, hfopt):
     )
 
 
-@pytest.mark.parametrize(("text", "size"), [("0", 0), ("500M", 500_000_000), ("1.5 gb", 1_500_000_000), ("2k", 2_000)])
+def test_a_table_is_as_wide_as_its_cells_and_ends_its_lines_without_blanks(capsys):
+    print_table(("step", ">size", "folder"), [("a", "1 kB", "/x"), ("longer", "512 bytes", "/" + "y" * 100)])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "step         size  folder",
+        "a            1 kB  /x",
+        f"longer  512 bytes  /{'y' * 100}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("500M", 500_000_000), ("1.5 gb", 1_500_000_000), ("2k", 2_000), ("1 KiB", 1_024)]
+)
 def test_sizes_are_written_as_people_write_them(text, size):
     assert parse_size(text) == size
 

@@ -1,9 +1,11 @@
-"""What hfopt writes into an output folder, and how files and folders are replaced and removed."""
+"""What a run writes into its output_dir, and how files and folders are replaced and removed."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 RECORD = "run.json"
@@ -11,14 +13,21 @@ BEST = "best"
 LOG = "hfopt.log"
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write a file at once or not at all: a reader sees the old text or the new."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside a file for its new content. At the end it takes the file's place; after a failure it is removed."""
+    temporary = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     try:
-        temporary.write_text(text, "utf-8")
+        yield temporary
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file as UTF-8, whole or not at all: its folder must exist."""
+    with replacing(file) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 def remove_folder(folder: Path) -> None:

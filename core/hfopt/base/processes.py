@@ -1,4 +1,4 @@
-"""How a process is asked to end, and how it ended, in words."""
+"""Ending a process in time, saying how one ended, and what a child process gets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LIKELY = {
     signal.SIGABRT: "an abort in native code",
     signal.SIGBUS: "a crash in native code, or a file that shrank while in use",
     signal.SIGKILL: "killed from outside, or out of memory",
-    signal.SIGILL: "an instruction that this CPU has not",
+    signal.SIGILL: "an instruction that this CPU does not have",
 }
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 1.7
-"""What a process that was asked to end takes at most, wherever it is."""
+"""How long a process may take to end after a signal, whatever it is doing."""
 
 
 def describe_exit(code: int | None) -> str:
@@ -42,11 +42,11 @@ def describe_exit(code: int | None) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """For the main program: Ctrl-C, SIGTERM or SIGHUP is one KeyboardInterrupt, and the end within two seconds.
+    """For the main program: Ctrl-C, SIGTERM or SIGHUP is one KeyboardInterrupt and ends the process within two seconds.
 
-    Further ones change nothing, so that an impatient second Ctrl-C spoils no record. Where the KeyboardInterrupt can't
-    get through (native code that holds the main thread, a file system that hangs) a thread ends the process. A signal
-    that is ignored on entry (``nohup``, a background job) stays so.
+    Further signals change nothing, so that an impatient second Ctrl-C damages no record. If the KeyboardInterrupt can't
+    be delivered (native code holds the main thread, a file system hangs), a thread ends the process. A signal that is
+    ignored on entry (``nohup``, a background job) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -74,7 +74,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        if asked:  # this process is about to end, and nothing more may disturb it
+        if asked:  # this process is about to end and must not be interrupted again
             for number in wanted:
                 signal.signal(number, signal.SIG_IGN)
         else:
@@ -83,7 +83,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _end_in_time(wake: int) -> None:
-    """Wait for a signal's number, which the interpreter writes at once, then for the main thread to end the process."""
+    """Wait for a signal's number, which the interpreter writes immediately, then give the main thread time to end."""
     with os.fdopen(wake, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
             if number[0] in _REQUESTS:
@@ -102,7 +102,7 @@ def _end_now() -> None:
 
 
 def end_group() -> None:
-    """End this process and whatever it has started, if it leads a process group of its own; else do nothing."""
+    """End this process and all that it has started, if it leads a process group; else do nothing."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
 
@@ -110,7 +110,7 @@ def end_group() -> None:
 # -- what a child process gets -----------------------------------------------------------------------------------------
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-"""Variables that hold the hub's token: none is in the environment of a child."""
+"""Variables that may hold the hub's token. A child process gets none of them."""
 TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
 _DESCRIPTORS = "/dev/fd/"
 QUIET = {
@@ -120,15 +120,15 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONFAULTHANDLER": "1",
 }
-"""Environment of every worker: nothing reported to anybody, no bars, a traceback in the log for a crash."""
+"""Environment of every worker: no telemetry, no progress bars, and a traceback in the log after a crash."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @contextmanager
 def token_file() -> Iterator[int | None]:
-    """The hub's token in a file that has no name, so that nothing is left of it however this process ends.
+    """The hub's token in a file without a name, so that nothing remains of it however this process ends.
 
-    :return: its descriptor; None if no variable holds a token: then the hub's client looks for that of a login
+    :return: its descriptor; None if no variable holds a token, and the hub's client uses that of a login
     """
     token = next(filter(None, map(os.environ.get, SECRETS)), None)
     if token is None:
@@ -143,6 +143,8 @@ def token_file() -> Iterator[int | None]:
 def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    if kept.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):  # a worker's, which its children do not have
+    if kept.get(TOKEN_PATH, "").startswith(
+        _DESCRIPTORS
+    ):  # this is a worker, whose children do not have that descriptor
         del kept[TOKEN_PATH]
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

@@ -9,10 +9,9 @@ from pathlib import Path
 
 def size(number: int) -> str:
     """``91.0 MB``."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if number >= factor:
-            return f"{number / factor:.1f} {unit}"
-    return f"{number} B"
+    from rich.filesize import decimal
+
+    return decimal(number)
 
 
 def counts(numbers: Mapping[str, int]) -> str:

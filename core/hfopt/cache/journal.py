@@ -1,7 +1,7 @@
 """What ran when: a SQLite database, for `hfopt runs`, for saying why a step ran again, and for choosing what to prune.
 
-Artifacts and run.json-s are the truth. A journal that is lost or damaged is made anew from them as far as they go, and
-nothing that is wrong with it ever fails a run. Host processes alone write it.
+The artifacts and the run.json files are the truth. A lost or damaged journal is rebuilt from them as far as possible,
+and no problem with it ever fails a run. Only host processes write it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hfopt.base.errors import HfoptError
-from hfopt.base.files import RECORD
+from hfopt.base.files import RECORD, write_atomically
 from hfopt.base.text import now
 from hfopt.cache.filesystems import on_network
 from hfopt.cache.locks import exclusive
@@ -39,19 +39,18 @@ CREATE INDEX steps_by_key ON steps (key, at);
 _VERSION = 2
 _PATIENCE_SECONDS = 5
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_NONE: list[Any] = []
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as the journal has it.
+    """A run in the journal.
 
     :param status: running, killed (its process is gone), or as in run.json
-    :param made: steps that it executed
-    :param cached: steps that the cache answered
-    :param failed: steps that it tried in vain
+    :param made: how many steps it executed
+    :param cached: how many results came from the cache
+    :param failed: how many steps failed
     """
 
     id: int
@@ -79,7 +78,7 @@ class SettledStep(NamedTuple):
 
 
 class Use(NamedTuple):
-    """When an artifact was last made or answered for, by which run, and as which step."""
+    """When an artifact was last made or found in the cache, by which run, and as which step."""
 
     at: str
     run: int
@@ -89,7 +88,7 @@ class Use(NamedTuple):
 class Journal:
     """The journal of one cache.
 
-    :param warn: hears what is wrong with it, once
+    :param warn: called once if the journal can't be used
     """
 
     def __init__(self, cache_dir: Path, warn: Callable[[str], None] = lambda _: None) -> None:
@@ -105,7 +104,7 @@ class Journal:
 
     @contextmanager
     def run(self, config: Path | None, output_dir: Path) -> Iterator[RunLog]:
-        """Note that a run has started, and how it ended if whoever runs it does not."""
+        """Record that a run has started, and how it ended unless the caller does."""
         self._running = True
         log = RunLog(self, self._begin(config, output_dir))
         try:
@@ -123,70 +122,56 @@ class Journal:
     def _begin(self, config: Path | None, output_dir: Path) -> int | None:
         place = None if config is None else str(config.absolute())
         self._point_to(place, output_dir)
-
-        def insert(connection: sqlite3.Connection) -> int | None:
-            return connection.execute(
-                "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
-                " VALUES (?, 'running', ?, ?, ?, ?, ?)",
-                (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid())),
-            ).lastrowid
-
-        return self.do(insert, None)
+        insert = (
+            "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
+            " VALUES (?, 'running', ?, ?, ?, ?, ?)"
+        )
+        values = (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid()))
+        return self.do(lambda connection: connection.execute(insert, values).lastrowid, None)
 
     def _point_to(self, config: str | None, output_dir: Path) -> None:
-        """Leave word in the cache of where a run.json will lie: what a lost journal is made from."""
+        """Note in the cache where the run.json will be: a lost journal is rebuilt from these notes."""
         file = self.cache / "outputs" / f"{sha256(os.fsencode(output_dir)).hexdigest()[:16]}.json"
         with suppress(OSError):
             file.parent.mkdir(exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps({"config": config, "output_dir": str(output_dir)}), "utf-8")
-            os.replace(temporary, file)
+            write_atomically(file, json.dumps({"config": config, "output_dir": str(output_dir)}))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def runs(self, limit: int | None = None) -> list[Run]:
         """Runs, the latest first."""
-
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            return connection.execute(
-                "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
-                " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
-                " coalesce(sum(outcome = 'failed'), 0)"
-                " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
-                (-1 if limit is None else limit,),
-            ).fetchall()
-
-        return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in self.do(select, _NONE)]
+        found = self._select(
+            "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
+            " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
+            " coalesce(sum(outcome = 'failed'), 0)"
+            " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
+            -1 if limit is None else limit,
+        )
+        return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in found]
 
     def last_uses(self) -> dict[str, Use]:
         """The last use of each artifact, by key."""
-
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            # SQLite takes the bare columns from the row that has the maximum.
-            return connection.execute(
-                "SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key"
-            ).fetchall()
-
-        return {key: Use(at, run, name) for key, at, run, name in self.do(select, _NONE)}
+        # SQLite takes the bare columns from the row that has the maximum.
+        found = self._select("SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key")
+        return {key: Use(at, run, name) for key, at, run, name in found}
 
     def predecessor(self, key: str) -> tuple[int, str] | None:
-        """What the run before had for the step whose artifact this is: why would that not do any more?
+        """What the previous run of the same config had for the step that made this artifact.
 
-        :return: that run, and its artifact's key; None if no earlier run of the same config had the step
+        :return: that run, and its artifact's key; None if no earlier run had the step
         """
+        found = self._select(
+            "SELECT other.run, other.key FROM steps AS own JOIN runs AS run ON run.id = own.run"
+            " JOIN steps AS other ON other.name = own.name AND other.run < own.run AND other.key != own.key"
+            " JOIN runs AS earlier ON earlier.id = other.run"
+            "  AND (earlier.config = run.config OR earlier.output_dir = run.output_dir)"
+            " WHERE own.key = ? AND other.outcome != 'failed' ORDER BY own.run, other.run DESC LIMIT 1",
+            key,
+        )
+        return found[0] if found else None
 
-        def select(connection: sqlite3.Connection) -> list[Any]:
-            return connection.execute(
-                "SELECT other.run, other.key FROM steps AS own JOIN runs AS run ON run.id = own.run"
-                " JOIN steps AS other ON other.name = own.name AND other.run < own.run AND other.key != own.key"
-                " JOIN runs AS earlier ON earlier.id = other.run"
-                "  AND (earlier.config = run.config OR earlier.output_dir = run.output_dir)"
-                " WHERE own.key = ? AND other.outcome != 'failed' ORDER BY own.run, other.run DESC LIMIT 1",
-                (key,),
-            ).fetchall()
-
-        found = self.do(select, _NONE)
-        return (int(found[0][0]), str(found[0][1])) if found else None
+    def _select(self, query: str, *values: object) -> list[Any]:
+        return self.do(lambda connection: connection.execute(query, values).fetchall(), [])
 
     # -- the database -----------------------------------------------------------------------------------------------
 
@@ -246,9 +231,9 @@ class Journal:
             self._connection = None
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        """Start over, from the run.json-s that this cache's runs have left.
+        """Start over, from the run.json files that this cache's runs have left.
 
-        In WAL mode a reader never waits for a writer; it needs memory that a network does not share.
+        In WAL mode a reader never waits for a writer, but it needs memory that a network does not share.
         """
         version = _version_of(connection)
         if version > _VERSION:
@@ -284,13 +269,13 @@ class Journal:
         for ending in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.replace(f"{self.file}{ending}", f"{damaged}{ending}")
-        self.warn(f"{self.file} was damaged ({why}): it is made anew, and the old one kept as {damaged.name}")
+        self.warn(f"{self.file} was damaged ({why}): it is rebuilt, and the damaged file kept as {damaged.name}")
 
 
 class RunLog:
-    """What one run notes in the journal.
+    """What one run records in the journal.
 
-    :param number: of the run; None if it could not be noted
+    :param number: the run's id; None if it could not be recorded
     """
 
     def __init__(self, journal: Journal, number: int | None) -> None:
@@ -299,13 +284,13 @@ class RunLog:
         self.ended = False
 
     def note(self, steps: list[SettledStep]) -> None:
-        """Note steps as they settle, so that a kill leaves them in."""
+        """Record steps as they finish, so that they survive a kill."""
         if self.number is not None:
             at = datetime.now(UTC).isoformat()
             self.journal.do(lambda connection: insert_steps(connection, self.number, steps, at), None)
 
     def end(self, status: str) -> None:
-        """Note how the run ended."""
+        """Record how the run ended."""
         if self.number is not None and not self.ended:
             self.ended = True
             update = "UPDATE runs SET ended = ?, status = ? WHERE id = ?"
@@ -317,7 +302,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[SettledStep], at: str) -> None:
-    """Note what a run had at some time."""
+    """Record steps of a run."""
     connection.executemany(
         "INSERT OR REPLACE INTO steps (run, name, key, component, outcome, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(run, *step, at) for step in steps],
@@ -325,7 +310,7 @@ def insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[Se
 
 
 def _steps_of(record: dict[str, Any]) -> list[SettledStep]:
-    """The steps of a run.json. Those that have no seconds failed, or never ran."""
+    """The steps of a run.json. Steps without seconds failed or never ran."""
     candidates = [candidate for result in record["results"] for candidate in result["candidates"]]
     return [
         SettledStep(step["name"], step["key"], step["type"], "cached" if step["cached"] else "made", step["seconds"])
@@ -336,35 +321,29 @@ def _steps_of(record: dict[str, Any]) -> list[SettledStep]:
 
 
 def _local_folder(cache_dir: Path) -> Path:
-    """Where the journal of a cache on a network file system lies: one for each machine."""
+    """Where the journal of a cache on a network file system is: each machine has its own."""
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
     state = base if base.is_absolute() else Path.home() / ".local" / "state"
     return state / "hfopt" / sha256(os.fsencode(os.path.realpath(cache_dir))).hexdigest()[:16]
 
 
 def _judged(run: Run, host: str, pid: int, born: str | None) -> Run:
-    """A run that is noted as running was killed if its process is gone; another machine's can't be told."""
-    if run.status == "running" and host == platform.node() and not _alive(pid, born):
+    """A run that is recorded as running was killed if its process is gone. Nobody can tell for another machine's."""
+    if run.status == "running" and host == platform.node() and (born is None or born != _born(pid)):
         return replace(run, status="killed")
     return run
 
 
-def _alive(pid: int, born: str | None) -> bool:
-    if born is not None:
-        return _born(pid) == born
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _born(pid: int) -> str | None:
-    """When a process started, in ticks since boot: what tells it from a later one of its number. None if it is gone."""
+    """When a process started, in clock ticks since boot; None if it is gone. A later process may have the same pid.
+
+    Time since the epoch would not do: it changes when the machine's clock is set.
+    """
+    import psutil
+
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        since_boot = process.create_time() - psutil.boot_time()
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(round(since_boot * os.sysconf("SC_CLK_TCK")))
+    except psutil.Error:
         return None
-    return None if state == "Z" else fields[18]

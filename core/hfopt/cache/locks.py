@@ -1,7 +1,7 @@
-"""Taking locks: no two runs make the same artifact at once, and nothing else runs while models are timed.
+"""Locks: no two runs make the same artifact at once, and nothing else runs while models are timed.
 
-All by locks on files, which end with their process, however it ends. A file system without locks is no failure: two
-runs on it may do the same work twice, and whoever asks is told.
+They are locks on files, which the kernel releases when their process ends, however it ends. A file system without locks
+is not an error: two runs on it may do the same work twice, and the caller is told.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from functools import cache
 from pathlib import Path
 
 from hfopt.base.errors import HfoptError
+from hfopt.base.text import near
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
-"""What flock fails with where there are no locks; EBADF: NFS locks exclusively only a file that is open for writing."""
+"""How flock fails where there are no locks. EBADF: on NFS an exclusive lock needs a file open for writing."""
 
 
 def lock_folder() -> Path:
-    """Where the machine's locks lie: by HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
+    """The folder of the machine's locks: HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
     if written := os.environ.get("HFOPT_LOCKS"):
         return Path(written)
-    shared = Path("/tmp")  # noqa: S108 - nothing is read from there or written to it
+    shared = Path("/tmp")  # noqa: S108 - nothing is read from its files or written to them
     return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"
 
 
 @contextmanager
 def machine_lock(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the machine together with other ordinary steps, or alone.
+    """Use the machine together with other ordinary steps, or alone.
 
-    Whoever wants to be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
+    A step that must be alone closes a gate first, so that a stream of ordinary steps can't keep it waiting.
 
     :param alone: nothing else runs meanwhile
-    :param waiting: called once if there is somebody to wait for
+    :param waiting: called once if the lock is not free
     """
     place = lock_folder()
     once = cache(waiting)
@@ -49,24 +50,20 @@ def machine_lock(*, alone: bool, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def exclusive(place: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Be the only one who holds the lock of a file, or of a folder.
+    """Hold the lock of a file or folder that only one may hold.
 
-    :param waiting: called once if there is somebody to wait for
-    :return: whether that is certain: false on a file system without locks
+    :param waiting: called once if the lock is not free
+    :return: whether it is held: False on a file system without locks
     """
     with _opened(place) as descriptor:
         yield _take(descriptor, fcntl.LOCK_EX, waiting)
-
-
-class InUse(Exception):
-    """Somebody holds what can't be shared, or nobody can tell."""
 
 
 @contextmanager
 def using_cache(cache_dir: Path) -> Iterator[bool]:
     """Use a cache together with other runs.
 
-    :return: whether others can know: false on a file system without locks
+    :return: whether others can tell: False on a file system without locks
     """
     with _opened(cache_dir / "locks" / "in-use") as descriptor:
         yield _flock(descriptor, fcntl.LOCK_SH)
@@ -74,33 +71,28 @@ def using_cache(cache_dir: Path) -> Iterator[bool]:
 
 @contextmanager
 def exclusive_cache(cache_dir: Path) -> Iterator[None]:
-    """Keep runs out of a cache, to remove something from it.
+    """Keep runs out of a cache while something is removed from it.
 
-    :raises InUse: a run is using it, or there are no locks
+    :raises HfoptError: a run is using it, or its file system has no locks
     """
-    with _free(cache_dir / "locks" / "in-use"):
+    with _opened(cache_dir / "locks" / "in-use") as descriptor:
+        try:
+            locked = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            problem = None if locked else "its file system has no locks: a run may be using it"
+        except BlockingIOError:
+            problem = "a run is using it"
+        if problem is not None:
+            raise HfoptError(f"{near(cache_dir)}: {problem}", hint="hfopt runs shows what is running")
         yield
 
 
 def held(file: Path) -> bool:
-    """Whether somebody holds a file's lock, or may."""
-    try:
-        with _free(file):
-            return False
-    except InUse:
-        return True
-
-
-@contextmanager
-def _free(file: Path) -> Iterator[None]:
+    """Whether a file's lock is held; also True on a file system without locks, where nobody can tell."""
     with _opened(file) as descriptor:
         try:
-            certain = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InUse("a run is using it") from error
-        if not certain:
-            raise InUse("its file system has no locks: a run may be using it")
-        yield
+            return not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
 
 
 @contextmanager
@@ -119,11 +111,11 @@ def _opened(file: Path, *, for_all: bool = False) -> Iterator[int]:
 def _open(file: Path, *, for_all: bool) -> int:
     """A descriptor to lock.
 
-    For writing where possible, as NFS needs it, else for reading, so that one user's file serves all. A file that is
-    there is not opened with O_CREAT: in a sticky folder the kernel refuses that for another user's
+    It is open for writing if possible, which NFS needs, or else for reading, so that one user's file serves all. An
+    existing file is not opened with O_CREAT: in a sticky folder the kernel refuses that for another user's file
     (fs.protected_regular).
 
-    :param for_all: whoever comes first makes it for every user, whatever the umask
+    :param for_all: a new file is for every user, whatever the umask
     """
     while True:
         try:
@@ -148,9 +140,9 @@ def _make_folder(folder: Path, for_all: bool) -> None:
 
 
 def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
-    """Take a lock.
+    """Take a lock, and wait until it is free.
 
-    :return: whether there are locks here
+    :return: whether the file system has locks
     """
     try:
         return _flock(descriptor, kind | fcntl.LOCK_NB)
@@ -160,15 +152,13 @@ def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Lock.
+    """Take a lock, or release it.
 
-    :return: whether there are locks here
-    :raises BlockingIOError: somebody holds it, and waiting was not wanted
+    :return: whether the file system has locks
+    :raises BlockingIOError: somebody holds it, and `kind` says not to wait
     """
     try:
         fcntl.flock(descriptor, kind)
-    except BlockingIOError:
-        raise
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

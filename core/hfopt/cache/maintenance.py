@@ -1,21 +1,20 @@
-"""Looking after a cache: what is in it, whether it is sound, and making room. Nothing here runs steps."""
+"""Looking after a cache: what is in it, whether it is intact, and making room. Nothing here runs steps."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hfopt.base.component import PROJECT
-from hfopt.base.errors import HfoptError, UsageError
-from hfopt.base.text import near
+from hfopt.base.errors import UsageError
 from hfopt.cache.digests import digest_file
 from hfopt.cache.journal import Journal, Use
-from hfopt.cache.locks import InUse, exclusive_cache
+from hfopt.cache.locks import exclusive_cache
 from hfopt.cache.reasons import Made, changes, reasons
 from hfopt.cache.store import MANIFEST, Manifest
 
@@ -24,7 +23,7 @@ from hfopt.cache.store import MANIFEST, Manifest
 class Entry:
     """An artifact in the cache.
 
-    :param use: its last one; None if the journal knows of none
+    :param use: when it was last used; None if the journal does not know
     """
 
     manifest: Manifest
@@ -41,30 +40,37 @@ class Entry:
 
     @property
     def used(self) -> str:
-        """When a run last made it or had it from the cache."""
+        """When a run last made it or found it in the cache."""
         return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
 
     @property
     def name(self) -> str:
-        """The step as which it was last used."""
+        """The name of the step that it was last used for."""
         return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
 
 
 def entries(journal: Journal) -> list[Entry]:
-    """Everything in a cache, most recently used first. What can't be read is left out: a run would make it anew."""
+    """Everything in a cache, most recently used first. Unreadable ones are left out: a run would make them again."""
     uses = journal.last_uses()
-    found = [Entry(manifest, folder, uses.get(manifest.key)) for folder, manifest in _manifests(journal.cache)]
+    found = [
+        Entry(manifest, folder, uses.get(manifest.key))
+        for folder, manifest in _artifacts(journal.cache)
+        if manifest is not None
+    ]
     return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
 
 
-def _manifests(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+def _artifacts(cache_dir: Path) -> Iterator[tuple[Path, Manifest | None]]:
+    """Every artifact's folder with its manifest, None if that can't be read."""
     for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        with suppress(OSError, ValidationError):
+        try:
             yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        except (OSError, ValidationError):
+            yield folder, None
 
 
 def find(among: list[Entry], wanted: str) -> Entry:
-    """The artifact whose key begins so, or the last one of the step of that name.
+    """The latest artifact of the step of that name, or the one whose key begins so.
 
     :raises UsageError: there is none, or there are several
     """
@@ -80,11 +86,11 @@ def find(among: list[Entry], wanted: str) -> Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Why an artifact was made although there was another.
+    """Why an artifact was made although there was an earlier one.
 
-    :param key: of the other
-    :param run: that had the other for the same step; None if it is merely the most like
-    :param reasons: what has changed since, in plain words
+    :param key: the earlier one's key
+    :param run: the run that had it for the same step; None if it is only the most similar
+    :param reasons: what has changed since, as sentences
     """
 
     key: str
@@ -93,21 +99,14 @@ class Comparison:
 
 
 def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
-    """Compare an artifact with what the run before had for its step, or else with the earlier one that is most like it.
+    """Compare an artifact with what the previous run had for its step, or else with the most similar earlier one.
 
     :param there: everything in the cache
     :return: None if there is no earlier one
     """
     by_key = {each.key: each for each in there}
-
-    def made(key: str) -> Made | None:
-        return Made(by_key[key].manifest, by_key[key].name) if key in by_key else None
-
-    before = journal.predecessor(entry.key)
-    if before is not None and before[1] in by_key:
-        run: int | None = before[0]
-        key = before[1]
-    else:
+    run, key = journal.predecessor(entry.key) or (None, "")
+    if key not in by_key:
         earlier = [
             each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
         ]
@@ -115,26 +114,20 @@ def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | 
             return None
         run = None
         key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
-    then = by_key[key]
-    named = reasons(Made(entry.manifest, entry.name), Made(then.manifest, then.name), made)
-    return Comparison(key, run, named)
+    made = {each.key: Made(each.manifest, each.name) for each in there}
+    return Comparison(key, run, reasons(made[entry.key], made[key], made.get))
 
 
 def _comparable(other: Entry, entry: Entry) -> bool:
-    """Whether two artifacts could be of one step: hfopt's own steps are of the same kind only under the same name."""
+    """Whether two artifacts could be of one step. The core's own steps are so only if they have the same name."""
     own = entry.manifest.component.startswith(f"{PROJECT}:")
     return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
 
 
 def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every artifact, each with what is not as it was written."""
-    for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except (OSError, ValidationError):
-            yield folder, ["its manifest can't be read"]
-        else:
-            yield folder, list(_faults(folder, manifest))
+    """Every artifact, with what has changed in it since it was written."""
+    for folder, manifest in _artifacts(cache_dir):
+        yield folder, ["its manifest can't be read"] if manifest is None else list(_faults(folder, manifest))
 
 
 def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -151,49 +144,36 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
 
     :raises HfoptError: a run is using the cache
     """
-    with _to_ourselves(cache_dir):
+    with exclusive_cache(cache_dir):
         for folder in folders:
             shutil.rmtree(folder)
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What `prune` did, in artifacts and bytes."""
-
-    removed: int
-    freed: int
-    kept: int
-    size: int
-
-
-def prune(journal: Journal, max_size: int) -> Pruned:
+def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     """Remove what was used longest ago, until the rest is at most `max_size` bytes.
 
-    An artifact goes with those that it refers to: without them it is of no use. So do leftovers of what never became
-    an artifact, and locks that nobody holds.
+    An artifact is kept only together with those that it refers to. Half-made artifacts and unused locks go too.
 
+    :return: what was removed, and what was kept
     :raises HfoptError: a run is using the cache
     """
-    with _to_ourselves(journal.cache):
+    with exclusive_cache(journal.cache):
         there = entries(journal)
         kept = keep({entry.key: entry for entry in there}, max_size)
-        for folder in journal.cache.glob("artifacts/*/*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder)
+        unwanted = [folder for folder in journal.cache.glob("artifacts/*/*") if folder.name not in kept]
+        for folder in [*unwanted, *journal.cache.glob("making/*")]:
+            shutil.rmtree(folder)
         for folder in journal.cache.glob("artifacts/*"):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
-        for folder in journal.cache.glob("making/*"):
-            shutil.rmtree(folder)
         for lock in journal.cache.glob("locks/*"):
             if lock.name != "in-use":
                 lock.unlink(missing_ok=True)
-    size = sum(entry.size for entry in kept.values())
-    return Pruned(len(there) - len(kept), sum(entry.size for entry in there) - size, len(kept), size)
+    return [entry for entry in there if entry.key not in kept], list(kept.values())
 
 
 def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
-    """The most recently used that fit, each with all that it refers to.
+    """The most recently used that fit, each with all artifacts that it refers to.
 
     :param there: by key, most recently used first
     """
@@ -210,7 +190,7 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
 
 
 def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
-    """An artifact and all that it refers to; None if some of that is not there."""
+    """An artifact and all that it refers to; None if one of them is missing."""
     if key not in there:
         return None
     found = {key: there[key]}
@@ -220,13 +200,3 @@ def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
             return None
         found |= parts
     return found
-
-
-@contextmanager
-def _to_ourselves(cache_dir: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_cache(cache_dir))
-        except InUse as error:
-            raise HfoptError(f"{near(cache_dir)}: {error}", hint="hfopt runs shows what is running") from error
-        yield

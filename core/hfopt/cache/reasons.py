@@ -1,4 +1,4 @@
-"""Why a step ran again, in plain words: what its key is made of now, and what an earlier one was made of.
+"""Why a step ran again, in sentences: what differs between its key's recipe and an earlier one.
 
 Pure functions of recipes (`hfopt.planning.identity`).
 """
@@ -20,16 +20,16 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact, and the name of the step that it was made as."""
+    """An artifact, and the name of its step."""
 
     manifest: Manifest
     name: str
 
 
 def reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> list[str]:
-    """What has changed since, upstream first: sentences such as ``passes.q: bits was 8 and is now 4``.
+    """What has changed, upstream first: sentences such as ``passes.q: bits was 8 and is now 4``.
 
-    :param find: an artifact by key, None if it is no longer there
+    :param find: an artifact by key; None if it is no longer in the cache
     """
     return list(dict.fromkeys(_reasons(now, then, find)))
 
@@ -39,10 +39,10 @@ def _reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> Itera
     yield from _inputs(new.get("inputs", {}), old.get("inputs", {}), find)
     place = place_of(now)
     if new.get("component") != old.get("component"):
-        yield f"{place}: {new.get('component')} is where {old.get('component')} was"
+        yield f"{place}: was {old.get('component')} and is now {new.get('component')}"
         return
     if new.get("identity") != old.get("identity"):
-        yield f"{place}: it led to {old.get('identity')} and now leads to {new.get('identity')}"
+        yield f"{place}: it resolved to {old.get('identity')} and now resolves to {new.get('identity')}"
     for part in ("config", "parity", "accelerator", "machine"):
         for path, (value, before) in changes(new.get(part) or {}, old.get(part) or {}).items():
             yield f"{place}: {_was(path, value, before)}"
@@ -62,12 +62,12 @@ def _inputs(new: Mapping[str, str], old: Mapping[str, str], find: Callable[[str]
             yield f"its input {role} is {'new' if then is None else 'no longer given'}"
         else:
             gone = then if before is None else now
-            yield f"its input {role} is another one; why can't be told, as {gone[:12]} is no longer in the cache"
+            yield f"its input {role} has changed; the reason is unknown because {gone[:12]} is no longer in the cache"
 
 
 def _was(path: str, value: Any, before: Any) -> str:
     if before is ABSENT or value is ABSENT:
-        return f"{path} is no longer there" if value is ABSENT else f"{path} is new: {_short(value)}"
+        return f"{path} was removed" if value is ABSENT else f"{path} is new: {_short(value)}"
     if isinstance(value, str) and isinstance(before, str) and _DIGEST.fullmatch(value) and _DIGEST.fullmatch(before):
         return f"the content of {path} has changed"
     return f"{path} was {_short(before)} and is now {_short(value)}"
@@ -79,23 +79,17 @@ def _short(value: Any) -> str:
 
 
 def _versions(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
-    """Distributions by any component that needs them, then ``-p`` files."""
-    now, then = _distributions(new), _distributions(old)
-    for name in sorted(now.keys() | then.keys()):
-        version, before = now.get(name), then.get(name)
-        if version == before:
-            continue
-        if version is None or before is None:
-            yield f"{name} is {'now needed' if before is None else 'no longer needed'}"
+    """Distributions that any component needs, then ``-p`` files."""
+    for name, (version, before) in changes(_distributions(new), _distributions(old)).items():
+        if version is ABSENT or before is ABSENT:
+            yield f"{name} is {'now needed' if before is ABSENT else 'no longer needed'}"
         elif version.startswith("source:") and before.startswith("source:"):
             yield f"{name} has changed (its source)"
         else:
             yield f"{name} was {before} and is now {version}"
-    files, others = new.get("files", {}), old.get("files", {})
-    for plugin in sorted({name.partition(":")[0] for name in files.keys() | others.keys()}):
-        mine = {name: digest for name, digest in files.items() if name.startswith(f"{plugin}:")}
-        if any(others.get(name) != digest for name, digest in mine.items()):
-            yield f"the plugin file {plugin}.py has changed"
+    files = changes(new.get("files", {}), old.get("files", {}))
+    for plugin in sorted({name.partition(":")[0] for name in files}):
+        yield f"the plugin file {plugin}.py has changed"
 
 
 def _distributions(versions: Mapping[str, Any]) -> dict[str, str]:
@@ -103,7 +97,7 @@ def _distributions(versions: Mapping[str, Any]) -> dict[str, str]:
 
 
 def place_of(made: Made) -> str:
-    """Where in a config the step is written."""
+    """Where in a config the step is defined."""
     if made.manifest.kind == "pass":
         return f"passes.{made.name}"
     if made.manifest.kind == "data":

@@ -1,4 +1,4 @@
-"""The `hfopt` command: arguments, exit codes, how errors look. What commands do is in ``hfopt.cli.commands``."""
+"""The `hfopt` command: arguments, exit codes, how errors look. What the commands do is in ``hfopt.cli.commands``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=module.SUMMARY, description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}."
         )
-        command.add_argument("--verbose", action="store_true", help="show the traceback of an expected failure too")
+        command.add_argument("--verbose", action="store_true", help="also show the traceback of expected failures")
         module.add_arguments(command)
         command.set_defaults(execute=module.execute)
     return parser
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        # whoever reads what this prints has read enough (`| head`); the interpreter's own flush must not fail again
+        # the reader of our output has closed it (`| head`); the interpreter's own flush must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NO_RESULT
     except KeyboardInterrupt:

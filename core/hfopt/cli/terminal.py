@@ -1,15 +1,14 @@
-"""What a person sees of a run: what goes on (stderr), and what it came to (stdout)."""
+"""What a person sees of a run: its progress (stderr) and its results (stdout)."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
-from dataclasses import dataclass, field
+from contextlib import suppress
 from textwrap import indent
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID
+from rich.progress import BarColumn, ProgressColumn, Task
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -23,42 +22,27 @@ from hfopt.planning.graph import Plan, Step
 
 _TOOK = len("in the cache")
 _WIDE_ENOUGH = 72
-"""For a bar beside the words."""
-
-
-@dataclass
-class _Running:
-    """A step that is being made."""
-
-    event: Progress
-    bar: TaskID | None = None
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def count(self) -> str:
-        return f"{self.event.done}/{self.event.total}" if self.event.total else ""
+"""Columns that a terminal needs for a bar beside the text."""
 
 
 class Terminal(Reporter):
-    """A line on stderr for each step that ends; beneath, on a terminal, one for each that runs; elsewhere, reminders.
+    """A line on stderr for each step that ends. Below, a terminal shows each running step; a file gets reminders.
 
-    A context manager: at its end nothing more is shown.
+    A context manager: nothing more is shown after its end.
 
     :param every: seconds between reminders of what is running, where there are no bars
     """
 
     def __init__(self, every: float = 30) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.running: dict[Step, _Running] = {}
-        self.lock = threading.Lock()
+        self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
+        self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
         self.width = 0
         self.every = every
         self.ended = threading.Event()
-        self.bars = _bars(self.console) if sys.stderr.isatty() and not self.console.is_dumb_terminal else None
-        self.idle: TaskID | None = None
-        if self.bars is not None:
+        if self.live:
             self.bars.start()
-            self.idle = self.bars.add_task("", phase="reading the config and its inputs", known=False)
+        self._show(None, phase="reading the config and its inputs")
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
@@ -67,29 +51,22 @@ class Terminal(Reporter):
         known = f", {cached} of them in the cache" if cached else ""
         self._line(f"{total} steps{known}")
         self.width = max(len(step.name) for step in plan.steps())
-        if self.bars is not None:
+        if self.live:
             self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))
         if cached == total:
-            self._no_longer_idle()
-        elif self.bars is not None and self.idle is not None:
-            self.bars.update(self.idle, phase="starting a worker")
+            self._forget(None)
+        elif self.live:
+            self._show(None, phase="starting a worker")
         else:
             threading.Thread(target=self._remind, name="reminders", daemon=True).start()
 
     def progress(self, step: Step, event: Progress) -> None:
-        self._no_longer_idle()
-        with self.lock:
-            running = self.running.setdefault(step, _Running(event))
-            waits = event.phase.startswith("waiting") and event.phase != running.event.phase
-            running.event = event
-            if self.bars is not None:
-                if running.bar is None:
-                    running.bar = self.bars.add_task(f"{step.name:{self.width}}", phase="", known=False)
-                known = bool(event.total)
-                phase = f"{event.phase} {running.count}"
-                self.bars.update(running.bar, completed=event.done, total=event.total, phase=phase, known=known)
-        if waits and self.bars is None:
+        self._forget(None)
+        known = self._task(step)
+        if not self.live and event.phase.startswith("waiting") and event.phase != (known and known.fields["phase"]):
             self._line(f"  {step.name:{self.width}}  {event.phase}")
+        count = f"{event.done}/{event.total}" if event.total else ""
+        self._show(step, phase=event.phase, count=count, completed=event.done, total=event.total or None)
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
         self._forget(step)
@@ -112,55 +89,58 @@ class Terminal(Reporter):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bars away, and remind of nothing more."""
+        """Remove the bars and end the reminders."""
         self.ended.set()
-        if self.bars is not None:
+        if self.live:
             self.bars.stop()
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _no_longer_idle(self) -> None:
-        if self.bars is not None and self.idle is not None:
-            self.bars.remove_task(self.idle)
-            self.idle = None
+    def _task(self, step: Step | None) -> Task | None:
+        """What is shown for a running step, or for None: before any step runs."""
+        return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
 
-    def _forget(self, step: Step) -> None:
-        with self.lock:
-            running = self.running.pop(step, None)
-        if self.bars is not None and running is not None and running.bar is not None:
-            self.bars.remove_task(running.bar)
+    def _show(
+        self, step: Step | None, *, phase: str, count: str = "", completed: int = 0, total: int | None = None
+    ) -> None:
+        if (task := self._task(step)) is None:
+            name = "" if step is None else f"{step.name:{self.width}}"
+            self.bars.add_task(name, total=total, completed=completed, step=step, phase=phase, count=count)
+        else:
+            self.bars.update(task.id, total=total, completed=completed, phase=phase, count=count)
+
+    def _forget(self, step: Step | None) -> None:
+        with suppress(KeyError):  # two workers may start their first steps at the same time
+            if (task := self._task(step)) is not None:
+                self.bars.remove_task(task.id)
 
     def _remind(self) -> None:
         while not self.ended.wait(self.every):
-            with self.lock:
-                lines = [
-                    f"  {step.name:{self.width}}  {running.event.phase} {running.count}".rstrip()
-                    + f", {time.monotonic() - running.since:.0f} s so far"
-                    for step, running in self.running.items()
-                    if time.monotonic() - running.since >= self.every
-                ]
-            for line in lines:
-                self._line(line)
+            for task in self.bars.tasks:
+                if task.fields["step"] is not None and (seconds := task.elapsed or 0) >= self.every:
+                    doing = f"{task.fields['phase']} {task.fields['count']}".rstrip()
+                    self._line(f"  {task.description}  {doing}, {seconds:.0f} s so far")
 
 
 class _Bar(ProgressColumn):
-    """A bar where the total is known: one that goes to and fro says nothing."""
+    """A bar, only if the total is known: one that moves back and forth says nothing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.bar = BarColumn(bar_width=width)
 
     def render(self, task: Task) -> RenderableType:
-        return self.bar.render(task) if task.fields["known"] else ""
+        return self.bar.render(task) if task.fields["count"] else ""
 
 
 class _Line(ProgressColumn):
-    """Like the line of a finished step, with what is going on at its end; cut off where the terminal ends."""
+    """Like the line of a finished step, followed by what it is doing; cut off at the terminal's edge."""
 
     def render(self, task: Task) -> Text:
         took = duration(task.elapsed or 0)
-        return Text(f"  {task.description}  {took:>{_TOOK}}  {task.fields['phase']}", no_wrap=True, overflow="ellipsis")
+        doing = f"{task.fields['phase']} {task.fields['count']}"
+        return Text(f"  {task.description}  {took:>{_TOOK}}  {doing}", no_wrap=True, overflow="ellipsis")
 
 
 def _bars(console: Console) -> Bars:
@@ -169,5 +149,6 @@ def _bars(console: Console) -> Bars:
 
 
 def show_results(record: RunRecord) -> None:
-    """What the run came to, on stdout."""
-    summary.write(Console(highlight=False, width=None if sys.stdout.isatty() else 110), record.data, record.folder)
+    """The run's results, on stdout."""
+    width = None if sys.stdout.isatty() else summary.WIDTH
+    summary.write(Console(highlight=False, width=width), record.data, record.folder)

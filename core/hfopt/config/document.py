@@ -1,6 +1,6 @@
 """Config files as values plus places: .json (comments and trailing commas accepted), .yaml, .toml.
 
-Values come from the format's own parser; lines are looked up only when a message needs one.
+Values come from the format's own parser. Lines are looked up only when a message needs one.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +35,17 @@ class Document:
     """A config file that has been read.
 
     :param file: None for a config that was given as a dictionary
-    :param text: what YAML's scanner can walk to find places; empty where there is none
+    :param line: the line (from 1) of the deepest part of a path that is in the file; None if there is none
     """
 
     value: Any
     file: Path | None = None
-    text: str = ""
+    line: Callable[[Sequence[str | int]], int | None] = lambda path: None
 
     @property
     def folder(self) -> Path:
         """Where relative input paths start."""
         return Path.cwd() if self.file is None else self.file.absolute().parent
-
-    def line(self, path: Sequence[str | int]) -> int | None:
-        """The line (from 1) of the deepest part of `path` that is in the file."""
-        if self.file is None:
-            return None
-        return _toml_line(self.text, path) if self.file.suffix == ".toml" else _yaml_line(self.text, path)
 
     def render(self, problem: Problem) -> str:
         """A problem as a message: place, fact, hint."""
@@ -97,6 +93,7 @@ def read(source: Path | str | dict[str, Any]) -> Document:
 
 def _parse_json(text: str, file: Path) -> Document:
     plain = _STRING_OR_TRAILING_COMMA.sub(lambda match: match[1] or " ", _STRING_OR_COMMENT.sub(_blank, text))
+    composed = cache(partial(_compose, plain.replace("\t", " ")))  # JSON without tabs is YAML
     try:
         value = json.loads(plain, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -104,10 +101,11 @@ def _parse_json(text: str, file: Path) -> Document:
             raise _syntax_error(file, "is empty") from error
         raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
     except DuplicateKey as error:
-        raise _syntax_error(file, str(error), _line_of_repeated(error.key, plain.replace("\t", " "))) from error
+        lines = [line for line, key in _repeated_keys(composed()) if key == error.key]
+        raise _syntax_error(file, str(error), min(lines, default=None)) from error
     except (RecursionError, ValueError) as error:
         raise _syntax_error(file, str(error) or "nested too deeply") from error
-    return Document(value, file, plain.replace("\t", " "))
+    return Document(value, file, lambda path: _node_line(composed(), path))
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -115,11 +113,10 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    repeated = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else None
-    if repeated:
-        raise DuplicateKey(sorted(repeated)[0])
-    return dict(pairs)
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise DuplicateKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return value
 
 
 def _refuse_constant(name: str) -> Any:
@@ -130,32 +127,26 @@ def _parse_yaml(text: str, file: Path) -> Document:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML as 1.2 reads it where that matters: 1e-4 is a number, a repeated key an error."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key_node.value!r} stands twice in one object", key_node.start_mark
-                    )
-                seen.add(key_node.value)
-            return super().construct_mapping(node, deep)
+        """YAML 1.1, but 1e-4 is a number as in 1.2."""
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_12_FLOAT, list("-+0123456789"))
     try:
-        value = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+        loader = Loader(text)
+        root = loader.get_single_node()
+        if repeated := min(_repeated_keys(root), default=None):
+            raise _syntax_error(file, str(DuplicateKey(repeated[1])), repeated[0])
+        value = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise _syntax_error(file, str(error.problem), None if mark is None else mark.line + 1) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise _syntax_error(file, "not YAML") from error
-    return Document(value, file, text)
+    return Document(value, file, partial(_node_line, root))
 
 
 def _parse_toml(text: str, file: Path) -> Document:
     try:
-        return Document(tomllib.loads(text), file, text)
+        return Document(tomllib.loads(text), file, partial(_toml_line, text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _syntax_error(file, str(error) or "nested too deeply") from error
 
@@ -165,45 +156,50 @@ def _syntax_error(file: Path, message: str, line: int | None = None) -> ConfigEr
     return ConfigError([Problem((), message)], [f"{place}: {message}"])
 
 
-def _yaml_line(text: str, path: Sequence[str | int]) -> int | None:
+def _compose(text: str) -> Any:
+    """The root node of a YAML document, None if it is empty or not YAML."""
     import yaml
 
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        return yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError):
         return None
-    mark = None
+
+
+def _node_line(node: Any, path: Sequence[str | int]) -> int | None:
+    line = None
     for part in path:
-        if isinstance(node, yaml.MappingNode):
+        if node is not None and node.id == "mapping":
             pairs = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not pairs:
-                break
-            mark, node = pairs[0][0].start_mark, pairs[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            mark = node.start_mark
+        elif node is not None and node.id == "sequence" and isinstance(part, int):
+            pairs = [(value, value) for value in node.value[part : part + 1]]
         else:
             break
-    return None if mark is None else mark.line + 1
+        if not pairs:
+            break
+        key, node = pairs[-1]  # what a mapping merges (<<) comes first
+        line = key.start_mark.line + 1
+    return line
 
 
-def _line_of_repeated(name: str, text: str) -> int | None:
-    """The line of the first key of that name that its object has already."""
-    import yaml
-
-    try:
-        left = [yaml.compose(text, yaml.SafeLoader)]
-    except (yaml.YAMLError, RecursionError):
-        return None
-    lines = []
+def _repeated_keys(root: Any) -> Iterator[tuple[int, str]]:
+    """Keys that their object has already, each after its line."""
+    left, seen = [root], {None}
     while left:
         node = left.pop()
-        if isinstance(node, yaml.SequenceNode):
+        if node in seen:  # an alias
+            continue
+        seen.add(node)
+        if node.id == "sequence":
             left += node.value
-        elif isinstance(node, yaml.MappingNode):
-            left += [value for _, value in node.value]
-            lines += [key.start_mark.line + 1 for key, _ in node.value if key.value == name][1:]
-    return min(lines, default=None)
+        elif node.id == "mapping":
+            names: set[Any] = set()
+            for key, value in node.value:
+                left.append(value)
+                name = key.value if key.id == "scalar" else key
+                if name in names:
+                    yield key.start_mark.line + 1, name
+                names.add(name)
 
 
 def _toml_line(text: str, path: Sequence[str | int]) -> int | None:

@@ -1,4 +1,4 @@
-"""Who hears how a run goes. What a terminal shows of it is in `hfopt.cli.terminal`."""
+"""Reporters, which are told how a run goes. What a terminal shows is in `hfopt.cli.terminal`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hfopt.planning.graph import Plan, Step
 
 
 class Reporter:
-    """Who hears how a run goes; does nothing by itself. A running step's progress comes from another thread."""
+    """Is told how a run goes; does nothing itself. A running step's progress comes from another thread."""
 
     def notice(self, text: str) -> None:
         """Something that the user should know and need not act on."""
@@ -26,7 +26,7 @@ class Reporter:
         """The plan is made."""
 
     def progress(self, step: Step, event: Progress) -> None:
-        """A running step has come further."""
+        """A running step has made progress."""
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
         """A step has its result."""
@@ -36,7 +36,7 @@ class Reporter:
 
 
 class LogReporter(Reporter):
-    """To the log `hfopt`: notices and failures as warnings, which Python shows unless told otherwise, steps as info."""
+    """Writes to the logger `hfopt`: failures as errors, notices as warnings (Python shows both), steps as info."""
 
     def __init__(self) -> None:
         self.log = logging.getLogger("hfopt")
@@ -54,11 +54,11 @@ class LogReporter(Reporter):
 
 
 class LogFile(Reporter):
-    """Notes all but progress in a run's log, where workers print too, and passes everything on.
+    """Writes everything but progress to the run's log, to which workers also write, and passes everything on.
 
-    A log that can't be written, as on a full disk, fails no run.
+    A log that can't be written, for example on a full disk, fails no run.
 
-    :param listener: who hears it next
+    :param listener: the reporter that is told next
     """
 
     def __init__(self, file: Path, listener: Reporter) -> None:

@@ -1,8 +1,8 @@
-"""What a run came to, for people: a table for every model that was measured, beside the input model."""
+"""A run's results for people: a table for every model that was measured, next to the input model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from math import isclose
 from pathlib import Path
@@ -17,48 +17,55 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_WIDTH = 110
-"""Of what does not go to a terminal."""
+WIDTH = 110
+"""Characters in a line of what does not go to a terminal."""
 
 
 def text_of(record: Mapping[str, Any], folder: Path) -> str:
-    """The same as plain text.
+    """A run's results as plain text.
 
-    :param record: run.json
-    :param folder: where it lies
+    :param record: the content of run.json
+    :param folder: the folder of that run.json
     """
     from rich.console import Console
 
     shown = StringIO()
-    write(Console(file=shown, highlight=False, width=_WIDTH), record, folder)
+    write(Console(file=shown, highlight=False, width=WIDTH), record, folder)
     return shown.getvalue().rstrip()
 
 
 def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
-    """The tables, then where the result lies, or why there is none."""
+    """Print the tables, then where the result is, or why there is none."""
+    for part in _parts(record, folder):
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
+    interrupted = record["status"] == "interrupted"
     for result in record["results"]:
         for candidate in result["candidates"]:
             if candidate["status"] == "succeeded":
-                console.print(_table(result, candidate))
-                for line in [*_summary(result, candidate), *_goals(result, candidate)]:
-                    console.print(line, markup=False, soft_wrap=True)
-            elif record["status"] != "interrupted":
-                _show_error(console, result, candidate, folder / LOG)
-    if not any(result["best"] for result in record["results"]) and (folder / BEST).is_dir():
-        console.print(f"{near(folder / BEST)} still has the result of an earlier run", markup=False, soft_wrap=True)
-    if record["status"] == "interrupted":
-        console.print("interrupted: the same command goes on where this one stopped")
-    elif any(result["best"] for result in record["results"]):
+                yield _table(result, candidate)
+                yield from _ratios(result, candidate)
+                yield from _goals(result, candidate)
+            elif not interrupted:
+                yield from _error(result, candidate, folder / LOG)
+    best = any(result["best"] for result in record["results"])
+    if not best and (folder / BEST).is_dir():
+        yield f"{near(folder / BEST)} still has the result of an earlier run"
+    if interrupted:
+        yield "interrupted: run the same command again to continue"
+    elif best:
         places = [near(place) for place in sorted(folder.glob(f"{BEST}*")) if (place / MODEL).is_file()]
-        console.print(f"model: {', '.join(places)}   record: {near(folder / RECORD)}", markup=False, soft_wrap=True)
+        yield f"model: {', '.join(places)}   record: {near(folder / RECORD)}"
 
 
-def _show_error(console: Console, result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> None:
-    error = candidate["error"] or {"step": "?", "message": "a step that it shares failed", "expected": True}
+def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> Iterator[str]:
+    error = candidate["error"] or {"step": "?", "message": "a step that it depends on failed", "expected": True}
     what = "no result" if _is_last(result, candidate) else f"no figures after {_last_pass(candidate)}"
-    console.print(f"{what}: {error['step']}: {error['message']}", markup=False, soft_wrap=True)
+    yield f"{what}: {error['step']}: {error['message']}"
     if not error["expected"]:
-        console.print(f"this looks like a bug; the traceback is in {near(log)}", markup=False, soft_wrap=True)
+        yield f"this looks like a bug; the traceback is in {near(log)}"
 
 
 def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
@@ -67,18 +74,19 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
     accelerator = result["accelerator"]
     table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
     table.add_column("")
-    after = "result" if _is_last(result, candidate) else f"after {_last_pass(candidate)}"
-    for heading in ("input model", after, "difference"):
+    changed = "result" if _is_last(result, candidate) else f"after {_last_pass(candidate)}"
+    for heading in ("input model", changed, "difference"):
         table.add_column(heading, justify="right")
     for key, after in candidate["metrics"].items():
-        table.add_row(key, _number(_before(result, key, after)), _number(after), _difference(after))
+        before, difference, unit = _before(result, key, after), after["difference"], after["unit"]
+        table.add_row(key, _number(before, unit), _number(after, unit), _number(difference, unit, signed=True))
     if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
         table.add_row("size", size(result["input_model"]["size_bytes"]), size(candidate["size_bytes"]), "")
     return table
 
 
-def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Ratios, the way people quote them. The first line says so if it got slower."""
+def _ratios(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Speed and size relative to the input model. The first line says so if it got slower."""
     lines = []
     for key, after in candidate["metrics"].items():
         before = _before(result, key, after)
@@ -92,8 +100,8 @@ def _summary(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[st
 def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The input model's figure that a candidate's was compared with.
 
-    Timings of several candidates were each made beside one of the input model: run.json has the last of them, with its
-    interval; of another the value follows from the difference.
+    The input model is timed again beside each candidate. run.json has the last of these timings with its interval; for
+    the others, the value follows from the difference.
     """
     shown: Mapping[str, Any] | None = result["input_model"]["metrics"].get(key)
     if shown is None or after["difference"] is None:
@@ -110,29 +118,21 @@ def _last_pass(candidate: Mapping[str, Any]) -> str:
     return next(str(step["name"]) for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
 
 
-def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[str]:
     """Each goal, and whether it is met."""
-    lines = []
     for key, figure in candidate["metrics"].items():
         if "goal" in figure:
-            goal = Goal(**figure["goal"])
+            goal, value, unit = Goal(**figure["goal"]), figure["value"], figure["unit"]
             before = (_before(result, key, figure) or {}).get("value")
+            word = "met" if goal.met(value, before, figure["higher_is_better"]) else "MISSED"
             limit = goal.limit(before, figure["higher_is_better"])
-            word = "met" if goal.met(figure["value"], before, figure["higher_is_better"]) else "MISSED"
             sign = ">=" if figure["higher_is_better"] else "<="
-            needed = "" if limit is None else f" ({sign} {_value(limit, figure['unit'])})"
-            lines.append(
-                f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_value(figure['value'], figure['unit'])}"
-            )
-    return lines
-
-
-def _value(value: float, unit: str) -> str:
-    return size(int(value)) if unit == "bytes" else _scaled(value, unit)
+            needed = "" if limit is None else f" ({sign} {_scaled(limit, unit)})"
+            yield f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_scaled(value, unit)}"
 
 
 def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
-    """How many times as fast, or slow; a difference whose interval holds zero is none, and without one nobody knows."""
+    """How many times as fast or slow. It is neither if the interval contains zero, and unsure without an interval."""
     if difference["low"] is None or difference["high"] is None:
         return f"{ratio:.2f} times as fast, by too few runs to be sure: raise repeat_test_num"
     if difference["low"] <= 0 <= difference["high"]:
@@ -140,35 +140,22 @@ def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
     return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"
 
 
-def _number(figure: Mapping[str, Any] | None) -> str:
+def _number(figure: Mapping[str, Any] | None, unit: str, *, signed: bool = False) -> str:
+    """A value, with its interval if it has one."""
     if figure is None:
         return ""
-    if figure["unit"] == "bytes":
-        return size(figure["value"])
-    text = _scaled(figure["value"], figure["unit"])
+    text = _scaled(figure["value"], unit, signed=signed)
     if figure["low"] is None:
         return text
-    low, high = (_scaled(figure[end], figure["unit"], bare=True) for end in ("low", "high"))
-    return f"{text} [{low}, {high}]"
-
-
-def _difference(figure: Mapping[str, Any]) -> str:
-    difference, unit = figure["difference"], figure["unit"]
-    if difference is None:
-        return ""
-    if unit == "bytes":
-        sign = "-" if difference["value"] < 0 else "+"
-        return sign + size(abs(difference["value"]))
-    text = _scaled(difference["value"], unit, signed=True)
-    if difference["low"] is None:
-        return text
-    low, high = (_scaled(difference[end], unit, signed=True, bare=True) for end in ("low", "high"))
+    low, high = (_scaled(figure[end], unit, signed=signed, bare=True) for end in ("low", "high"))
     return f"{text} [{low}, {high}]"
 
 
 def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False) -> str:
-    """A proportion in per cent, milliseconds with two places, anything else with four."""
+    """A proportion in per cent, milliseconds with two places, a size as people write it, anything else with four."""
     sign = "+" if signed else ""
+    if unit == "bytes":
+        return ("-" if value < 0 else sign) + size(abs(int(value)))
     if unit == "":
         return f"{value:{sign}.4g}"
     if unit == "proportion":

@@ -1,9 +1,8 @@
-"""The packager ``Zipfile``: every model of a run, ranked, in one archive."""
+"""The packager ``Zipfile``: all models of a run, ranked, in one archive."""
 
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from pydantic import Field
 
 from hfopt.api.config import Config, only
 from hfopt.api.packaging import Packager, RankedModel
+from hfopt.base.files import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every entry: the same models make the same bytes."""
+"""The time of every entry, so that the same models give the same bytes."""
 
 
 class ZipfileConfig(Config):
@@ -41,16 +41,11 @@ class Zipfile(Packager):
 
     def package(self, name: str, models: Sequence[RankedModel], record: Mapping[str, Any], folder: Path) -> Path:
         target = folder / f"{name}.zip"
-        temporary = target.with_suffix(f".{os.getpid()}")
-        try:
-            with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
-                for model in models:
-                    self._add(archive, model)
-                _write(archive, "models_rank.json", [_ranking(model) for model in models])
-                _write(archive, "run.json", record)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+            for model in models:
+                self._add(archive, model)
+            _write(archive, "models_rank.json", [_ranking(model) for model in models])
+            _write(archive, "run.json", record)
         return target
 
     def _add(self, archive: zipfile.ZipFile, model: RankedModel) -> None:

@@ -1,10 +1,11 @@
-"""What of this machine matters to a timing: usable CPUs, CPU model and flags."""
+"""What matters to a timing on this machine: usable CPUs, what other processes use of them, CPU model and flags."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from math import ceil
@@ -14,8 +15,8 @@ from typing import Any
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 PROC = Path("/proc")
-_BUSY = (0, 1, 2, 5, 6, 7)
-"""Of a CPU's line in /proc/stat: user, nice, system, irq, softirq, and what the hypervisor gave to others."""
+_BUSY = (1, 2, 3, 6, 7, 8)
+"""In a CPU's line of /proc/stat: user, nice, system, irq, softirq, and what the hypervisor gave to others."""
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
@@ -24,7 +25,7 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     A part of a CPU counts as one: a quota of 1.5 is 2.
 
     :param cgroups: where the cgroup file systems are mounted
-    :param own: the file that says in which cgroups the process is
+    :param own: the file that lists the process's cgroups
     """
     quotas = [quota for folder in _own_folders(cgroups, own) if (quota := _quota(folder)) is not None]
     return max(1, min([affinity(), *map(ceil, quotas)]))
@@ -32,32 +33,38 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
 
 def affinity() -> int:
     """CPUs that this process may be scheduled on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(_allowed())
+
+
+def _allowed() -> set[int]:
+    """Their numbers."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
-    """Seconds of CPU time that all processes but some have used so far, on the CPUs that this process may use.
+    """CPU time that other processes have used since boot, in seconds, on the CPUs that this process may use.
 
-    :param own: processes that are left out
-    :return: None where the system doesn't say; to be compared with an earlier answer
+    Differences between two answers are meant to be used.
+
+    :param own: processes (pids) that are not counted
+    :return: None if the system does not say
     """
-    allowed = {f"cpu{number}" for number in os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else set()
+    allowed = {f"cpu{number}" for number in _allowed()}
     try:
         lines = [line.split() for line in (proc / "stat").read_text().splitlines()]
-        of_cpus = [fields[1:] for fields in lines if fields[0] in allowed]
-        ticks = sum(int(fields[place]) for fields in of_cpus for place in _BUSY)
+        ticks = sum(int(fields[place]) for fields in lines if fields[0] in allowed for place in _BUSY)
         for process in own:
             after_name = (proc / str(process) / "stat").read_text().rpartition(")")[2].split()
             ticks -= int(after_name[11]) + int(after_name[12])  # utime and stime
     except (OSError, ValueError, IndexError):
         return None
-    return ticks / os.sysconf("SC_CLK_TCK") if of_cpus else None
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
-    """Folders of the process's cgroups and of all above them: each may set a limit.
+    """Folders of the process's cgroups and of all their ancestors: each may set a limit.
 
-    A container that keeps its host's cgroup names sees its own cgroup at the mount's root: that is always among them.
+    The mount's root is always included: there a container that has its host's cgroup names finds its own cgroup.
     """
     try:
         lines = own.read_text().splitlines()
@@ -77,22 +84,19 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """CPUs that one cgroup allows (v2, then v1), None without a limit."""
-    try:
+    """How many CPUs one cgroup allows (version 2, then 1); None without a limit."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        pass
-    try:
+    with suppress(OSError, ValueError, ZeroDivisionError):
         limit_us = int((folder / "cpu.cfs_quota_us").read_text())
         return None if limit_us < 0 else limit_us / int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+    return None
 
 
 @cache
 def describe_cpu() -> dict[str, str]:
-    """CPU model, and a digest of its flags."""
+    """The CPU's model, and a digest of its flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,10 +1,11 @@
-"""`hfopt cache`: what a cache holds, why a step ran again, whether it is sound, and making room."""
+"""`hfopt cache`: what a cache holds, why a step ran again, whether files have changed, and making room."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfopt.base import text as wording
@@ -14,31 +15,30 @@ if TYPE_CHECKING:
     from hfopt.cache.maintenance import Comparison, Entry
 
 SUMMARY = "look into a cache, check it, or make room in it"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    ls = actions.add_parser("ls", help="list artifacts, most recently used first")
-    ls.set_defaults(action=_ls)
-    explain = actions.add_parser("explain", help="what an artifact was made of, and why its step ran again")
-    explain.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
-    explain.set_defaults(action=_explain)
-    rm = actions.add_parser("rm", help="remove an artifact, so that its step runs again")
-    rm.add_argument("key", metavar="KEY", help="a key, its beginning, or the name of a step")
-    rm.set_defaults(action=_rm)
-    verify = actions.add_parser(
-        "verify", help="compare every file's bytes with what was written; exit code 1 if any differ"
-    )
-    verify.add_argument("--remove", action="store_true", help="remove damaged artifacts: the next run makes them anew")
-    verify.set_defaults(action=_verify)
-    prune = actions.add_parser("prune", help="remove what was used longest ago")
-    prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="of what stays: 500M, 20G...")
-    prune.set_defaults(action=_prune)
-    for action in (ls, explain, rm, verify, prune):
-        add_cache(action)
-    for action in (ls, explain):
-        add_json(action, "it")
+
+    def add(
+        name: str, action: Callable[[Namespace], int], summary: str, *, key: bool = False, as_json: bool = False
+    ) -> ArgumentParser:
+        added = actions.add_parser(name, help=summary)
+        added.set_defaults(action=action)
+        if key:
+            added.add_argument("key", metavar="KEY", help="a key, the beginning of one, or the name of a step")
+        add_cache(added)
+        if as_json:
+            add_json(added, "it")
+        return added
+
+    add("ls", _ls, "list artifacts, most recently used first", as_json=True)
+    add("explain", _explain, "show what an artifact was made from, and why its step ran again", key=True, as_json=True)
+    add("rm", _rm, "remove an artifact, so that its step runs again", key=True)
+    verify = add("verify", _verify, "check that no file has changed since it was written; exit code 1 if any has")
+    verify.add_argument("--remove", action="store_true", help="remove damaged artifacts: the next run makes them again")
+    prune = add("prune", _prune, "remove the least recently used artifacts")
+    prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="what to keep: 500M, 20G...")
 
 
 def execute(args: Namespace) -> int:
@@ -47,10 +47,12 @@ def execute(args: Namespace) -> int:
 
 def parse_size(text: str) -> int:
     """``500M`` as 500,000,000 bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
-    if match is None:
-        raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G")
-    return int(float(match[1]) * _UNITS[match[2]])
+    from pydantic import ByteSize, TypeAdapter
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G") from error
 
 
 def _ls(args: Namespace) -> int:
@@ -62,22 +64,14 @@ def _ls(args: Namespace) -> int:
         return 0
     headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
     print_table(headings, [_row(entry) for entry in found])
-    print(f"{_count(len(found))}, {wording.size(sum(entry.size for entry in found))}")
+    print(_counted(found))
     return 0
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
+    size, took = wording.size(entry.size), wording.duration(entry.manifest.seconds)
     run = "" if entry.use is None else str(entry.use.run)
-    took = wording.duration(entry.manifest.seconds)
-    return (
-        entry.key[:12],
-        wording.size(entry.size),
-        took,
-        wording.age(entry.used),
-        run,
-        entry.name,
-        entry.manifest.component,
-    )
+    return entry.key[:12], size, took, wording.age(entry.used), run, entry.name, entry.manifest.component
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -90,6 +84,10 @@ def _count(number: int) -> str:
     return f"{number} artifact{'' if number == 1 else 's'}"
 
 
+def _counted(entries: Sequence[Entry]) -> str:
+    return f"{_count(len(entries))}, {wording.size(sum(entry.size for entry in entries))}"
+
+
 def _explain(args: Namespace) -> int:
     from hfopt.cache.maintenance import compare, entries, find
 
@@ -98,7 +96,7 @@ def _explain(args: Namespace) -> int:
     entry = find(there, args.key)
     compared = compare(journal, entry, there)
     if args.json:
-        other = None if compared is None else {"key": compared.key, "run": compared.run, "reasons": compared.reasons}
+        other = None if compared is None else dataclasses.asdict(compared)
         print(json.dumps({**_as_json(entry), "compared": other}, indent=1))
         return 0
     for line in [*_described(entry, there), *_compared(compared)]:
@@ -126,8 +124,11 @@ def _described(entry: Entry, there: list[Entry]) -> list[str]:
 def _compared(compared: Comparison | None) -> list[str]:
     if compared is None:
         return ["there is no earlier one in this cache"]
-    what = f"since run {compared.run}" if compared.run is not None else "since the earlier one that is most like it"
-    return [f"it was made anew, because {what} ({compared.key[:12]}):", *(f"  {line}" for line in compared.reasons)]
+    since = f"run {compared.run}" if compared.run is not None else "the most similar earlier one"
+    return [
+        f"it was made again because of what changed since {since} ({compared.key[:12]}):",
+        *(f"  {line}" for line in compared.reasons),
+    ]
 
 
 def _rm(args: Namespace) -> int:
@@ -153,14 +154,13 @@ def _verify(args: Namespace) -> int:
     if args.remove and bad:
         remove(journal.cache, bad)
     removed = ", removed" if args.remove and bad else ""
-    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all as they were written'}")
+    print(f"{_count(checked)}: {f'{len(bad)} damaged{removed}' if bad else 'all intact'}")
     return 1 if bad and not args.remove else 0
 
 
 def _prune(args: Namespace) -> int:
     from hfopt.cache.maintenance import prune
 
-    done = prune(journal_of(args), args.max_size)
-    kept = f"{_count(done.kept)}, {wording.size(done.size)}, stay{'s' if done.kept == 1 else ''}"
-    print(f"removed {_count(done.removed)}, {wording.size(done.freed)}; {kept}")
+    removed, kept = prune(journal_of(args), args.max_size)
+    print(f"removed {_counted(removed)}; kept {_counted(kept)}")
     return 0

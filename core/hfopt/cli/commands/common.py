@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how they show things."""
+"""Arguments that several commands share, and how they print tables."""
 
 from __future__ import annotations
 
@@ -27,16 +27,20 @@ def add_plugin_files(parser: ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="a Python file with hooks, besides the installed plugins",
+        help="a Python file with hooks, in addition to the installed plugins",
     )
 
 
 def add_cache(parser: ArgumentParser) -> None:
-    """Which cache: that of a config, or of the current folder."""
+    """Which cache: a config's, or that of the current folder."""
     parser.add_argument(
-        "config", type=Path, nargs="?", metavar="CONFIG", help="whose engine.cache_dir (.hfopt-cache if left out)"
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help="use this config's engine.cache_dir (default: .hfopt-cache)",
     )
-    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="the cache itself, instead of a config")
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="use this cache instead of a config's")
 
 
 def journal_of(args: Namespace) -> Journal:
@@ -60,7 +64,7 @@ def journal_of(args: Namespace) -> Journal:
 
 
 def add_json(parser: ArgumentParser, what: str) -> None:
-    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else, on stdout")
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON on stdout, and nothing else")
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,8 +14,12 @@ SUMMARY = "run a config: load, optimise, measure"
 def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
     add_plugin_files(parser)
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="instead of the config's engine.output_dir")
-    parser.add_argument("--offline", action="store_true", help="make no request: use local folders and the hub's cache")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="use this instead of the config's engine.output_dir"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="make no network requests: use local folders and the hub's cache"
+    )
     parser.add_argument("--in-process", action="store_true", help="run steps in this process, for a debugger")
     add_json(parser, "run.json")
 

@@ -1,4 +1,4 @@
-"""`hfopt runs`: what has been run on a cache."""
+"""`hfopt runs`: which runs have used a cache."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from hfopt.cli.commands.common import add_cache, add_json, journal_of, print_tab
 if TYPE_CHECKING:
     from hfopt.cache.journal import Run
 
-SUMMARY = "list the runs on a cache, the latest first"
+SUMMARY = "list the runs that used a cache, latest first"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_cache(parser)
-    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many (20)")
+    parser.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="how many runs to list at most (default: 20)"
+    )
     add_json(parser, "the list")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is not a number from 1")
+        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

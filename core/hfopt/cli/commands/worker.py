@@ -12,7 +12,7 @@ SUMMARY = "execute steps from stdin (started by systems)"
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_plugin_files(parser)
-    parser.add_argument("--offline", action="store_true", help="resources make no request")
+    parser.add_argument("--offline", action="store_true", help="make no network requests")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
 
 
