@@ -60,19 +60,19 @@ class ConfigContext:
     roots: tuple[Path, ...] = ()
 
 
-def find_input(value: str, around: ConfigContext) -> Path | None:
+def find_input(value: str, context: ConfigContext) -> Path | None:
     """Where an input path of a config lies: beside the config file, else (with a notice) in the current folder.
 
     :return: an absolute path, or None if nothing of that name exists
     """
     if not value:
         return None
-    for folder in (*around.roots, around.folder):
+    for folder in (*context.roots, context.folder):
         if (folder / value).exists():
             return (folder / value).absolute()
     here = Path(value).absolute()
     if here.exists():
-        around.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
+        context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
         return here
     return None
 

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
-from hfopt.config.olive.keys import NO_SCRIPTS, NO_SEARCH
+from hfopt.config.olive.dialect import NO_SCRIPTS, NO_SEARCH
 
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
 
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_DATA_NAME = re.compile(r"[A-Za-z0-9_]+")
-_OUTPUTS = re.compile(r"best(-.*)?|run\.json|hfopt\.log|report\.html")
+def _checked(fits: Callable[[Any], Any], message: str) -> AfterValidator:
+    """For a value that must fit: what does not is a mistake with this message."""
+
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(message.format(value=value))
+        return value
+
+    return AfterValidator(check)
 
 
-def _plain_name(value: str) -> str:
-    if not _PLAIN_NAME.fullmatch(value):
-        raise ValueError("must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'")
-    return value
-
-
-def _not_an_output(value: str) -> str:
-    if _OUTPUTS.fullmatch(value):
-        raise ValueError(f"{value} is what hfopt calls a result of its own: choose another name")
-    return value
-
-
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[
+    str,
+    _checked(
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch,
+        "must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
+    ),
+]
+_not_an_output = _checked(
+    lambda name: not re.fullmatch(r"best(-.*)?|run\.json|hfopt\.log|report\.html", name),
+    "{value} is the name of a result of hfopt's own: choose another",
+)
 
 
 class InputModel(Config):
@@ -70,16 +75,12 @@ class Components(Config):
     dataloader: ComponentSection | None = Field(None, description="How to batch.")
 
 
-def _data_name(value: str) -> str:
-    if not _DATA_NAME.fullmatch(value):
-        raise ValueError("must be made of letters, digits and '_'")
-    return value
-
-
 class DataSection(Config):
-    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.spelling` makes one of."""
+    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.data` understands."""
 
-    name: Annotated[str, AfterValidator(_data_name)] = Field(description="What passes and metrics call it.")
+    name: Annotated[
+        str, _checked(re.compile(r"[A-Za-z0-9_]+").fullmatch, "must be made of letters, digits and '_'")
+    ] = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
@@ -145,19 +146,16 @@ UNRANKED = -1
 """A priority that is none."""
 
 
-def _rank(value: int) -> int:
-    if value != UNRANKED and value < 1:
-        raise ValueError("must be 1 (most important) or more; -1 leaves it unranked")
-    return value
-
-
 class SubType(Config):
     """One figure of a metric."""
 
     name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
-    priority: Annotated[int, AfterValidator(_rank)] = Field(
-        UNRANKED, description="1 is most important; -1: ranked after those with a number, as written."
-    )
+    priority: Annotated[
+        int,
+        _checked(
+            lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"
+        ),
+    ] = Field(UNRANKED, description="1 is most important; -1: ranked after those with a number, as written.")
     higher_is_better: bool | None = Field(None, description="None: as the metric has it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
@@ -204,7 +202,7 @@ class PassSection(Config):
         description="Compare its model's outputs with those of the model that it got, on made-up inputs of several "
         "shapes: true, false, or how; None: if it should not change them.",
     )
-    output_name: Annotated[PlainName, AfterValidator(_not_an_output)] | None = Field(
+    output_name: Annotated[PlainName, _not_an_output] | None = Field(
         None, description="A folder of output_dir that gets its model too."
     )
 
