@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfopt.config.problems import validate
 from hfopt.discovery.plugins import Plugins
+from hfopt.measuring.parity import run_compared
 from hfopt.worker.stopwatch import Stopwatch
 
-__all__ = ["Plugins", "Stopwatch", "validate"]
+__all__ = ["Plugins", "Stopwatch", "run_compared", "validate"]

@@ -7,7 +7,8 @@ import torch
 import transformers
 
 from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
-from hfopt.api.parity import Parity, run_compared
+from hfopt.api.parity import Parity
+from hfopt.testing import run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.export import export
 from hfopt_onnx_model.graph import handle_of

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, HfoptError, ModelHandle, PassContext, Session, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.api.parity import Parity, run_compared
+from hfopt.api.parity import Parity
+from hfopt.testing import run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.tracing import output_specs

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt.api.parity import Parity, run_compared
+from hfopt.api.parity import Parity
+from hfopt.testing import run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import dynamo
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig

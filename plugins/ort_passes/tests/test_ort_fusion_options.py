@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from hfopt import Accelerator, HfoptError, PreconditionFailed
-from hfopt.api.parity import HALF_RELATIVE, RELATIVE, Parity, compare, record, run_compared
-from hfopt.testing import validate
+from hfopt.api.parity import HALF_RELATIVE, RELATIVE, Parity, compare, record
+from hfopt.testing import run_compared, validate
 from hfopt_onnx_model.graph import handle_of, load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import OPTIMIZERS, ORT_MODEL_TYPES, OrtTransformersOptimizationConfig

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from hfopt import HfoptError, PreconditionFailed
-from hfopt.api.parity import Parity, run_compared
-from hfopt.testing import validate
+from hfopt.api.parity import Parity
+from hfopt.testing import run_compared, validate
 from hfopt_onnx_model.graph import load
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import FusionSwitches, OrtTransformersOptimizationConfig

@@ -10,7 +10,8 @@ from onnx import numpy_helper
 
 from hfopt import PreconditionFailed
 from hfopt.api.example import example_feeds
-from hfopt.api.parity import ABSOLUTE, HALF_RELATIVE, QUANTIZED_RELATIVE, Parity, record, run_compared
+from hfopt.api.parity import ABSOLUTE, HALF_RELATIVE, QUANTIZED_RELATIVE, Parity, record
+from hfopt.testing import run_compared
 from hfopt_onnx_model.graph import load, node_counts
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import OrtTransformersOptimizationConfig
