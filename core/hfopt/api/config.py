@@ -134,7 +134,7 @@ _HOLDS: Mapping[str, str] = {
 """Types of resources that are a local path or a name, and the key of their ``config`` that holds it."""
 
 
-def plain_place(value: Any) -> Any:
+def unwrap_resource(value: Any) -> Any:
     """A path or name that is written as Olive writes resources, ``{"type": "folder", "config": {"path": "model"}}``."""
     if not isinstance(value, dict) or value.keys() != {"type", "config"}:
         return value
@@ -147,7 +147,7 @@ def plain_place(value: Any) -> Any:
     return held[key]
 
 
-InputPath = Annotated[str, BeforeValidator(plain_place), AfterValidator(_existing_path)]
+InputPath = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_existing_path)]
 """A file or folder that must exist, absolute once validated. Its content counts in a step's key, its place does not."""
 
 DataName = Annotated[str, AfterValidator(_known_data)]
