@@ -120,7 +120,7 @@ MISTAKES = {
     "goal of a proportion in per cent": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
         {"type": "threshold", "value": 90},
-        "sub_types[0].goal.value: is of a proportion, which is at most 1: 90 per cent is written 0.9",
+        "sub_types[0].goal.value: a proportion is at most 1: write 90 per cent as 0.9",
         None,
     ),
     "negative goal": (

@@ -96,7 +96,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         check.problem(("passes",), "is required: there must be at least one pass")
     passes = {
         name: _pass(check, value, ("passes", name), engine, systems, evaluators)
-        for name, value in check.entries(raw.get("passes"), ("passes",)).items()
+        for name, value in check.entries(raw.get("passes") or {}, ("passes",)).items()
     }
     _check_passes(check, input_model, passes)
     _check_evaluators(check, engine, wanted, passes)
