@@ -69,7 +69,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
-    raw, problems, notices = dialect.accepted(document.value)
+    raw, problems, notices = dialect.strip_unsupported(document.value)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
     check = Checker(document, plugins, problems, notices, _data_names(raw.get("data_configs")))
     engine = _engine(check, raw.get("engine", {}))
@@ -226,7 +226,7 @@ def _pass(
     if registered is None:
         return None
     cls = registered.load()
-    options, searched = dialect.fixed(section.config, keys_of(cls.Config), (*place, "config"))
+    options, searched = dialect.fixed_options(section.config, keys_of(cls.Config), (*place, "config"))
     check.problems += searched
     chosen = check.configured(registered, options, (*place, "config"))
     if chosen is None:

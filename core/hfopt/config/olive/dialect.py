@@ -35,7 +35,7 @@ UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
 """Declaring hook to the components of Olive's that this version does not have."""
 
 
-def accepted(config: Any) -> tuple[Any, list[Problem], list[str]]:
+def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
     """A config without the keys that this version refuses or ignores, with a problem or a notice for each of them."""
     problems: list[Problem] = []
     notices: list[str] = []
@@ -49,31 +49,33 @@ def accepted(config: Any) -> tuple[Any, list[Problem], list[str]]:
                 notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
         return {key: value for key, value in found.items() if key not in refused and key not in ignored}
 
-    for section, ways in _TABLES["sections"].items():
-        for way in ways:
-            config = _changed(config, way, partial(clean, section))
+    for section, patterns in _TABLES["sections"].items():
+        for pattern in patterns:
+            config = _rewrite(config, pattern, partial(clean, section))
     return config, problems, notices
 
 
-def _changed(value: Any, way: Sequence[str], change: Callable[[dict[str, Any], Place], Any], place: Place = ()) -> Any:
-    """A copy of a value in which every object that a way leads to is changed."""
-    if not way:
+def _rewrite(
+    value: Any, pattern: Sequence[str], change: Callable[[dict[str, Any], Place], Any], place: Place = ()
+) -> Any:
+    """A copy of a value with every object changed whose place matches the pattern."""
+    if not pattern:
         return change(value, place) if isinstance(value, dict) else value
 
     def inside(key: str | int, each: Any) -> Any:
-        return _changed(each, way[1:], change, (*place, key)) if way[0] in ("*", key) else each
+        return _rewrite(each, pattern[1:], change, (*place, key)) if pattern[0] in ("*", key) else each
 
     if isinstance(value, dict):
         return {key: inside(key, each) for key, each in value.items()}
     return [inside(*each) for each in enumerate(value)] if isinstance(value, list) else value
 
 
-def fixed(options: Any, known: Collection[str], place: Place) -> tuple[Any, list[Problem]]:
-    """A pass's options without those that Olive would choose a value for.
+def fixed_options(options: Any, known: Collection[str], place: Place) -> tuple[Any, list[Problem]]:
+    """A pass's options without those whose value Olive would choose.
 
-    What asks for the default is left out; what asks for a search is a problem.
+    An option that asks for its default is left out; one that asks for a search is a problem.
 
-    :param known: the options that the pass has; others stay, for its config to refuse
+    :param known: the pass's options; unknown ones are kept, so that its config refuses them
     """
     if not isinstance(options, dict):
         return options, []
