@@ -92,19 +92,13 @@ class Checker:
         registered = self.find(hook, name, place)
         return None if registered is None else self.configured(registered, options, (*place, "config"))
 
-    def find(self, hook: str, name: str, place: Place, base: type | None = None) -> RegisteredComponent | None:
-        """A component by its name; its class can be loaded, and is a subclass of `base`."""
+    def find(self, hook: str, name: str, place: Place) -> RegisteredComponent | None:
+        """A component by its name, if it can be used."""
         try:
             registered = self.plugins.find(hook, name)
-            cls = registered.load()
+            registered.load()
         except (Unresolved, PluginError) as error:
             self.unresolved((*place, "type"), error)
-            return None
-        if base is not None and not (isinstance(cls, type) and issubclass(cls, base)):
-            self.problem(
-                (*place, "type"),
-                f"{registered.full_name} is broken: {registered.component.target} is not a subclass of {base.__name__}",
-            )
             return None
         return registered
 
