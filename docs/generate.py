@@ -26,7 +26,7 @@ from hfopt.api.timing import FIGURES, TimingConfig
 from hfopt.base.errors import ExitCode
 from hfopt.cli.main import COMMANDS, build_parser
 from hfopt.config import schema
-from hfopt.config.olive.keys import IGNORED, REFUSED
+from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import KNOWN
 from hfopt.discovery.plugins import KINDS, Plugins
 
@@ -87,7 +87,7 @@ def config_page() -> str:
     )
     for title, table in (("Refused in this version", REFUSED), ("Ignored with a notice", IGNORED)):
         rows = [
-            f"| {section or '(top level)'} | {key} | {why} |"
+            f"| {'(top level)' if section == 'top' else section} | {key} | {why} |"
             for section, keys in table.items()
             for key, why in keys.items()
         ]
@@ -147,7 +147,7 @@ def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
         return "refused", reason
     if (notice := IGNORED.get(where, {}).get(key)) is not None:
         return "ignored", f"with a notice: {notice}"
-    if where == "" and key in schema.SECTIONS:
+    if where == "top" and key in schema.SECTIONS:
         return "used", ""
     field = next((f for name, f in _section_model(where).model_fields.items() if (f.alias or name) == key), None)
     if field is None:

@@ -77,7 +77,7 @@ MISTAKES = {
         ("engine", "log_severity_level"),
         "1",
         "must be 0, 1, 2, 3 or 4",
-        "a number is written without quotes",
+        "write the number without quotes",
     ),
     "search": (("engine", "search_strategy"), True, "there is no search in this version", None),
     "values to search": (
@@ -120,7 +120,7 @@ MISTAKES = {
     "goal of a proportion in per cent": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
         {"type": "threshold", "value": 90},
-        "sub_types[0].goal.value: is of a proportion, which is at most 1: 90 per cent is written 0.9",
+        "sub_types[0].goal.value: a proportion is at most 1: write 90 per cent as 0.9",
         None,
     ),
     "negative goal": (
@@ -128,6 +128,12 @@ MISTAKES = {
         [{"name": "bytes", "goal": {"type": "min-improvement", "value": -1}}],
         "metrics[1].sub_types[0].goal.value: must not be negative",
         None,
+    ),
+    "option of a size": (
+        ("evaluators", "e", "metrics", 1, "sub_types"),
+        [{"name": "bytes", "metric_config": {"unit": "MB"}}],
+        "metrics[1].sub_types[0].metric_config.unit: unknown key",
+        "known here: none",
     ),
     "rank": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "priority"),
@@ -138,19 +144,19 @@ MISTAKES = {
     "same rank": (
         ("evaluators", "e", "metrics", 0, "sub_types"),
         [{"name": "accuracy", "priority": 2}, {"name": "mean", "priority": 2}],
-        "sub_types[1].priority: accuracy-accuracy has priority 2 too",
+        "sub_types[1].priority: must be unique: evaluators.e.metrics[0].sub_types[0].priority is 2 too",
         None,
     ),
     "same figure": (
         ("evaluators", "e", "metrics", 0, "sub_types"),
         [{"name": "accuracy"}, {"name": "accuracy"}],
-        "sub_types[1].name: accuracy stands twice in this metric",
+        "sub_types[1].name: must be unique: evaluators.e.metrics[0].sub_types[0].name is 'accuracy' too",
         None,
     ),
     "output name of hfopt's own": (
         ("passes", "first", "output_name"),
         "best",
-        "passes.first.output_name: best is what hfopt calls a result of its own: choose another name",
+        "passes.first.output_name: best is the name of a result of hfopt's own: choose another",
         None,
     ),
     "output name elsewhere": (("engine", "output_name"), "../x", "engine.output_name: must be a plain name", None),
@@ -160,13 +166,13 @@ MISTAKES = {
             "first": {"type": "Scale", "output_name": "halved"},
             "second": {"type": "Scale", "output_name": "halved"},
         },
-        "passes.second.output_name: passes.first has output_name halved too",
+        "passes.second.output_name: must be unique: passes.first.output_name is 'halved' too",
         None,
     ),
     "same package": (
         ("engine", "packaging_config"),
         [{"type": "Zipfile"}, {"type": "Zipfile"}],
-        "engine.packaging_config[1].name: there are two packages named 'OutputModels'",
+        "packaging_config[1].name: must be unique: engine.packaging_config[0].name is 'OutputModels' too",
         None,
     ),
     "no folder": (("engine", "cache_dir"), "", "engine.cache_dir: must not be empty", None),
@@ -258,8 +264,8 @@ def test_names_that_must_be_unique_are(project):
 
     stderr = project.run().stderr
 
-    assert "data_configs[1].name: there are two data configs named 'points'" in stderr
-    assert "evaluators.e.metrics[2].name: there are two metrics named 'accuracy'" in stderr
+    assert "data_configs[1].name: must be unique: data_configs[0].name is 'points' too" in stderr
+    assert "metrics[2].name: must be unique: evaluators.e.metrics[0].name is 'accuracy' too" in stderr
 
 
 def test_a_metric_without_data_or_figures_says_what_it_needs(project):
@@ -281,7 +287,7 @@ def test_a_pass_that_can_not_take_what_comes_before_it_is_found_before_anything_
 
     assert done.returncode == 2
     assert (
-        "passes.fourth.type: OrtPerfTuning takes ONNXModel, and here it would get Line\n"
+        "passes.fourth.type: OrtPerfTuning takes ONNXModel, but here it would get Line\n"
         "  hint: put OnnxConversion before it"
     ) in done.stderr
 
@@ -295,8 +301,8 @@ def test_a_conversion_of_what_is_converted_is_better_left_out(project):
 
     assert done.returncode == 2
     assert (
-        "passes.conversion.type: OnnxConversion takes PyTorchModel, and here it would get ONNXModel\n"
-        "  hint: leave it out: ONNXModel is what it makes"
+        "passes.conversion.type: OnnxConversion takes PyTorchModel, but here it would get ONNXModel\n"
+        "  hint: leave it out: the model is ONNXModel already"
     ) in done.stderr
 
 

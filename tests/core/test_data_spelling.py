@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfopt.config.olive.spelling import COMPONENTS, unify
+from hfopt.config.olive.data import COMPONENTS, normalize
 from hfopt.config.schema import DataSection
 
 PLACE = ("data_configs", 0)
@@ -17,7 +17,7 @@ KNOWN = {component: {"ready": None, "planned": "comes later"} for component in C
 
 def spelled(known=KNOWN, **written):
     section = {"name": "rows", "type": "Rows", **{key: value for key, value in written.items() if value is not None}}
-    return unify(DataSection.model_validate_json(json.dumps(section)), PLACE, known)
+    return normalize(DataSection.model_validate_json(json.dumps(section)), PLACE, known)
 
 
 def problems(known=KNOWN, **written):
@@ -84,7 +84,7 @@ def test_the_two_generations_may_repeat_and_must_not_contradict_each_other(data)
     if None in (value, other) or json.dumps(value) == json.dumps(other):
         assert found == []
     else:
-        message = f"data_configs[0].{'.'.join(older)} says otherwise"
+        message = f"data_configs[0].{'.'.join(older)} has another value"
         assert found == [(".".join(newer), message, "keep one of the two")]
 
 
@@ -162,7 +162,7 @@ def test_what_the_user_did_not_write_has_the_place_of_the_data_config():
             [
                 (
                     "dataloader_config.type",
-                    "data_configs[0].components.dataloader.type says otherwise",
+                    "data_configs[0].components.dataloader.type has another value",
                     "keep one of the two",
                 )
             ],

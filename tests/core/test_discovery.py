@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hfopt.config.olive.unavailable import UNAVAILABLE
+from hfopt.config.olive.dialect import UNAVAILABLE
 from hfopt.discovery.known import KNOWN
 from hfopt.discovery.plugins import Plugins, Unresolved
 

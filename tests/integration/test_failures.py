@@ -72,7 +72,7 @@ MISTAKES = {
     "evaluator without metrics": (
         METRICS,
         [],
-        "evaluators.e.metrics: needs at least 1; here are none\n",
+        "evaluators.e.metrics: must have at least 1, has 0\n",
     ),
 }
 

@@ -28,6 +28,9 @@ def test_a_wheel_holds_one_typed_package_and_its_entry_point(folder, tmp_path):
     package = "hfopt" if folder == ROOT else f"hfopt_{folder.name}"
     assert packages == {package}
     assert f"{package}/py.typed" in names
+    source = folder / "core" if folder == ROOT else folder / "src"
+    files = [file for file in (source / package).rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    assert {name for name in names if ".dist-info" not in name} == {str(file.relative_to(source)) for file in files}
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
     assert "hfopt = hfopt.cli.main:main" in text if folder == ROOT else f"{package}.hooks" in text

@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -28,28 +22,28 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), validate_default=False)
 
     def ignored(self) -> Mapping[str, str]:
-        """Options that say something other than their default and yet change nothing, each with the reason.
+        """Options that differ from their default and yet change nothing, each with the reason.
 
-        The user gets a notice of each.
+        The user gets a notice for each.
         """
         return {}
 
     def written(self, *names: str) -> list[str]:
-        """Those of some options whose value is not the default, as the user writes them."""
+        """Which of these options differ from their default, as the user writes them."""
         fields = type(self).model_fields
         return [fields[name].alias or name for name in names if getattr(self, name) != fields[name].default]
 
 
 @dataclass
 class ConfigContext:
-    """What a config's values refer to: passed to pydantic as validation context, and filled while it validates.
+    """pydantic's validation context: what a config's values may refer to, and what they turn out to refer to.
 
     :param folder: the folder of the config file; relative input paths start there
-    :param data_names: the names under ``data_configs``; None if that section can't be read
-    :param used_paths: absolute input paths met
-    :param used_data: data names met
+    :param data_names: the names under ``data_configs``; None if they can't be read: then every name passes
+    :param used_paths: the input paths found, absolute
+    :param used_data: the names of data configs found
     :param notices: sentences for the user
-    :param roots: folders in which input paths are looked for before that of the config file
+    :param roots: folders in which input paths are looked for before the config file's own
     """
 
     folder: Path
@@ -60,19 +54,19 @@ class ConfigContext:
     roots: tuple[Path, ...] = ()
 
 
-def find_input(value: str, around: ConfigContext) -> Path | None:
+def find_input(value: str, context: ConfigContext) -> Path | None:
     """Where an input path of a config lies: beside the config file, else (with a notice) in the current folder.
 
     :return: an absolute path, or None if nothing of that name exists
     """
     if not value:
         return None
-    for folder in (*around.roots, around.folder):
+    for folder in (*context.roots, context.folder):
         if (folder / value).exists():
             return (folder / value).absolute()
     here = Path(value).absolute()
     if here.exists():
-        around.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
+        context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
         return here
     return None
 
@@ -115,7 +109,7 @@ class UnknownName(ValueError):
 
 
 class OptionError(ValueError):
-    """An option that does not fit the others: raised where all of them are known, and shown at that option's place.
+    """An option that does not fit the others. A model validator raises it; it is reported at that option.
 
     :param option: as the user writes it
     :param error: what is wrong with it
@@ -134,8 +128,13 @@ _HOLDS: Mapping[str, str] = {
 """Types of resources that are a local path or a name, and the key of their ``config`` that holds it."""
 
 
-def plain_place(value: Any) -> Any:
-    """A path or name that is written as Olive writes resources, ``{"type": "folder", "config": {"path": "model"}}``."""
+def unwrap_resource(value: Any) -> Any:
+    """The path or name in a resource as Olive writes it: ``{"type": "folder", "config": {"path": "model"}}``.
+
+    Any other value is returned as it is.
+
+    :raises UnknownName: a type that holds neither a path nor a name
+    """
     if not isinstance(value, dict) or value.keys() != {"type", "config"}:
         return value
     kind, held = str(value["type"]), value["config"]
@@ -147,18 +146,18 @@ def plain_place(value: Any) -> Any:
     return held[key]
 
 
-InputPath = Annotated[str, BeforeValidator(plain_place), AfterValidator(_existing_path)]
-"""A file or folder that must exist, absolute once validated. Its content counts in a step's key, its place does not."""
+InputPath = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_existing_path)]
+"""A file or folder that must exist; absolute once validated. A step's key depends on its content, not on its path."""
 
 DataName = Annotated[str, AfterValidator(_known_data)]
-"""The name of an entry of ``data_configs``; a pass gets the prepared rows as ``context.data[name]``."""
+"""The name of an entry of ``data_configs``. A pass gets the prepared rows as ``context.data[name]``."""
 
 
 def only(*accepted: Any, because: str) -> AfterValidator:
-    """For an option of which this version can do some values only.
+    """For an option of which this version supports some values only.
 
-    :param accepted: values that are let pass
-    :param because: what the user is told of any other, at the option's place
+    :param accepted: the supported values
+    :param because: the message for any other value
     """
 
     def check(value: Any) -> Any:

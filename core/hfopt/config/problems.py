@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in the words of the user's file."""
+"""Validation with pydantic, whose errors become problems in the words of the user's file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -29,13 +29,19 @@ _EXPECTED = {
     "mapping_type": "an object",
     "model_type": "an object",
 }
-_BOUNDS = {
+_MESSAGES = {
+    "missing": "is required",
+    "string_too_short": "must not be empty",
+    "too_short": "must have at least {min_length}, has {actual_length}",
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be more than {gt}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
 }
+"""By type of pydantic's error, filled in with its context."""
 _JSON_NAMES = {
+    type(None): "null",
     bool: "a boolean",
     int: "an integer",
     float: "a number",
@@ -46,33 +52,52 @@ _JSON_NAMES = {
 
 
 def validate(
-    model: type[M], value: Any, path: Path, problems: list[Problem], around: ConfigContext | None = None
+    model: type[M], value: Any, place: Place, problems: list[Problem], context: ConfigContext | None = None
 ) -> M | None:
-    """The value as an instance of `model`, or None with every mistake added to `problems`."""
+    """The value as an instance of `model`, or None with every mistake added to `problems`.
+
+    :param place: where the value stands in the config
+    """
     try:
-        return model.model_validate_json(json.dumps(value), context=around)
+        return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
-        problems += explain(error, model, value, path)
+        problems += explain(error, model, value, place)
     except (TypeError, ValueError):
-        problems.append(Problem(path, "holds a value that JSON has no form for (a date, or not a number)"))
+        problems.append(Problem(place, "holds a value that JSON can't express, such as a date or NaN"))
     return None
 
 
-def explain(error: ValidationError, model: type[BaseModel], value: Any, path: Path) -> list[Problem]:
-    """One problem per place; of the branches of a union, the one that came furthest."""
-    by_place: dict[Path, list[ErrorDetails]] = {}
+def explain(error: ValidationError, model: type[BaseModel], value: Any, place: Place) -> list[Problem]:
+    """One problem for each place. Of a union's branches, the one that got furthest counts."""
+    by_place: dict[Place, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(detail, value), []).append(detail)
     problems = []
-    for place, details in by_place.items():
-        deeper = any(other != place and other[: len(place)] == place for other in by_place)
+    for inner, details in by_place.items():
+        deeper = any(other != inner and other[: len(inner)] == inner for other in by_place)
         if deeper and all(detail["type"] in (*_EXPECTED, "too_short") for detail in details):
             continue
-        problems.append(_problem(details, model, value, place, path))
+        problems.append(_problem(details, model, value, inner, place))
     return problems
 
 
-def _place(detail: ErrorDetails, value: Any) -> Path:
+def unknown_key(place: Place, known: Sequence[str]) -> Problem:
+    """A key that the object does not have."""
+    hint = did_you_mean(str(place[-1]), known) or f"known here: {', '.join(known) or 'none'}"
+    return Problem(place, "unknown key", hint)
+
+
+def unknown_name(place: Place, error: UnknownName) -> Problem:
+    """A name that the config does not define."""
+    return Problem(place, str(error), did_you_mean(error.name, error.known))
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys that an object of this model may have, as the user writes them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _place(detail: ErrorDetails, value: Any) -> Place:
     """pydantic's location without the names of union branches, which are not keys of the user's."""
     place: list[str | int] = []
     for part in detail["loc"]:
@@ -86,56 +111,42 @@ def _place(detail: ErrorDetails, value: Any) -> Path:
     return tuple(place)
 
 
-def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], value: Any, place: Path, path: Path) -> Problem:
-    detail = details[0]
-    kind, cause = detail["type"], detail.get("ctx", {}).get("error")
-    if isinstance(cause, OptionError):
-        place, cause = (place if place[-1:] == (cause.option,) else (*place, cause.option)), cause.error
+def _problem(
+    details: Sequence[ErrorDetails], model: type[BaseModel], value: Any, inner: Place, outer: Place
+) -> Problem:
+    """What is wrong at one place: `inner`, counted from the value, which stands at `outer`."""
+    kind, context = details[0]["type"], details[0].get("ctx", {})
+    place, cause = (*outer, *inner), context.get("error")
     if kind == "extra_forbidden":
-        known = _fields_at(model, place[:-1])
-        hint = did_you_mean(str(place[-1]), known)
-        hint = hint or f"known here: {', '.join(known)}"
-        return Problem(path + place, "unknown key", hint)
-    if kind == "string_too_short":
-        return Problem(path + place, "must not be empty")
-    if kind == "too_short":
-        return Problem(path + place, f"needs at least {detail['ctx']['min_length']}; here are none")
-    if kind == "missing":
-        return Problem(path + place, "is required")
+        return unknown_key(place, _keys_at(model, inner[:-1]))
+    if isinstance(cause, OptionError):
+        place = place if inner[-1:] == (cause.option,) else (*place, cause.option)
+        cause = cause.error
     if isinstance(cause, UnknownName):
-        hint = did_you_mean(cause.name, cause.known)
-        return Problem(path + place, str(cause), hint)
+        return unknown_name(place, cause)
     if cause is not None:
-        return Problem(path + place, str(cause))
-    expected = list(dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED))
+        return Problem(place, str(cause))
+    if kind in _MESSAGES:
+        shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
+        hint = _near_literal(details[0]["input"], context["expected"]) if kind == "literal_error" else None
+        return Problem(place, _MESSAGES[kind].format(**shown), hint)
+    expected = dict.fromkeys(_EXPECTED[detail["type"]] for detail in details if detail["type"] in _EXPECTED)
     if expected:
-        return Problem(path + place, f"expected {' or '.join(expected)}, got {_describe(_at(value, place))}")
-    if kind in _BOUNDS:
-        bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in detail["ctx"].items()}
-        return Problem(path + place, _BOUNDS[kind].format(**bounds))
-    if kind == "literal_error":
-        return Problem(path + place, f"must be {detail['ctx']['expected']}", _near_literal(detail))
-    return Problem(path + place, detail["msg"][0].lower() + detail["msg"][1:])
+        for part in inner:
+            value = value[part]
+        got = _JSON_NAMES.get(type(value), type(value).__name__)
+        return Problem(place, f"expected {' or '.join(expected)}, got {got}")
+    return Problem(place, details[0]["msg"][0].lower() + details[0]["msg"][1:])
 
 
-def _near_literal(detail: ErrorDetails) -> str | None:
-    choices = [choice.strip("'") for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-    if str(detail["input"]) in choices:
-        return "a number is written without quotes"
-    return did_you_mean(str(detail["input"]), choices)
+def _near_literal(written: Any, expected: str) -> str | None:
+    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+    if str(written) in choices:
+        return "write the number without quotes"
+    return did_you_mean(str(written), choices)
 
 
-def _at(value: Any, place: Path) -> Any:
-    for part in place:
-        value = value[part]
-    return value
-
-
-def _describe(value: Any) -> str:
-    return "null" if value is None else _JSON_NAMES.get(type(value), type(value).__name__)
-
-
-def _fields_at(model: type[BaseModel], place: Path) -> list[str]:
+def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
     """The keys that the object at `place` may have."""
     models = [model]
     for part in place:
@@ -143,11 +154,6 @@ def _fields_at(model: type[BaseModel], place: Path) -> list[str]:
         if annotations:
             models = [found for annotation in annotations for found in _models_in(annotation)]
     return sorted({key for found in models for key in keys_of(found)})
-
-
-def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys that an object of this model may have, as the user writes them."""
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

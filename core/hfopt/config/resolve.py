@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hfopt.api.data import DataContainer
-from hfopt.api.model import ModelLoader
-from hfopt.api.packaging import Packager
 from hfopt.api.parity import Parity
-from hfopt.api.passes import Pass
-from hfopt.base.errors import Problem
-from hfopt.base.text import did_you_mean
+from hfopt.base.errors import PluginError, Problem
 from hfopt.config import figures, schema
+from hfopt.config.checker import Checker, ConfiguredComponent
 from hfopt.config.document import Document
 from hfopt.config.figures import Figure
-from hfopt.config.findings import ConfiguredComponent, Findings, Place, loaded
-from hfopt.config.olive.spelling import unify
+from hfopt.config.olive import dialect
+from hfopt.config.olive.data import normalize
+from hfopt.config.problems import Place, keys_of, unknown_key
 from hfopt.discovery.plugins import Plugins
+
+T = TypeVar("T")
 
 DEFAULT_SYSTEM = "local_system"
 
@@ -69,288 +69,236 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
-    findings = Findings(document, plugins)
-    raw = _known_keys(findings, document.value)
-    data_sections = _data_sections(findings, raw.get("data_configs"))
-    findings.data_names = _names(raw.get("data_configs"))
-    engine = _engine(findings, raw.get("engine", {}))
-    systems = _systems(findings, raw.get("systems"))
-    input_model = _input_model(findings, raw)
-    data = _data(findings, data_sections, input_model, _data_root(findings, raw.get("data_root")))
-    evaluators = {
-        name: figures.evaluator(findings, value, ("evaluators", name))
-        for name, value in findings.entries(raw.get("evaluators"), ("evaluators",)).items()
+    raw, problems, notices = dialect.strip_unsupported(document.value)
+    problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
+    check = Checker(document, plugins, problems, notices, _data_names(raw.get("data_configs")))
+    engine = _engine(check, raw.get("engine", {}))
+    default = {DEFAULT_SYSTEM: {"type": "LocalSystem"}}
+    systems = {
+        name: _component(check, "hfopt_systems", schema.SystemSection, value, ("systems", name))
+        for name, value in {**default, **check.entries(raw.get("systems"), ("systems",))}.items()
     }
-    host = _system_named(findings, engine.host, ("engine", "host"), systems) or DEFAULT_SYSTEM
-    target = _system_named(findings, engine.target, ("engine", "target"), systems) or DEFAULT_SYSTEM
-    wanted = _evaluator_chosen(findings, engine.evaluator, ("engine", "evaluator"), evaluators)
-    passes = _passes(findings, raw, systems, evaluators, host, target)
-    if input_model is not None:
-        _check_chain(findings, input_model, passes)
-    _check_goals(findings, engine, wanted or (), passes)
-    last = list(passes)[-1] if passes else None
-    if engine.evaluator is not None and last is not None and (entry := passes[last]) and entry.figures is not None:
-        findings.notices.append(f"engine.evaluator is ignored: passes.{last} is the last pass, and has one of its own")
-    packagers = _packagers(findings, engine)
-    if findings.problems or input_model is None:
-        raise document.error(findings.problems)
+    input_model = None
+    if "input_model" in raw:
+        written, place = raw["input_model"], ("input_model",)
+        input_model = _component(check, "hfopt_model_loaders", schema.InputModel, written, place)
+    else:
+        check.problem(("input_model",), "is required")
+    data = _data(check, raw.get("data_configs"), input_model, _data_root(check, raw.get("data_root")))
+    evaluators = {
+        name: figures.evaluator(check, value, ("evaluators", name))
+        for name, value in check.entries(raw.get("evaluators"), ("evaluators",)).items()
+    }
+    check.known(("engine", "host"), "system", engine.host, systems)
+    check.known(("engine", "target"), "system", engine.target, systems)
+    wanted = _evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
+    if not raw.get("passes"):
+        check.problem(("passes",), "is required: there must be at least one pass")
+    passes = {
+        name: _pass(check, value, ("passes", name), engine, systems, evaluators)
+        for name, value in check.entries(raw.get("passes") or {}, ("passes",)).items()
+    }
+    _check_passes(check, input_model, passes)
+    _check_evaluators(check, engine, wanted, passes)
+    packagers = _packagers(check, engine)
+    if check.problems or input_model is None:
+        raise document.error(check.problems)
     return RunConfig(
         document=document,
         input_model=input_model,
-        systems={name: chosen for name, chosen in systems.items() if chosen is not None},
-        data={name: chosen for name, chosen in data.items() if chosen is not None},
+        systems=_valid(systems),
+        data=_valid(data),
         figures=wanted or (),
-        passes={name: chosen for name, chosen in passes.items() if chosen is not None},
+        passes=_valid(passes),
         engine=engine,
-        packagers=packagers,
-        host=host,
-        target=target,
-        notices=tuple(dict.fromkeys(findings.notices)),
+        packagers=tuple(_valid(packagers).items()),
+        host=engine.host or DEFAULT_SYSTEM,
+        target=engine.target or DEFAULT_SYSTEM,
+        notices=tuple(dict.fromkeys(check.notices)),
     )
 
 
-def _known_keys(findings: Findings, value: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = findings.acceptable(value, (), "")
-    for key in [key for key in kept if key not in schema.SECTIONS]:
-        hint = did_you_mean(str(key), schema.SECTIONS)
-        hint = hint or f"known here: {', '.join(schema.SECTIONS)}"
-        findings.problem((key,), "unknown key", hint)
-    return kept
+def _valid(entries: Mapping[str, T | None]) -> dict[str, T]:
+    return {name: entry for name, entry in entries.items() if entry is not None}
 
 
-def _input_model(findings: Findings, raw: Mapping[str, Any]) -> ConfiguredComponent | None:
-    place = ("input_model",)
-    if "input_model" not in raw:
-        findings.problem(place, "is required")
-        return None
-    section = findings.model(schema.InputModel, raw["input_model"], place, "input_model")
-    if section is None:
-        return None
-    return findings.component("hfopt_model_loaders", section.type, section.config, place, "config", ModelLoader)
-
-
-def _engine(findings: Findings, raw: Any) -> schema.Engine:
-    """The engine section; if it has mistakes, what can still be looked up of it, so that all mistakes are found."""
-    engine = findings.model(schema.Engine, raw, ("engine",), "engine")
+def _engine(check: Checker, raw: Any) -> schema.Engine:
+    """The engine section; of one with mistakes, the names that it refers to, so that they are checked too."""
+    engine = check.section(schema.Engine, raw, ("engine",))
     if engine is not None or not isinstance(raw, dict):
         return engine or schema.Engine()
     names = {key: raw[key] for key in ("host", "target", "evaluator") if isinstance(raw.get(key), str)}
     return schema.Engine.model_validate(names)
 
 
-def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, ConfiguredComponent], ...]:
+def _component(
+    check: Checker, hook: str, model: type[schema.InputModel | schema.SystemSection], raw: Any, place: Place
+) -> ConfiguredComponent | None:
+    section = check.section(model, raw, place)
+    return None if section is None else check.component(hook, section.type, section.config, place)
+
+
+def _packagers(check: Checker, engine: schema.Engine) -> dict[str, ConfiguredComponent | None]:
     written = engine.packaging_config
     place: Place = ("engine", "packaging_config")
-    entries = [(place, written)] if isinstance(written, schema.Packaging) else []
+    entries = {place: written} if isinstance(written, schema.Packaging) else {}
     if isinstance(written, tuple):
-        entries = [((*place, number), each) for number, each in enumerate(written)]
-    names = [each.name for _, each in entries]
-    for number, (at, each) in enumerate(entries):
-        if each.name in names[:number]:
-            findings.problem((*at, "name"), f"there are two packages named {each.name!r}")
-    found = [
-        (each.name, findings.component("hfopt_packagers", each.type, each.config, at, "config", Packager))
-        for at, each in entries
-    ]
-    return tuple((name, chosen) for name, chosen in found if chosen is not None)
+        entries = {(*place, number): each for number, each in enumerate(written)}
+    check.unique({(*at, "name"): each.name for at, each in entries.items()})
+    return {each.name: check.component("hfopt_packagers", each.type, each.config, at) for at, each in entries.items()}
 
 
-def _systems(findings: Findings, raw: Any) -> dict[str, ConfiguredComponent | None]:
-    systems: dict[str, ConfiguredComponent | None] = {}
-    for name, value in findings.entries(raw, ("systems",)).items():
-        place = ("systems", name)
-        section = findings.model(schema.SystemSection, value, place, "systems")
-        systems[name] = None
-        if section is not None:
-            systems[name] = findings.component("hfopt_systems", section.type, section.config, place, "config")
-    if DEFAULT_SYSTEM not in systems:
-        systems[DEFAULT_SYSTEM] = findings.component("hfopt_systems", "LocalSystem", {}, ("systems",), "config")
-    return systems
+# -- data -----------------------------------------------------------------------------------------------------------
 
 
-def _data_root(findings: Findings, raw: Any) -> tuple[Path, ...]:
-    """Where data paths are looked for first."""
+def _data_names(raw: Any) -> frozenset[str] | None:
+    """The names under data_configs, as far as they can be read; None if it is not a list."""
+    if not isinstance(raw, list | None):
+        return None
+    names = [entry.get("name") for entry in raw or () if isinstance(entry, dict)]
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
+    """The folder in which data paths are looked for first, if there is one."""
     if raw is None:
         return ()
     if not isinstance(raw, str):
-        findings.problem(("data_root",), "expected a string")
-        return ()
-    if "://" in raw:
-        findings.problem(("data_root",), "is not a local folder; data are not fetched from URLs in this version")
-        return ()
-    root = findings.document.folder / raw
-    if not root.is_dir():
-        findings.problem(("data_root",), f"no such folder: {raw}")
-        return ()
-    return (root,)
-
-
-def _data_sections(findings: Findings, raw: Any) -> dict[str, tuple[schema.DataSection, Place]]:
-    if raw is not None and not isinstance(raw, list):
-        findings.problem(("data_configs",), "expected a list")
-        return {}
-    sections: dict[str, tuple[schema.DataSection, Place]] = {}
-    for position, value in enumerate(raw or []):
-        place = ("data_configs", position)
-        section = findings.model(schema.DataSection, value, place, "data_configs")
-        if section is not None and section.name in sections:
-            findings.problem((*place, "name"), f"there are two data configs named {section.name!r}")
-        elif section is not None:
-            sections[section.name] = (section, place)
-    return sections
+        check.problem(("data_root",), "expected a string")
+    elif "://" in raw:
+        check.problem(("data_root",), "is not a local folder; this version does not fetch data from URLs")
+    elif not (check.document.folder / raw).is_dir():
+        check.problem(("data_root",), f"no such folder: {raw}")
+    else:
+        return (check.document.folder / raw,)
+    return ()
 
 
 def _data(
-    findings: Findings,
-    sections: Mapping[str, tuple[schema.DataSection, Place]],
-    input_model: ConfiguredComponent | None,
-    roots: tuple[Path, ...],
+    check: Checker, raw: Any, input_model: ConfiguredComponent | None, roots: tuple[Path, ...]
 ) -> dict[str, ConfiguredComponent | None]:
+    if not isinstance(raw, list | None):
+        check.problem(("data_configs",), "expected a list")
+        return {}
+    sections: dict[Place, schema.DataSection] = {}
+    for number, value in enumerate(raw or ()):
+        place = ("data_configs", number)
+        if (section := check.section(schema.DataSection, value, place)) is not None:
+            sections[place] = section
+    check.unique({(*place, "name"): section.name for place, section in sections.items()})
     defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
-    return {name: _container(findings, section, place, defaults, roots) for name, (section, place) in sections.items()}
+    return {section.name: _container(check, section, place, defaults, roots) for place, section in sections.items()}
 
 
 def _container(
-    findings: Findings, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
+    check: Checker, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
 ) -> ConfiguredComponent | None:
-    registered = findings.find("hfopt_data_containers", section.type, place, DataContainer)
+    registered = check.find("hfopt_data_containers", section.type, place)
     if registered is None:
         return None
     cls = registered.load()
-    spelling = unify(section, place, cls.components)
-    before = len(findings.problems)
-    options = cls.with_defaults(spelling.params, defaults)
-    chosen = findings.configured(registered, options, (*place, "params_config"), roots)
-    found = [replace(problem, path=spelling.written_at(problem.path)) for problem in findings.problems[before:]]
-    findings.problems[before:] = [*spelling.problems, *found]
+    data = normalize(section, place, cls.components)
+    before = len(check.problems)
+    options = cls.with_defaults(data.params, defaults)
+    chosen = check.configured(registered, options, (*place, "params_config"), roots)
+    found = [replace(problem, path=data.written_at(problem.path)) for problem in check.problems[before:]]
+    check.problems[before:] = [*data.problems, *found]
     return chosen
 
 
-def _passes(
-    findings: Findings,
-    raw: Mapping[str, Any],
-    systems: Mapping[str, ConfiguredComponent | None],
+# -- passes ---------------------------------------------------------------------------------------------------------
+
+
+def _pass(
+    check: Checker,
+    raw: Any,
+    place: Place,
+    engine: schema.Engine,
+    systems: Collection[str],
     evaluators: Mapping[str, tuple[Figure, ...]],
-    host: str,
-    target: str,
-) -> dict[str, ConfiguredPass | None]:
-    if not raw.get("passes"):
-        findings.problem(("passes",), "is required: there must be at least one pass")
-        return {}
-    passes: dict[str, ConfiguredPass | None] = {}
-    for name, value in findings.entries(raw["passes"], ("passes",)).items():
-        place = ("passes", name)
-        section = findings.model(schema.PassSection, value, place, "passes")
-        passes[name] = None
-        if section is None:
-            continue
-        own_host = _system_named(findings, section.host, (*place, "host"), systems)
-        wanted = _evaluator_chosen(findings, section.evaluator, (*place, "evaluator"), evaluators)
-        registered = findings.find("hfopt_passes", section.type, place, Pass)
-        if registered is None:
-            continue
-        options = findings.fixed(registered.load().Config, section.config, (*place, "config"))
-        chosen = findings.configured(registered, options, (*place, "config"))
-        if chosen is not None:
-            where = own_host or (target if chosen.cls.measures else host)
-            passes[name] = ConfiguredPass(chosen, where, wanted, section.output_name, _parity(section.parity, chosen))
-    _check_output_names(findings, passes)
-    return passes
+) -> ConfiguredPass | None:
+    section = check.section(schema.PassSection, raw, place)
+    if section is None:
+        return None
+    check.known((*place, "host"), "system", section.host, systems)
+    wanted = _evaluator(check, section.evaluator, (*place, "evaluator"), evaluators)
+    registered = check.find("hfopt_passes", section.type, place)
+    if registered is None:
+        return None
+    cls = registered.load()
+    options, searched = dialect.fixed_options(section.config, keys_of(cls.Config), (*place, "config"))
+    check.problems += searched
+    chosen = check.configured(registered, options, (*place, "config"))
+    if chosen is None:
+        return None
+    host = section.host or (engine.target if cls.measures else engine.host) or DEFAULT_SYSTEM
+    parity = cls.keeps_outputs if section.parity is None else section.parity
+    if isinstance(parity, bool):
+        parity = Parity() if parity else None
+    return ConfiguredPass(chosen, host, wanted, section.output_name, parity)
 
 
-def _check_output_names(findings: Findings, passes: Mapping[str, ConfiguredPass | None]) -> None:
-    """No two models are saved under one name."""
-    taken: dict[str, str] = {}
-    for name, entry in passes.items():
-        if entry is None or entry.output_name is None:
-            continue
-        first = taken.setdefault(entry.output_name, name)
-        if first != name:
-            findings.problem(("passes", name, "output_name"), f"passes.{first} has output_name {entry.output_name} too")
-
-
-def _parity(written: bool | Parity | None, chosen: ConfiguredComponent) -> Parity | None:
-    if isinstance(written, Parity):
-        return written
-    return Parity() if (chosen.cls.keeps_outputs if written is None else written) else None
-
-
-# -- names between sections -----------------------------------------------------------------------------------------
-
-
-def _system_named(
-    findings: Findings, name: str | None, place: Place, systems: Mapping[str, ConfiguredComponent | None]
-) -> str | None:
-    if name is not None and name not in systems:
-        findings.unknown_name(place, "system", name, list(systems))
-    return name
-
-
-def _evaluator_chosen(
-    findings: Findings,
+def _evaluator(
+    check: Checker,
     written: str | dict[str, Any] | None,
     place: Place,
     evaluators: Mapping[str, tuple[Figure, ...]],
 ) -> tuple[Figure, ...] | None:
-    """The figures of an evaluator that is named, or written out in place."""
-    if written is None:
-        return None
+    """The figures of an evaluator that is named or written out in place."""
     if isinstance(written, dict):
-        return figures.evaluator(findings, written, place)
-    if written not in evaluators:
-        findings.unknown_name(place, "evaluator", written, list(evaluators))
-        return None
-    return evaluators[written]
+        return figures.evaluator(check, written, place)
+    check.known(place, "evaluator", written, evaluators)
+    return None if written is None else evaluators.get(written)
 
 
-def _check_chain(
-    findings: Findings, input_model: ConfiguredComponent, passes: Mapping[str, ConfiguredPass | None]
+def _check_passes(
+    check: Checker, input_model: ConfiguredComponent | None, passes: Mapping[str, ConfiguredPass | None]
 ) -> None:
-    """Each pass must accept the type of model that the one before it makes."""
-    current = input_model.registered.component.name
+    """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
+    named = {name: entry.output_name for name, entry in _valid(passes).items() if entry.output_name is not None}
+    check.unique({("passes", name, "output_name"): output_name for name, output_name in named.items()})
+    current = None if input_model is None else input_model.registered.component.name
     for name, entry in passes.items():
-        if entry is None:
+        if entry is None or current is None:
             return
         cls = entry.component.cls
         if current not in cls.accepts:
             kind, wanted = entry.component.registered.component.name, " or ".join(sorted(cls.accepts))
-            makers = sorted(
-                registered.component.name
-                for registered in findings.plugins.of_kind("hfopt_passes")
-                if getattr(loaded(registered), "produces", None) in cls.accepts
-            )
+            makers = _makers(check.plugins, cls.accepts)
             hint = f"put {' or '.join(makers)} before it" if makers else None
             if current == cls.produces:
-                hint = f"leave it out: {current} is what it makes"
-            findings.problem(("passes", name, "type"), f"{kind} takes {wanted}, and here it would get {current}", hint)
+                hint = f"leave it out: the model is {current} already"
+            check.problem(("passes", name, "type"), f"{kind} takes {wanted}, but here it would get {current}", hint)
             return
         current = cls.produces or current
 
 
-def _check_goals(
-    findings: Findings, engine: schema.Engine, wanted: tuple[Figure, ...], passes: Mapping[str, ConfiguredPass | None]
+def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:
+    """The passes that make a model of one of some types; those that can't be imported are left out."""
+    makers = []
+    for registered in plugins.of_kind("hfopt_passes"):
+        with suppress(PluginError):
+            if registered.load().produces in wanted:
+                makers.append(registered.component.name)
+    return sorted(makers)
+
+
+def _check_evaluators(
+    check: Checker,
+    engine: schema.Engine,
+    wanted: tuple[Figure, ...] | None,
+    passes: dict[str, ConfiguredPass | None],
 ) -> None:
-    """A goal that is relative to the input model needs it evaluated. Timings always include it."""
-    if engine.evaluate_input_model:
-        return
-    own = [figure for entry in passes.values() if entry is not None for figure in entry.figures or ()]
-    for figure in dict.fromkeys(each.key for each in (*wanted, *own) if each.kind == "accuracy" and _relative(each)):
-        findings.problem(
+    """A relative goal needs the input model evaluated (timings always include it); the last pass's evaluator wins."""
+    own = [entry.figures for entry in _valid(passes).values() if entry.figures is not None]
+    accuracy = [figure for each in (wanted or (), *own) for figure in each if figure.kind == "accuracy"]
+    relative = [figure.key for figure in accuracy if figure.goal is not None and figure.goal.relative]
+    for key in dict.fromkeys(() if engine.evaluate_input_model else relative):
+        check.problem(
             ("engine", "evaluate_input_model"),
-            f"the goal of {figure} is relative to the input model, which is not evaluated",
+            f"the goal of {key} is relative to the input model, which is not evaluated",
             "set it to true, or write the goal as a threshold",
         )
-
-
-def _relative(figure: Figure) -> bool:
-    return figure.goal is not None and figure.goal.relative
-
-
-def _names(data_configs: Any) -> frozenset[str] | None:
-    """The names under data_configs, as far as they can be read; None if it is no list: then no name is unknown."""
-    if data_configs is None:
-        return frozenset()
-    if not isinstance(data_configs, list):
-        return None
-    named = (entry.get("name") for entry in data_configs if isinstance(entry, dict))
-    return frozenset(name for name in named if isinstance(name, str))
+    last = next(reversed(passes), "")
+    if engine.evaluator is not None and (entry := passes.get(last)) is not None and entry.figures is not None:
+        check.notices.append(f"engine.evaluator is ignored: passes.{last} is the last pass, and has one of its own")

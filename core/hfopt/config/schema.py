@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
-from hfopt.config.olive.keys import NO_SCRIPTS, NO_SEARCH
+from hfopt.config.olive.dialect import NO_SCRIPTS, NO_SEARCH
 
 _AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
 
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_DATA_NAME = re.compile(r"[A-Za-z0-9_]+")
-_OUTPUTS = re.compile(r"best(-.*)?|run\.json|hfopt\.log|report\.html")
+def _checked(fits: Callable[[Any], Any], message: str) -> AfterValidator:
+    """Accepts values that fit; any other is a mistake with this message."""
+
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(message.format(value=value))
+        return value
+
+    return AfterValidator(check)
 
 
-def _plain_name(value: str) -> str:
-    if not _PLAIN_NAME.fullmatch(value):
-        raise ValueError("must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'")
-    return value
-
-
-def _not_an_output(value: str) -> str:
-    if _OUTPUTS.fullmatch(value):
-        raise ValueError(f"{value} is what hfopt calls a result of its own: choose another name")
-    return value
-
-
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[
+    str,
+    _checked(
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch,
+        "must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
+    ),
+]
+_not_an_output = _checked(
+    lambda name: not re.fullmatch(r"best(-.*)?|run\.json|hfopt\.log|report\.html", name),
+    "{value} is the name of a result of hfopt's own: choose another",
+)
 
 
 class InputModel(Config):
@@ -52,7 +57,7 @@ class ComponentSection(Config):
     """What ``components`` says of one of a container's components."""
 
     type: str | None = Field(None, description="One that components.md lists; null: what the container does.")
-    params: dict[str, Any] | None = Field(None, description="The options that are of this component.")
+    params: dict[str, Any] | None = Field(None, description="This component's options.")
 
 
 class OpenComponentSection(ComponentSection):
@@ -64,22 +69,18 @@ class OpenComponentSection(ComponentSection):
 class Components(Config):
     """``components``."""
 
-    load_dataset: ComponentSection | None = Field(None, description="How to load.")
-    pre_process_data: ComponentSection | None = Field(None, description="How to make inputs of rows.")
-    post_process_data: ComponentSection | None = Field(None, description="How to make predictions of outputs.")
-    dataloader: ComponentSection | None = Field(None, description="How to batch.")
-
-
-def _data_name(value: str) -> str:
-    if not _DATA_NAME.fullmatch(value):
-        raise ValueError("must be made of letters, digits and '_'")
-    return value
+    load_dataset: ComponentSection | None = Field(None, description="How rows are loaded.")
+    pre_process_data: ComponentSection | None = Field(None, description="How rows become model inputs.")
+    post_process_data: ComponentSection | None = Field(None, description="How outputs become predictions.")
+    dataloader: ComponentSection | None = Field(None, description="How rows are batched.")
 
 
 class DataSection(Config):
-    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.spelling` makes one of."""
+    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.data` understands."""
 
-    name: Annotated[str, AfterValidator(_data_name)] = Field(description="What passes and metrics call it.")
+    name: Annotated[
+        str, _checked(re.compile(r"[A-Za-z0-9_]+").fullmatch, "must be made of letters, digits and '_'")
+    ] = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
@@ -96,14 +97,14 @@ class DataSection(Config):
 class Goal(Config):
     """``goal`` of a sub type.
 
-    With m = 1 where higher is better and -1 elsewhere, and b the input model's value, the least that is good enough is:
-    the value itself; b - m*value; b + m*value; b*(1 - m*value/100); b*(1 + m*value/100).
+    With b the input model's value, and m = 1 where higher is better and -1 elsewhere, the limits by type are: value;
+    b - m*value; b + m*value; b*(1 - m*value/100); b*(1 + m*value/100).
     """
 
     type: Literal[
         "threshold", "max-degradation", "min-improvement", "percent-max-degradation", "percent-min-improvement"
-    ] = Field(description="What value is compared with.")
-    value: float = Field(description="In the figure's own unit, or in per cent.")
+    ] = Field(description="What value means.")
+    value: float = Field(description="In the figure's unit, or in per cent.")
 
     @property
     def relative(self) -> bool:
@@ -111,7 +112,7 @@ class Goal(Config):
         return self.type != "threshold"
 
     def limit(self, baseline: float | None, higher_is_better: bool) -> float | None:
-        """The least (or, where lower is better, the most) that meets the goal; None without a needed baseline."""
+        """The value that just meets the goal; None if that needs a baseline and there is none."""
         if not self.relative:
             return self.value
         if baseline is None:
@@ -132,7 +133,7 @@ class Goal(Config):
         """Why no model could meet it, or every model would."""
         absolute = not self.type.startswith("percent")
         if absolute and unit == "proportion" and self.value > 1:
-            return f"is of a proportion, which is at most 1: {self.value:g} per cent is written {self.value / 100:g}"
+            return f"a proportion is at most 1: write {self.value:g} per cent as {self.value / 100:g}"
         shrinks = higher_is_better == self.type.endswith("degradation")
         if self.relative and self.value < 0:
             return "must not be negative"
@@ -142,23 +143,20 @@ class Goal(Config):
 
 
 UNRANKED = -1
-"""A priority that is none."""
-
-
-def _rank(value: int) -> int:
-    if value != UNRANKED and value < 1:
-        raise ValueError("must be 1 (most important) or more; -1 leaves it unranked")
-    return value
+"""The priority of a figure that has none."""
 
 
 class SubType(Config):
     """One figure of a metric."""
 
     name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
-    priority: Annotated[int, AfterValidator(_rank)] = Field(
-        UNRANKED, description="1 is most important; -1: ranked after those with a number, as written."
-    )
-    higher_is_better: bool | None = Field(None, description="None: as the metric has it.")
+    priority: Annotated[
+        int,
+        _checked(
+            lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"
+        ),
+    ] = Field(UNRANKED, description="1 is the most important; -1: after all that have a number, in the order written.")
+    higher_is_better: bool | None = Field(None, description="null: as the metric defines it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
 
@@ -176,7 +174,7 @@ class Metric(Config):
     type: Annotated[Literal["accuracy", "latency", "throughput", "size"], BeforeValidator(_no_script)] = Field(
         description="What kind of metric."
     )
-    backend: str = Field("huggingface_metrics", description="Who computes accuracy metrics.")
+    backend: str = Field("huggingface_metrics", description="What computes accuracy metrics.")
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")
 
@@ -195,17 +193,17 @@ class PassSection(Config):
     disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
         True, description="Only fixed options: there is no search without a search_strategy."
     )
-    host: str | None = Field(None, description="The system that runs it; None: engine.host.")
+    host: str | None = Field(None, description="The system that runs it; null: engine.host.")
     evaluator: str | dict[str, Any] | None = Field(
         None, description="An entry of evaluators, or one written out, to measure this pass's model by."
     )
     parity: bool | Parity | None = Field(
         None,
-        description="Compare its model's outputs with those of the model that it got, on made-up inputs of several "
-        "shapes: true, false, or how; None: if it should not change them.",
+        description="Compare the outputs of this pass's model with those of the model before it, on made-up inputs of "
+        "several shapes: true, false, or how; null: only if the pass should not change them.",
     )
-    output_name: Annotated[PlainName, AfterValidator(_not_an_output)] | None = Field(
-        None, description="A folder of output_dir that gets its model too."
+    output_name: Annotated[PlainName, _not_an_output] | None = Field(
+        None, description="A folder in output_dir for this pass's model."
     )
 
 
@@ -223,29 +221,30 @@ class Packaging(Config):
 class Engine(Config):
     """``engine``."""
 
-    host: str | None = Field(None, description="The system that runs passes; None: this machine.")
-    target: str | None = Field(None, description="The system that evaluates and measures; None: this machine.")
+    host: str | None = Field(None, description="The system that runs passes; null: this machine.")
+    target: str | None = Field(None, description="The system that evaluates and measures; null: this machine.")
     evaluator: str | dict[str, Any] | None = Field(
-        None, description="An entry of evaluators, or one written out; None: nothing is measured."
+        None, description="An entry of evaluators, or one written out; null: nothing is measured."
     )
     evaluate_input_model: bool = Field(
         True, description="Evaluate the input model too. Latency and size are compared with its own in any case."
     )
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
-        None, description="How the models are handed on besides best/: one way, or several."
+        None, description="What to make besides best/: one package, or a list of them."
     )
     log_severity_level: LogLevel | None = Field(
-        None, description="What of workers' own messages hfopt.log gets: 0 all, 1 info, 2 warnings, 3 errors, 4 fatal."
+        None,
+        description="Which of the workers' messages go to hfopt.log: 0 all, 1 info, 2 warnings, 3 errors, 4 fatal.",
     )
-    ort_log_severity_level: LogLevel | None = Field(None, description="The same for ONNX Runtime's sessions; None: 4.")
+    ort_log_severity_level: LogLevel | None = Field(None, description="The same for ONNX Runtime's sessions; null: 4.")
     ort_py_log_severity_level: LogLevel | None = Field(
-        None, description="The same for ONNX Runtime's tools in Python; None: 3."
+        None, description="The same for ONNX Runtime's tools in Python; null: 3."
     )
     cache_dir: str = Field(
-        ".hfopt-cache", min_length=1, description="Artifacts of finished steps, relative to the current folder."
+        ".hfopt-cache", min_length=1, description="Where finished steps are kept, relative to the current folder."
     )
-    output_name: PlainName | None = Field(None, description="A folder of output_dir that takes run.json and best/.")
-    output_dir: str = Field("hfopt-output", description="run.json and best/, relative to the current folder.")
+    output_name: PlainName | None = Field(None, description="A folder in output_dir for run.json and best/.")
+    output_dir: str = Field("hfopt-output", description="Where run.json and best/ go, relative to the current folder.")
 
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")

@@ -11,9 +11,9 @@ from hfopt.api.model import Accelerator
 from hfopt.api.parity import Parity
 from hfopt.api.protocol import StepKind
 from hfopt.api.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
+from hfopt.config.checker import ConfiguredComponent
 from hfopt.config.document import read
 from hfopt.config.figures import Figure
-from hfopt.config.findings import ConfiguredComponent
 from hfopt.config.resolve import DEFAULT_SYSTEM, ConfiguredPass, RunConfig, resolve
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step

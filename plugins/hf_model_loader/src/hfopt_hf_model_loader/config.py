@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config, Reference
-from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only, plain_place
+from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only, unwrap_resource
 from hfopt.api.resources import MARK
 
 _LATER = "not available in this version"
@@ -59,7 +59,7 @@ def _at_revision(place: str | None, revision: str | None) -> str | None:
     return Reference(reference.type, {**reference.config, "revision": revision}).token
 
 
-ModelPlace = Annotated[str, BeforeValidator(plain_place), AfterValidator(_model_folder)]
+ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_model_folder)]
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
 

@@ -1,8 +1,8 @@
-"""The ways in which Olive's configs write data, rewritten into one.
+"""The ways in which Olive's configs write data, normalized to one.
 
-Up to 0.6.1 an option stands in ``params_config``, in its ``component_kwargs`` or in the ``params`` of ``components``;
-from 0.6.2 on in ``load_dataset_config`` and its like. A container takes ``params_config`` with ``component_kwargs``;
-where the user wrote each option is kept, so that a mistake is reported there.
+Up to 0.6.1 an option stands in ``params_config``, in its ``component_kwargs``, or in the ``params`` of ``components``;
+from 0.6.2 on it stands in ``load_dataset_config`` and the like. A container takes ``params_config`` with
+``component_kwargs``. Where the user wrote each option is remembered, so that mistakes are reported there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
 from hfopt.config import schema
 from hfopt.config.document import dotted
-from hfopt.config.findings import Place
+from hfopt.config.problems import Place
 
 COMPONENTS = tuple(schema.Components.model_fields)
 _NESTED = "component_kwargs"
@@ -32,18 +32,18 @@ Options = Mapping[str, Option]
 
 
 @dataclass(frozen=True)
-class OneSpelling:
+class NormalizedData:
     """A data config as its container takes it.
 
-    :param params: ``params_config``, with ``component_kwargs`` for all that is written by component
-    :param places: of the options that were moved: the place that each has in ``params_config``, and the user's
-    :param elsewhere: the place of everything else; None: its own, as there is a ``params_config``
-    :param problems: options that are stated twice; components, or types of them, that the container does not have
+    :param params: ``params_config``, with ``component_kwargs`` for all options that are written by component
+    :param places: for each option that was moved: its place in ``params_config``, and where the user wrote it
+    :param default_place: where everything else is reported; None: at its own place, as there is a ``params_config``
+    :param problems: contradictions, and components or types that the container does not have
     """
 
     params: Mapping[str, Any]
     places: Mapping[Place, Place] = field(default_factory=dict)
-    elsewhere: Place | None = None
+    default_place: Place | None = None
     problems: tuple[Problem, ...] = ()
 
     def written_at(self, place: Place) -> Place:
@@ -51,22 +51,24 @@ class OneSpelling:
         for length in range(len(place), 0, -1):
             if place[:length] in self.places:
                 return (*self.places[place[:length]], *place[length:])
-        return place if self.elsewhere is None else self.elsewhere
+        return place if self.default_place is None else self.default_place
 
 
-def unify(section: schema.DataSection, place: Place, known: Mapping[str, Mapping[str, str | None]]) -> OneSpelling:
-    """Rewrite a data config into the one spelling.
+def normalize(
+    section: schema.DataSection, place: Place, known: Mapping[str, Mapping[str, str | None]]
+) -> NormalizedData:
+    """Rewrite a data config as ``params_config`` with ``component_kwargs``.
 
-    Of the ways of 0.6.1 the first that states an option wins: ``component_kwargs``, ``params_config``, ``components``.
-    What the way of 0.6.2 states otherwise than these is a problem, as nothing says which is meant. Null states nothing.
+    In the format of 0.6.1 the first value wins, in this order: ``component_kwargs``, ``params_config``,
+    ``components``. A different value in the format of 0.6.2 is a problem, as either could be meant. Null is no value.
 
-    :param place: of the section
-    :param known: the container's components with their types, as in `hfopt.DataContainer.components`
+    :param place: where the section stands
+    :param known: the container's components and their types, as in `hfopt.DataContainer.components`
     """
     top = (*place, "params_config")
     nested = section.params_config.get(_NESTED)
     if not isinstance(nested, dict | None):
-        return OneSpelling(section.params_config)  # a mistake, which the container's own config finds
+        return NormalizedData(section.params_config)  # the container's own config reports this mistake
     flat = _options({name: value for name, value in section.params_config.items() if name != _NESTED}, top)
     by_component = dict(nested or {})
     places: dict[Place, Place] = {}
@@ -84,8 +86,8 @@ def unify(section: schema.DataSection, place: Place, known: Mapping[str, Mapping
         places |= {(*top, _NESTED, component, name): option.place for name, option in options.items()}
         problems += _type_problems(component, written, known[component])
     params = {**section.params_config, _NESTED: by_component} if places else section.params_config
-    elsewhere = None if "params_config" in section.model_fields_set else place
-    return OneSpelling(params, places, elsewhere, tuple(problems))
+    default_place = None if "params_config" in section.model_fields_set else place
+    return NormalizedData(params, places, default_place, tuple(problems))
 
 
 def _options(values: Mapping[str, Any] | None, place: Place) -> Options:
@@ -93,7 +95,7 @@ def _options(values: Mapping[str, Any] | None, place: Place) -> Options:
 
 
 def _sections(section: schema.DataSection, component: str, place: Place) -> dict[Place, schema.ComponentSection]:
-    """What is said of a component in the way of 0.6.1 and in that of 0.6.2, by its place."""
+    """What the config says of a component in the formats of 0.6.1 and 0.6.2, by place."""
     older, newer = getattr(section.components, component, None), getattr(section, f"{component}_config")
     both = {(*place, "components", component): older, (*place, f"{component}_config"): newer}
     return {at: said for at, said in both.items() if said is not None}
@@ -102,7 +104,7 @@ def _sections(section: schema.DataSection, component: str, place: Place) -> dict
 def _merged(
     inside: Options, flat: Options, written: Mapping[Place, schema.ComponentSection], problems: list[Problem]
 ) -> Options:
-    """The options that are written by component, without those of which the flat value counts."""
+    """The options to write by component: those whose flat value does not win."""
     found = _ranked(inside, flat)
     for at, said in written.items():
         for options in (_options(said.params, (*at, "params")), _options(said.model_extra, at)):
@@ -115,7 +117,7 @@ def _merged(
 
 
 def _ranked(*sources: Options) -> dict[str, Option]:
-    """Of each option the first that states a value; null, if none does."""
+    """For each option its first value that is not null; null if there is none."""
     found: dict[str, Option] = {}
     for source in sources:
         found |= {name: each for name, each in source.items() if name not in found or found[name].value is None}
@@ -123,16 +125,16 @@ def _ranked(*sources: Options) -> dict[str, Option]:
 
 
 def _contradictions(said: Options, again: Options) -> list[Problem]:
-    """What is stated twice, and not alike."""
+    """Options that have two different values."""
     return [
-        Problem(again[name].place, f"{dotted(said[name].place)} says otherwise", "keep one of the two")
+        Problem(again[name].place, f"{dotted(said[name].place)} has another value", "keep one of the two")
         for name in again
         if name in said and _differ(said[name].value, again[name].value)
     ]
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether both state a value and not the same; true is not 1 here."""
+    """Whether both are values and not the same; true is not 1 here."""
     return one is not None and other is not None and (type(one) is not type(other) or one != other)
 
 
@@ -145,7 +147,7 @@ def _no_component(place: Place, component: str, known: Mapping[str, Any]) -> Pro
 def _type_problems(
     component: str, written: Mapping[Place, schema.ComponentSection], known: Mapping[str, str | None]
 ) -> list[Problem]:
-    """What is wrong with the type that a component is said to have."""
+    """What is wrong with the type that the config gives a component."""
     types = [_options({"type": said.type}, at) for at, said in written.items()]
     contradictions = _contradictions(types[0], types[-1])
     name, place = _ranked(*types)["type"]
@@ -155,7 +157,5 @@ def _type_problems(
     if name.casefold() in reasons:
         reason = reasons[name.casefold()]
         return [] if reason is None else [Problem(place, reason)]
-    able = ", ".join(each for each, reason in known.items() if reason is None)
-    hint = did_you_mean(name, known)
-    message = f"no {component} component named {name!r}; there is {able or 'none'}"
-    return [Problem(place, message, hint)]
+    able = ", ".join(each for each, reason in known.items() if reason is None) or "none"
+    return [Problem(place, f"no {component} component named {name!r}; there is {able}", did_you_mean(name, known))]

@@ -1,0 +1,97 @@
+"""Keys, values and component names of Olive's configs that this version does not act on: dialect.toml, applied."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+from hfopt.base.errors import Problem
+from hfopt.config.document import dotted
+from hfopt.config.problems import Place
+
+_TABLES = tomllib.loads(files(__package__).joinpath("dialect.toml").read_text("utf-8"))
+_SENTENCES: Mapping[str, str] = _TABLES["sentences"]
+
+
+def _reasons(table: str) -> dict[str, dict[str, str]]:
+    return {
+        section: {key: reason.format(**_SENTENCES) for key, reason in keys.items()}
+        for section, keys in _TABLES[table].items()
+    }
+
+
+NO_SEARCH, NO_SCRIPTS = _SENTENCES["no_search"], _SENTENCES["no_scripts"]
+
+REFUSED = _reasons("refused")
+"""Section to key to the reason why this version can't act on it."""
+
+IGNORED = _reasons("ignored")
+"""Section to key to the notice with which it is left out."""
+
+UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
+"""Declaring hook to the components of Olive's that this version does not have."""
+
+
+def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
+    """A config without the keys that this version refuses or ignores, with a problem or a notice for each of them."""
+    problems: list[Problem] = []
+    notices: list[str] = []
+
+    def clean(section: str, found: dict[str, Any], place: Place) -> dict[str, Any]:
+        refused, ignored = REFUSED.get(section, {}), IGNORED.get(section, {})
+        for key, value in found.items():
+            if key in refused and value:
+                problems.append(Problem((*place, key), refused[key]))
+            if key in ignored and value is not None:
+                notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
+        return {key: value for key, value in found.items() if key not in refused and key not in ignored}
+
+    for section, patterns in _TABLES["sections"].items():
+        for pattern in patterns:
+            config = _rewrite(config, pattern, partial(clean, section))
+    return config, problems, notices
+
+
+def _rewrite(
+    value: Any, pattern: Sequence[str], change: Callable[[dict[str, Any], Place], Any], place: Place = ()
+) -> Any:
+    """A copy of a value with every object changed whose place matches the pattern."""
+    if not pattern:
+        return change(value, place) if isinstance(value, dict) else value
+
+    def inside(key: str | int, each: Any) -> Any:
+        return _rewrite(each, pattern[1:], change, (*place, key)) if pattern[0] in ("*", key) else each
+
+    if isinstance(value, dict):
+        return {key: inside(key, each) for key, each in value.items()}
+    return [inside(*each) for each in enumerate(value)] if isinstance(value, list) else value
+
+
+def fixed_options(options: Any, known: Collection[str], place: Place) -> tuple[Any, list[Problem]]:
+    """A pass's options without those whose value Olive would choose.
+
+    An option that asks for its default is left out; one that asks for a search is a problem.
+
+    :param known: the pass's options; unknown ones are kept, so that its config refuses them
+    """
+    if not isinstance(options, dict):
+        return options, []
+    chosen = {name: value for name, value in options.items() if name in known and _is_chosen(value)}
+    searched = [name for name, value in chosen.items() if value != "DEFAULT_VALUE"]
+    kept = {name: value for name, value in options.items() if name not in chosen}
+    return kept, [Problem((*place, name), NO_SEARCH) for name in searched]
+
+
+def _is_chosen(value: Any) -> bool:
+    return value in ("DEFAULT_VALUE", "SEARCHABLE_VALUES") or (
+        isinstance(value, dict) and "olive_parameter_type" in value
+    )
+
+
+def unavailable(hook: str, name: str) -> str | None:
+    """The proper spelling of a component of Olive's that this version does not have; None if it is none of those."""
+    short = name.rpartition(":")[2].casefold()
+    return next((each for each in UNAVAILABLE.get(hook, ()) if each.casefold() == short), None)

@@ -1,0 +1,68 @@
+"""Olive's keys that this version does not act on, wherever they stand."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported
+from hfopt.config.schema import SECTIONS
+
+METRIC = {"metrics": [{"name": "a", "user_config": {"batch_size": 4}}]}
+KEYS = [
+    *SECTIONS,
+    "metrics",
+    "evaluator",
+    *(key for table in (REFUSED, IGNORED) for keys in table.values() for key in keys),
+]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "place"),
+    [
+        ({"pass_flows": [["a"]]}, ("pass_flows",)),
+        ({"data_configs": [{}, {"user_script": "s.py"}]}, ("data_configs", 1, "user_script")),
+        ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config")),
+        ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config")),
+        ({"passes": {"p": {"evaluator": METRIC}}}, ("passes", "p", "evaluator", "metrics", 0, "user_config")),
+    ],
+)
+def test_a_refused_key_is_one_problem_wherever_its_section_stands(config, place):
+    _, problems, notices = strip_unsupported(config)
+
+    assert [problem.path for problem in problems] == [place]
+    assert notices == []
+
+
+@pytest.mark.parametrize("nothing", [None, False, {}])
+def test_a_refused_key_that_asks_for_nothing_is_left_out(nothing):
+    assert strip_unsupported({"engine": {"search_strategy": nothing, "host": "here"}}) == (
+        {"engine": {"host": "here"}},
+        [],
+        [],
+    )
+
+
+def test_an_ignored_key_is_left_out_with_a_notice():
+    config, problems, (notice,) = strip_unsupported({"passes": {"p": {"clean_run_cache": False, "type": "Scale"}}})
+
+    assert (config, problems) == ({"passes": {"p": {"type": "Scale"}}}, [])
+    assert notice.startswith("passes.p.clean_run_cache is ignored: a step runs again whenever ")
+
+
+@given(config=ANYTHING)
+def test_what_is_left_is_supported_and_the_users_config_is_not_touched(config):
+    written = copy.deepcopy(config)
+
+    kept, _, _ = strip_unsupported(config)
+
+    assert strip_unsupported(kept) == (kept, [], [])
+    assert config == written
