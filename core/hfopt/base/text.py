@@ -59,3 +59,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """``did you mean 'per_channel'?``, if a candidate is near."""
     near = nearest(name, candidates)
     return None if near is None else f"did you mean {near!r}?"
+
+
+def printable(text: str) -> str:
+    r"""Text on one line that moves no cursor and changes no colour: control characters are written as ``\x1b``."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

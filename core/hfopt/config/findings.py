@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
-from hfopt.api.resources import Reference, Resource, tokens_in
-from hfopt.base.errors import ExitCode, PluginError, Problem
+from hfopt.api.resources import Reference, tokens_in
+from hfopt.base.errors import PluginError, Problem
 from hfopt.base.text import did_you_mean
 from hfopt.config.document import Document, dotted
 from hfopt.config.olive.keys import IGNORED, NO_SEARCH, REFUSED
@@ -72,9 +72,7 @@ class Findings:
 
     def unresolved(self, place: Place, error: Unresolved | PluginError) -> None:
         """A component that is not there: a mistake of the user's, or a plugin that is missing."""
-        missing = isinstance(error, PluginError) or error.missing
-        code = ExitCode.MISSING if missing else ExitCode.USAGE
-        problem = Problem(place, error.message, error.hint, code)
+        problem = Problem(place, error.message, error.hint, error.exit_code)
         if isinstance(error, UnknownComponent) and (olive := unavailable(error.hook, error.name)) is not None:
             fact = f"{KINDS[error.hook]} {olive!r} is not available in this version; installed: {error.installed}"
             problem = Problem(place, fact)
@@ -108,28 +106,19 @@ class Findings:
         return raw
 
     def component(
-        self, hook: str, name: str, options: Any, place: Place, options_key: str, base: type | None = None
+        self, hook: str, name: str, options: Any, place: Place, options_key: str
     ) -> ConfiguredComponent | None:
-        """A component with its options.
-
-        :param base: what it must be a subclass of
-        """
-        registered = self.find(hook, name, place, base)
+        """A component with its options."""
+        registered = self.find(hook, name, place)
         return None if registered is None else self.configured(registered, options, (*place, options_key))
 
-    def find(self, hook: str, name: str, place: Place, base: type | None = None) -> RegisteredComponent | None:
-        """A component by its name; its class can be loaded, and is a subclass of `base`."""
+    def find(self, hook: str, name: str, place: Place) -> RegisteredComponent | None:
+        """A component by its name, if it can be used."""
         try:
             registered = self.plugins.find(hook, name)
-            cls = registered.load()
+            registered.load()
         except (Unresolved, PluginError) as error:
             self.unresolved((*place, "type"), error)
-            return None
-        if base is not None and not (isinstance(cls, type) and issubclass(cls, base)):
-            self.problem(
-                (*place, "type"),
-                f"{registered.full_name} is broken: {registered.component.target} is not a subclass of {base.__name__}",
-            )
             return None
         return registered
 
@@ -170,7 +159,7 @@ class Findings:
         found: dict[str, ConfiguredComponent] = {}
         for token in dict.fromkeys(tokens_in(config.model_dump(mode="json"))):
             reference = Reference.of(token)
-            chosen = self.component("hfopt_resources", reference.type, reference.config, place, "config", Resource)
+            chosen = self.component("hfopt_resources", reference.type, reference.config, place, "config")
             if chosen is not None:
                 found[token] = chosen
         return found

@@ -7,11 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.data import DataContainer
-from hfopt.api.model import ModelLoader
-from hfopt.api.packaging import Packager
 from hfopt.api.parity import Parity
-from hfopt.api.passes import Pass
 from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
 from hfopt.config import figures, schema
@@ -126,7 +122,7 @@ def _input_model(findings: Findings, raw: Mapping[str, Any]) -> ConfiguredCompon
     section = findings.model(schema.InputModel, raw["input_model"], place, "input_model")
     if section is None:
         return None
-    return findings.component("hfopt_model_loaders", section.type, section.config, place, "config", ModelLoader)
+    return findings.component("hfopt_model_loaders", section.type, section.config, place, "config")
 
 
 def _engine(findings: Findings, raw: Any) -> schema.Engine:
@@ -149,8 +145,7 @@ def _packagers(findings: Findings, engine: schema.Engine) -> tuple[tuple[str, Co
         if each.name in names[:number]:
             findings.problem((*at, "name"), f"there are two packages named {each.name!r}")
     found = [
-        (each.name, findings.component("hfopt_packagers", each.type, each.config, at, "config", Packager))
-        for at, each in entries
+        (each.name, findings.component("hfopt_packagers", each.type, each.config, at, "config")) for at, each in entries
     ]
     return tuple((name, chosen) for name, chosen in found if chosen is not None)
 
@@ -213,7 +208,7 @@ def _data(
 def _container(
     findings: Findings, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
 ) -> ConfiguredComponent | None:
-    registered = findings.find("hfopt_data_containers", section.type, place, DataContainer)
+    registered = findings.find("hfopt_data_containers", section.type, place)
     if registered is None:
         return None
     cls = registered.load()
@@ -246,7 +241,7 @@ def _passes(
             continue
         own_host = _system_named(findings, section.host, (*place, "host"), systems)
         wanted = _evaluator_chosen(findings, section.evaluator, (*place, "evaluator"), evaluators)
-        registered = findings.find("hfopt_passes", section.type, place, Pass)
+        registered = findings.find("hfopt_passes", section.type, place)
         if registered is None:
             continue
         options = findings.fixed(registered.load().Config, section.config, (*place, "config"))
