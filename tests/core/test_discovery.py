@@ -86,8 +86,8 @@ FAULTS = {
     "import torchh": "No module named 'torchh'",
     "raise ValueError('first line\\n  second line\\x1b[31m')": "ValueError: first line second line\\x1b[31m",
     HOOK + "def hfopt_passses(): pass": "there is no hook 'hfopt_passses': did you mean 'hfopt_passes'?",
-    HOOK + "def hfopt_passes(model): pass": "hfopt_passes has no argument 'model': it has none",
-    HOOK + "def hfopt_before_step(stepp, key): pass": "hfopt_before_step has no argument 'stepp': it has step, key. "
+    HOOK + "def hfopt_passes(model): pass": "hfopt_passes has no argument 'model', it has none",
+    HOOK + "def hfopt_before_step(stepp, key): pass": "hfopt_before_step has no argument 'stepp', it has step, key: "
     "did you mean 'step'?",
     HOOK + "def hfopt_passes(): raise OSError('disk')": "OSError: disk",
     HOOK + "def hfopt_passes(): raise SystemExit(5)": "SystemExit: 5",
@@ -217,6 +217,20 @@ def test_two_names_of_the_same_hooks_are_one_plugin():
 
     assert [registered.full_name for registered in plugins.components] == ["acme:One"]
     assert plugins.infos[1].problem == "its hooks are those of plugin 'acme'"
+
+
+def test_a_run_goes_on_to_its_end_where_a_plugin_quits_in_every_lifecycle_hook(project):
+    hooks = {"before_run": "plan", "before_step": "step", "after_step": "step", "after_run": "record"}
+    quits = "".join(
+        f"@hookimpl\ndef hfopt_{name}({argument}): raise SystemExit(7)\n" for name, argument in hooks.items()
+    )
+    (project.folder / "quitter.py").write_text(f"from hfopt import hookimpl\n{quits}")
+
+    done = project.run("-p", "quitter.py")
+
+    assert done.returncode == 0
+    for name in hooks:
+        assert f"note: plugin quitter: hfopt_{name} failed: SystemExit: 7\n" in done.stderr
 
 
 class Quits:

@@ -28,6 +28,7 @@ def test_a_wheel_holds_one_typed_package_and_its_entry_point(folder, tmp_path):
     package = "hfopt" if folder == ROOT else f"hfopt_{folder.name}"
     assert packages == {package}
     assert f"{package}/py.typed" in names
+    assert folder != ROOT or "hfopt/discovery/known.toml" in names
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
     assert "hfopt = hfopt.cli.main:main" in text if folder == ROOT else f"{package}.hooks" in text

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
 
 from hfopt.api import hookspecs
 from hfopt.base.component import Component
@@ -34,11 +34,8 @@ HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items()
 def reason(error: BaseException) -> str:
     """An exception as one line; its type where the text alone would say too little."""
     text = printable(" ".join(str(error).split()))
-    return (
-        text
-        if isinstance(error, ImportError | HfoptError) and text
-        else f"{type(error).__name__}: {text}".removesuffix(": ")
-    )
+    says_it_all = text and isinstance(error, ImportError | HfoptError)
+    return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def framework_notices(before: Set[str]) -> tuple[str, ...]:
@@ -66,9 +63,9 @@ def hook_faults(manager: pluggy.PluginManager, plugin: object) -> list[str]:
         known = list(HOOKS[hook].parameters)
         for argument, parameter in inspect.signature(getattr(plugin, name)).parameters.items():
             if argument not in known and parameter.default is parameter.empty:
-                near = did_you_mean(argument, known) or ""
+                near = did_you_mean(argument, known)
                 faults.append(
-                    f"{hook} has no argument {argument!r}: it has {_listed(known)}. {near}".removesuffix(". ")
+                    f"{hook} has no argument {argument!r}, it has {_listed(known)}{f': {near}' if near else ''}"
                 )
     return faults
 
@@ -125,6 +122,8 @@ def _class_attributes(base: type) -> dict[str, tuple[str, TypeAdapter[Any]]]:
 
     found = {}
     for name, hint in get_type_hints(base).items():
+        if get_origin(hint) is not ClassVar:
+            continue
         (wanted,) = get_args(hint)
         is_class = get_origin(wanted) is type
         words = f"a subclass of {_name(*get_args(wanted))}" if is_class else inspect.formatannotation(wanted)
@@ -147,8 +146,11 @@ def _attribute_faults(target: type, base: type) -> Iterator[str]:
 
 def _method_faults(target: type, base: type) -> Iterator[str]:
     yield from _call_faults("__init__", target, base, target, base)
-    expected = {name: method for name, method in vars(base).items() if inspect.isroutine(getattr(base, name))}
-    expected = {name: method for name, method in expected.items() if not name.startswith("_")}
+    expected = {
+        name: method
+        for name, method in vars(base).items()
+        if not name.startswith("_") and inspect.isroutine(getattr(base, name))
+    }
     for name in sorted(getattr(target, "__abstractmethods__", frozenset()) - expected.keys()):
         yield f"lacks the method {name}"
     for name, method in expected.items():
