@@ -67,7 +67,7 @@ PASSES = {
     ),
     "run with an option": (variant(run=lambda self, model, context, more=1, *rest, **named: None), []),
     "run with whatever": (variant(run=lambda *whatever: None), []),
-    "run is no method": (variant(run=3), [f"has 3 as run, which must be the method {RUN}"]),
+    "run is no method": (variant(run=3), [f"has run = 3, {NOT_RUN}"]),
     "static run": (variant(run=staticmethod(without_self)), [f"has @staticmethod run(model, context), {NOT_RUN}"]),
     "made without options": (variant(__init__=lambda self: None), ["has __init__(), which must be __init__(config)"]),
     "all at once": (

@@ -1,7 +1,7 @@
 """The hooks of hfopt: the plugin author's manual.
 
 A plugin is a distribution with one entry point in the group ``hfopt.plugins``, whose value is a small module,
-by custom ``hooks.py``::
+by convention ``hooks.py``::
 
     [project.entry-points."hfopt.plugins"]
     acme-prune = "acme_prune.hooks"

@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
@@ -145,48 +146,45 @@ def _attribute_faults(target: type, base: type) -> Iterator[str]:
 
 
 def _method_faults(target: type, base: type) -> Iterator[str]:
-    yield from _call_faults("__init__", target, base, target, base)
-    expected = {
-        name: method
-        for name, method in vars(base).items()
-        if not name.startswith("_") and inspect.isroutine(getattr(base, name))
-    }
+    if not _fits(target, base):
+        yield f"has {_shown('__init__', target)}, which must be {_shown('__init__', base)}"
+    public = {name: method for name, method in vars(base).items() if not name.startswith("_")}
+    expected = {name: method for name, method in public.items() if inspect.isroutine(getattr(base, name))}
     for name in sorted(getattr(target, "__abstractmethods__", frozenset()) - expected.keys()):
         yield f"lacks the method {name}"
     for name, method in expected.items():
         own = getattr(target, name, None)
         if own is None or getattr(own, "__isabstractmethod__", False):
             yield f"lacks the method {_shown(name, method)}"
-        elif not callable(own):
-            yield f"has {own!r} as {name}, which must be the method {_shown(name, method)}"
-        else:
-            yield from _call_faults(name, own, getattr(base, name), inspect.getattr_static(target, name), method)
+        elif not _fits(own, getattr(base, name)):
+            yield f"has {_shown(name, inspect.getattr_static(target, name))}, which must be {_shown(name, method)}"
 
 
-def _call_faults(name: str, own: Any, expected: Any, own_function: Any, expected_function: Any) -> Iterator[str]:
-    """Whether what is called as the kind's base class says can be called so.
+def _fits(own: Any, expected: Any) -> bool:
+    """Whether calls that suit `expected`, with all arguments or with the required ones alone, suit `own`.
 
     :param own: as it is called: a class, a bound method, or a function that takes self
-    :param own_function: as it is written, for the message
     """
-    try:
+    if not callable(own):
+        return False
+    with suppress(ValueError):  # of what is not written in Python, arguments are not known
         signature = inspect.signature(own)
-    except ValueError:  # it is not written in Python
-        return
-    parameters = inspect.signature(expected).parameters.values()
-    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    for given in (parameters, required):
-        named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
-        try:
-            signature.bind(*[None] * (len(given) - len(named)), **named)
-        except TypeError:
-            yield f"has {_shown(name, own_function)}, which must be {_shown(name, expected_function)}"
-            return
+        parameters = inspect.signature(expected).parameters.values()
+        for given in (parameters, [each for each in parameters if each.default is each.empty]):
+            named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
+            try:
+                signature.bind(*[None] * (len(given) - len(named)), **named)
+            except TypeError:
+                return False
+    return True
 
 
-def _shown(name: str, function: Any) -> str:
-    """A method as its author reads it, without types."""
-    signature = inspect.signature(getattr(function, "__func__", function))
+def _shown(name: str, value: Any) -> str:
+    """A method as its author reads it, without types; something else as it is written."""
+    function = getattr(value, "__func__", value)
+    if not callable(function):
+        return f"{name} = {value!r}"
+    signature = inspect.signature(function)
     plain = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
-    mark = f"@{type(function).__name__} " if isinstance(function, classmethod | staticmethod) else ""
+    mark = f"@{type(value).__name__} " if isinstance(value, classmethod | staticmethod) else ""
     return f"{mark}{name}{signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"

@@ -119,13 +119,10 @@ def _admit(requires: list[str]) -> None:
 
     :raises PluginError: with both versions
     """
-    wanted = [line for line in requires if line.lower().startswith(PROJECT)]
-    if not wanted:
-        return
     from packaging.requirements import Requirement
     from packaging.version import Version
 
     base = Version(__version__).base_version
-    for need in map(Requirement, wanted):
+    for need in (Requirement(line) for line in requires if line.lower().startswith(PROJECT)):
         if need.name.lower() == PROJECT and not need.specifier.contains(base, prereleases=True):
             raise PluginError(f"made for hfopt {need.specifier}; this is hfopt {__version__}")
