@@ -38,10 +38,10 @@ type: .venv/.dev  ## mypy, strict on the core
 docs: .venv/.workspace  ## write the reference pages anew from the code
 	$(BIN)/python docs/generate.py
 
-known: .venv/.workspace  ## write core/hfopt/discovery/known.py anew from the plugins' hooks
+known: .venv/.workspace  ## write core/hfopt/discovery/known.toml anew from the plugins' hooks
 	mkdir -p build
-	$(BIN)/python tests/packaging/known_table.py > build/known.py
-	mv build/known.py core/hfopt/discovery/known.py
+	$(BIN)/python tests/packaging/known_table.py > build/known.toml
+	mv build/known.toml core/hfopt/discovery/known.toml
 
 bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/light_commands.py

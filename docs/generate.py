@@ -27,7 +27,7 @@ from hfopt.base.errors import ExitCode
 from hfopt.cli.main import COMMANDS, build_parser
 from hfopt.config import schema
 from hfopt.config.olive.dialect import IGNORED, REFUSED
-from hfopt.discovery.known import KNOWN
+from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -103,7 +103,7 @@ def components_page() -> str:
         offers = [
             registered
             for registered in plugins.of_kind(hook)
-            if registered.component.name in KNOWN[hook] or registered.plugin == "hfopt"
+            if registered.component.name in known(hook) or registered.plugin == "hfopt"
         ]
         for registered in sorted(offers, key=lambda registered: registered.component.name):
             summary = f"{registered.component.summary}. From `{registered.distribution}`.\n"

@@ -47,7 +47,7 @@ def test_every_distribution_of_the_workspace_is_installed_and_loaded():
 
 
 def test_the_table_of_known_components_is_what_the_plugins_declare():
-    written = Path(importlib.util.find_spec("hfopt.discovery.known").origin).read_text()
+    written = Path(importlib.util.find_spec("hfopt.discovery").origin).with_name("known.toml").read_text()
 
     assert written == known_table().render(), "run `make known`"
 

@@ -1,7 +1,7 @@
 """The hooks of hfopt: the plugin author's manual.
 
 A plugin is a distribution with one entry point in the group ``hfopt.plugins``, whose value is a small module,
-by custom ``hooks.py``::
+by convention ``hooks.py``::
 
     [project.entry-points."hfopt.plugins"]
     acme-prune = "acme_prune.hooks"
@@ -12,7 +12,9 @@ against these specs: an unknown name or argument is an error that ``hfopt plugin
 the others alone.
 
 *Declaring* hooks return components. They are called once in every process (host and workers), one plugin at a time,
-in order of name. *Lifecycle* hooks are called in the host process only; one that raises is a warning, never a dead run.
+in order of name. A component's class is checked when it is first loaded, and by ``hfopt plugins``: one that lacks what
+its base class asks for is not loaded, and the plugin's other components are. *Lifecycle* hooks are called in the host
+process only; one that raises, SystemExit included, is a warning, never a dead run.
 """
 
 from __future__ import annotations

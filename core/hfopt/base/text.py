@@ -63,3 +63,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
 def now() -> str:
     """The time as records have it: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def printable(text: str) -> str:
+    r"""Text on one line that moves no cursor and changes no colour: control characters are written as ``\x1b``."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -12,7 +12,7 @@ from typing import Any
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
-from hfopt.base.errors import ExitCode, PluginError, Problem
+from hfopt.base.errors import PluginError, Problem
 from hfopt.config.document import Document, dotted
 from hfopt.config.olive.dialect import unavailable
 from hfopt.config.problems import M, Place, unknown_name, validate
@@ -68,8 +68,7 @@ class Checker:
 
     def unresolved(self, place: Place, error: Unresolved | PluginError) -> None:
         """Report a component that can't be had: the user's mistake, or a missing plugin."""
-        missing = isinstance(error, PluginError) or error.missing
-        problem = Problem(place, error.message, error.hint, ExitCode.MISSING if missing else ExitCode.USAGE)
+        problem = Problem(place, error.message, error.hint, error.exit_code)
         if isinstance(error, UnknownComponent) and (olive := unavailable(error.hook, error.name)) is not None:
             fact = f"{KINDS[error.hook]} {olive!r} is not available in this version; installed: {error.installed}"
             problem = Problem(place, fact)

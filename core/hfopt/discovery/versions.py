@@ -1,57 +1,97 @@
-"""Which installed versions a component's result depends on: its own distribution and all that it requires.
+"""Which versions a component's result depends on: of its own code, and of all that this requires.
 
-Reads metadata only. An editable distribution counts by the digest of its source, everything else by its version.
+Reads metadata and sources and imports nothing. A distribution counts by its version; an editable one by the digest of
+its sources, and one whose code may differ under the same version by its files' hashes as well. Nothing is remembered:
+whoever asks often does that, for as long as nothing may change.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from hfopt.base.component import PROJECT
+from hfopt.discovery.sources import GROUP
+
+if TYPE_CHECKING:
+    from hfopt.discovery.plugins import RegisteredComponent
+
 _SKIPPED = {"__pycache__", ".git", ".venv", "tests"}
 
 
+def versions_of(registered: RegisteredComponent) -> dict[str, str]:
+    """What a component's result depends on, in this environment."""
+    return fingerprint(registered.distribution) if registered.source is None else file_fingerprint(registered.source)
+
+
 def fingerprint(distribution: str | None) -> dict[str, str]:
-    """Versions (or source digests) of a distribution, of the installed closure of what it requires, and of Python.
+    """Versions of a distribution, of the installed closure of what it requires, and of Python.
 
     All extras of the distribution itself are followed. Other installed packages don't count, so that an unrelated
     ``pip install`` changes nothing.
 
     :param distribution: None stands for the core alone
-    :return: normalised name to version, in order of name
+    :return: normalised name to version, or to a digest, in order of name
     """
-    found: dict[str, str] = {"python": ".".join(map(str, sys.version_info[:3]))}
-    root = distribution or "hfopt"
-    seen: dict[str, set[str]] = {}
-    waiting: list[tuple[str, frozenset[str]]] = [(root, _extras(root))]
+    root = distribution or PROJECT
+    with suppress(metadata.PackageNotFoundError):
+        return _closure([(root, frozenset(metadata.metadata(root).get_all("Provides-Extra") or ()))])
+    return _closure([])
+
+
+def file_fingerprint(file: Path) -> dict[str, str]:
+    """What a ``-p`` file's components depend on: the file, and what it and its local modules import anywhere.
+
+    A module that is neither Python's own nor an installed distribution's is local. Of a local package all of its files
+    count. What is imported by a name that is put together at run time is not seen.
+
+    :return: as `fingerprint` of the core and of every imported distribution, and ``module:<name>`` to a digest
+    """
+    offers = cache(metadata.packages_distributions)  # reads every distribution there is
+    local: dict[str, Path] = {file.stem: file}
+    installed: set[str] = set()
+    waiting = [file]
+    while waiting:
+        imported = {name for source in _files(waiting.pop()) if source.suffix == ".py" for name in _imports(source)}
+        for name in imported - local.keys() - sys.stdlib_module_names:
+            if homes := _distributions_of(name, offers):
+                installed.update(homes)
+            elif (place := _find(name, file.parent)) is not None:
+                local[name] = place
+                waiting.append(place)
+    found = _closure([(PROJECT, frozenset()), *((name, frozenset()) for name in installed)])
+    return found | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
+
+
+def _closure(roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
+    """Versions of distributions, each with some extras, and of what they require as far as that is installed."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    waiting = [(canonicalize_name(name), extras) for name, extras in roots]
+    seen = set(waiting)
     while waiting:
         name, extras = waiting.pop()
-        done = seen.setdefault(name, set())
-        if name in found and extras <= done:
-            continue
-        try:
+        with suppress(metadata.PackageNotFoundError):
             installed = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found[name] = _version(installed)
-        done |= extras
-        waiting += [(canonicalize_name(need.name), frozenset(need.extras)) for need in _needs(installed, extras)]
+            found[name] = found.get(name) or _version(installed)
+            needs = {(canonicalize_name(need.name), frozenset(need.extras)) for need in _needs(installed, extras)}
+            waiting += needs - seen
+            seen |= needs
     return dict(sorted(found.items()))
-
-
-def _extras(distribution: str) -> frozenset[str]:
-    try:
-        return frozenset(metadata.metadata(distribution).get_all("Provides-Extra") or ())
-    except metadata.PackageNotFoundError:
-        return frozenset()
 
 
 def _needs(installed: metadata.Distribution, extras: frozenset[str]) -> Iterable[Requirement]:
@@ -68,8 +108,22 @@ def _needs(installed: metadata.Distribution, extras: frozenset[str]) -> Iterable
 
 
 def _version(installed: metadata.Distribution) -> str:
-    roots = editable_roots(installed)
-    return f"source:{digest_sources(roots)}" if roots else installed.version
+    if roots := editable_roots(installed):
+        return f"source:{digest_sources(roots)}"
+    may_differ = (
+        installed.name == PROJECT
+        or installed.read_text("direct_url.json") is not None  # it was installed from elsewhere than an index
+        or installed.entry_points.select(group=GROUP)
+    )
+    code = "\n".join(_recorded(installed)) if may_differ else ""
+    return f"{installed.version}+{sha256(code.encode()).hexdigest()[:16]}" if code else installed.version
+
+
+def _recorded(installed: metadata.Distribution) -> list[str]:
+    """The lines of RECORD, path and hash, of what is imported: not of scripts, nor of what installers write."""
+    lines = sorted((installed.read_text("RECORD") or "").splitlines())
+    apart = (".dist-info/", "__pycache__/")
+    return [line for line in lines if not line.startswith(("../", "/")) and not any(each in line for each in apart)]
 
 
 def editable_roots(installed: metadata.Distribution) -> list[Path]:
@@ -79,15 +133,55 @@ def editable_roots(installed: metadata.Distribution) -> list[Path]:
         return []
     added = [line for file in installed.files or () if file.suffix == ".pth" for line in file.read_text().splitlines()]
     roots = [Path(line) for line in added if line and not line.startswith("import ")]
-    return roots or [Path(origin["url"].removeprefix("file://"))]
+    return roots or [Path(unquote(urlsplit(origin["url"]).path))]
 
 
 def digest_sources(roots: Iterable[Path]) -> str:
-    """One digest for the names and bytes of all files below some folders, compiled ones and tests aside."""
+    """One digest for the names and bytes of files, and of all files below folders, compiled ones and tests aside."""
     digest = sha256()
     for root in roots:
-        for file in sorted(root.rglob("*")):
-            inside = file.relative_to(root)
-            if _SKIPPED.isdisjoint(inside.parts) and not inside.parts[0].startswith(".") and file.is_file():
-                digest.update(f"{inside.as_posix()}\0".encode() + file.read_bytes() + b"\0")
+        for file in _files(root):
+            digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    for file in sorted(root.rglob("*")):
+        inside = file.relative_to(root).parts
+        if _SKIPPED.isdisjoint(inside) and not inside[0].startswith(".") and file.is_file():
+            yield file
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """The top-level modules that a Python file imports, at its top or anywhere else."""
+    with suppress(SyntaxError, ValueError):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]
+
+
+def _distributions_of(module: str, offers: Callable[[], Mapping[str, list[str]]]) -> list[str]:
+    """The installed distributions that a top-level module belongs to.
+
+    :param offers: `importlib.metadata.packages_distributions`, asked where no distribution has the module's name
+    """
+    with suppress(metadata.PackageNotFoundError):
+        installed = metadata.distribution(module)
+        recorded = any(line.startswith((f"{module}/", f"{module}.py,")) for line in _recorded(installed))
+        if recorded or any([*root.glob(module), *root.glob(f"{module}.py")] for root in editable_roots(installed)):
+            return [module]
+    return offers().get(module, [])
+
+
+def _find(module: str, beside: Path) -> Path | None:
+    """A module's file or a package's folder, on the path, beside a file, or in the current folder."""
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(module) or PathFinder.find_spec(module, [str(beside), ""])
+        if spec is not None:
+            places = [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]
+            return Path(places[0]) if places and Path(places[0]).exists() else None
+    return None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hfopt.cli.commands.common import add_json, add_plugin_files
+
+if TYPE_CHECKING:
+    from hfopt.discovery.plugins import RegisteredComponent
 
 SUMMARY = "list the installed plugins and what they offer"
 
@@ -17,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> int:
-    from hfopt.discovery.plugins import KINDS, Plugins
+    from hfopt.discovery.plugins import Plugins
 
     plugins = Plugins.discover(args.plugin_files)
     listed: list[dict[str, Any]] = [
@@ -26,15 +30,8 @@ def execute(args: Namespace) -> int:
             "distribution": info.distribution,
             "version": info.version,
             "problem": info.problem,
-            "components": [
-                {
-                    "kind": KINDS[registered.hook],
-                    "name": registered.component.name,
-                    "summary": registered.component.summary,
-                }
-                for registered in plugins.components
-                if registered.plugin == info.name
-            ],
+            "notices": info.notices,
+            "components": [_component(each) for each in plugins.components if each.plugin == info.name],
         }
         for info in plugins.infos
     ]
@@ -42,10 +39,31 @@ def execute(args: Namespace) -> int:
         print(json.dumps(listed, indent=1))
         return 0
     for plugin in listed:
-        version = f" {plugin['version']}" if plugin["version"] else ""
-        print(f"{plugin['distribution'] or plugin['name']}{version}")
-        if plugin["problem"]:
-            print(f"  NOT LOADED: {plugin['problem']}")
+        print(" ".join(filter(None, (plugin["distribution"] or plugin["name"], plugin["version"]))))
+        _print_faults(plugin, "  ")
         for component in plugin["components"]:
             print(f"  {component['kind']:15} {component['name']:28} {component['summary']}")
+            _print_faults(component, "    ")
     return 0
+
+
+def _component(registered: RegisteredComponent) -> dict[str, Any]:
+    """A component, and whether it can be used: its module is light by contract, and is imported."""
+    from hfopt.discovery.checks import framework_notices
+    from hfopt.discovery.plugins import KINDS
+
+    before = {*sys.modules}
+    return {
+        "kind": KINDS[registered.hook].name,
+        "name": registered.component.name,
+        "summary": registered.component.summary,
+        "problem": registered.problem(),
+        "notices": framework_notices(before),
+    }
+
+
+def _print_faults(listed: dict[str, Any], margin: str) -> None:
+    if listed["problem"]:
+        print(f"{margin}NOT LOADED: {listed['problem']}")
+    for notice in listed["notices"]:
+        print(f"{margin}note: {notice}")

@@ -1,0 +1,190 @@
+"""What is wrong with a plugin: with its hooks, with what they return, with the class of a component.
+
+A fault keeps a plugin or a component from being used; a notice is for its author.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
+
+from hfopt.api import hookspecs
+from hfopt.base.component import Component
+from hfopt.base.errors import HfoptError, PluginError
+from hfopt.base.text import did_you_mean, printable
+
+if TYPE_CHECKING:
+    import pluggy
+    from pydantic import TypeAdapter
+
+FRAMEWORKS = (
+    *("datasets", "diffusers", "evaluate", "jax", "keras", "onnx", "onnx_ir", "onnxruntime", "openvino", "optimum"),
+    *("pyarrow", "ray", "sklearn", "tensorflow", "torch", "transformers"),
+)
+"""What takes seconds to import, and has no place at the top of a module that `hfopt validate` imports."""
+
+HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items() if name.startswith("hfopt_")}
+
+
+def reason(error: BaseException) -> str:
+    """An exception as one line; its type where the text alone would say too little."""
+    text = printable(" ".join(str(error).split()))
+    says_it_all = text and isinstance(error, ImportError | HfoptError)
+    return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def framework_notices(before: Set[str]) -> tuple[str, ...]:
+    """A notice of every ML framework that has been imported since.
+
+    :param before: the names in `sys.modules` then
+    """
+    new = sys.modules.keys() - before
+    return tuple(f"imports {name} at its top: import it where it is used" for name in FRAMEWORKS if name in new)
+
+
+def _marked(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
+    """The plugin's functions that are hooks, by name, and which hook each is."""
+    options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
+    return {name: marked.get("specname") or name for name, marked in options.items() if marked is not None}
+
+
+def hook_faults(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+    """Hooks that there are not, and arguments that a hook has not."""
+    faults = []
+    for name, hook in _marked(manager, plugin).items():
+        if hook not in HOOKS:
+            faults.append(f"there is no hook {hook!r}: {did_you_mean(hook, HOOKS) or f'hooks are {_listed(HOOKS)}'}")
+            continue
+        known = list(HOOKS[hook].parameters)
+        for argument, parameter in inspect.signature(getattr(plugin, name)).parameters.items():
+            if argument not in known and parameter.default is parameter.empty:
+                near = did_you_mean(argument, known)
+                faults.append(
+                    f"{hook} has no argument {argument!r}, it has {_listed(known)}{f': {near}' if near else ''}"
+                )
+    return faults
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def hook_notices(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+    """Hooks that are never called because they lack their mark."""
+    marked = _marked(manager, plugin)
+    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in marked]
+    if not marked and not unmarked:
+        return ["it has no @hookimpl: it offers nothing"]
+    return [f"{name} has no @hookimpl: it is not called" for name in unmarked]
+
+
+def declared(hook: str, offers: Sequence[object]) -> list[Component]:
+    """What a plugin's declaring hook returned, with names and summaries that can be shown.
+
+    :param offers: one, or none if that is None
+    :raises PluginError: it is anything but components, or two of them have one name
+    """
+    components: list[Component] = []
+    for offer in offers or [None]:
+        if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
+            raise PluginError(f"{hook} must return a list of Component, and returned {offer!r}")
+        components += offer
+    for component in components:
+        if not isinstance(component, Component):
+            raise PluginError(f"{hook} must return a list of Component, and there is {component!r} in it")
+    twice = [name for name, count in Counter(each.name.casefold() for each in components).items() if count > 1]
+    if twice:
+        raise PluginError(f"{hook} declares {', '.join(map(repr, twice))} more than once; case does not matter")
+    return [replace(each, name=printable(each.name), summary=printable(each.summary)) for each in components]
+
+
+def component_faults(target: Any, base: type) -> list[str]:
+    """All that keeps an object from being a component of a kind."""
+    if not isinstance(target, type):
+        return ["is not a class"]
+    faults = [] if issubclass(target, base) else [f"is not a subclass of {_name(base)}"]
+    return [*faults, *_attribute_faults(target, base), *_method_faults(target, base)]
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@cache
+def _class_attributes(base: type) -> dict[str, tuple[str, TypeAdapter[Any]]]:
+    """The class attributes of a kind: what a value must be, in words and as something that validates it."""
+    from pydantic import TypeAdapter
+
+    found = {}
+    for name, hint in get_type_hints(base).items():
+        if get_origin(hint) is not ClassVar:
+            continue
+        (wanted,) = get_args(hint)
+        is_class = get_origin(wanted) is type
+        words = f"a subclass of {_name(*get_args(wanted))}" if is_class else inspect.formatannotation(wanted)
+        found[name] = (words, TypeAdapter(wanted))
+    return found
+
+
+def _attribute_faults(target: type, base: type) -> Iterator[str]:
+    for name, (words, adapter) in _class_attributes(base).items():
+        value = getattr(target, name, inspect.Parameter.empty)
+        if value is inspect.Parameter.empty:
+            if not hasattr(base, name):
+                yield f"has no {name}, which must be {words}"
+            continue
+        try:
+            adapter.validate_python(frozenset(value) if isinstance(value, set) else value, strict=True)
+        except ValueError:
+            yield f"has {value!r} as {name}, which must be {words}"
+
+
+def _method_faults(target: type, base: type) -> Iterator[str]:
+    if not _fits(target, base):
+        yield f"has {_shown('__init__', target)}, which must be {_shown('__init__', base)}"
+    public = {name: method for name, method in vars(base).items() if not name.startswith("_")}
+    expected = {name: method for name, method in public.items() if inspect.isroutine(getattr(base, name))}
+    for name in sorted(getattr(target, "__abstractmethods__", frozenset()) - expected.keys()):
+        yield f"lacks the method {name}"
+    for name, method in expected.items():
+        own = getattr(target, name, None)
+        if own is None or getattr(own, "__isabstractmethod__", False):
+            yield f"lacks the method {_shown(name, method)}"
+        elif not _fits(own, getattr(base, name)):
+            yield f"has {_shown(name, inspect.getattr_static(target, name))}, which must be {_shown(name, method)}"
+
+
+def _fits(own: Any, expected: Any) -> bool:
+    """Whether calls that suit `expected`, with all arguments or with the required ones alone, suit `own`.
+
+    :param own: as it is called: a class, a bound method, or a function that takes self
+    """
+    if not callable(own):
+        return False
+    with suppress(ValueError):  # of what is not written in Python, arguments are not known
+        signature = inspect.signature(own)
+        parameters = inspect.signature(expected).parameters.values()
+        for given in (parameters, [each for each in parameters if each.default is each.empty]):
+            named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
+            try:
+                signature.bind(*[None] * (len(given) - len(named)), **named)
+            except TypeError:
+                return False
+    return True
+
+
+def _shown(name: str, value: Any) -> str:
+    """A method as its author reads it, without types; something else as it is written."""
+    function = getattr(value, "__func__", value)
+    if not callable(function):
+        return f"{name} = {value!r}"
+    signature = inspect.signature(function)
+    plain = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    mark = f"@{type(value).__name__} " if isinstance(value, classmethod | staticmethod) else ""
+    return f"{mark}{name}{signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"
