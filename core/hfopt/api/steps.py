@@ -1,4 +1,4 @@
-"""What lifecycle hooks see of a run's plan and steps."""
+"""What lifecycle hooks see of a run's plan and steps. It is there to be read: changing it changes no run."""
 
 from __future__ import annotations
 
@@ -10,31 +10,19 @@ from hfopt.api.protocol import StepKind
 
 
 class PlannedStep(Protocol):
-    """One unit of work: what is done to the results of which other steps, and where."""
+    """One unit of work: what is done to the results of which other steps, and where.
 
-    @property
-    def name(self) -> str:
-        """For people: the pass's name in the config, ``input_model``, ``predict quantization``."""
+    ``name`` is for people: the pass's name in the config, ``input_model``, ``predict quantization``. ``component`` is
+    ``plugin:Name`` of a loader, container or pass, ``hfopt:KIND`` for the core's own kinds. ``inputs`` are earlier
+    steps by role. ``system`` is the name of the system that runs it, ``accelerator`` what its model runs on.
+    """
 
-    @property
-    def kind(self) -> StepKind:
-        """What is done."""
-
-    @property
-    def component(self) -> str:
-        """``plugin:Name`` of the loader, container or pass; ``hfopt:KIND`` for the core's own kinds."""
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """Earlier steps by role."""
-
-    @property
-    def system(self) -> str:
-        """The name of the system that runs it."""
-
-    @property
-    def accelerator(self) -> Accelerator:
-        """What its model runs on."""
+    name: str
+    kind: StepKind
+    component: str
+    inputs: Mapping[str, Any]
+    system: str
+    accelerator: Accelerator
 
 
 class RunPlan(Protocol):
