@@ -14,9 +14,8 @@ from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-PROC = Path("/proc")
-_BUSY = (1, 2, 3, 6, 7, 8)
-"""In a CPU's line of /proc/stat: user, nice, system, irq, softirq, and what the hypervisor gave to others."""
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+"""Of a CPU's times, as psutil names them; `steal` is what the hypervisor gave to others."""
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
@@ -28,20 +27,15 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     :param own: the file that lists the process's cgroups
     """
     quotas = [quota for folder in _own_folders(cgroups, own) if (quota := _quota(folder)) is not None]
-    return max(1, min([affinity(), *map(ceil, quotas)]))
+    return max(1, min([len(allowed_cpus()), *map(ceil, quotas)]))
 
 
-def affinity() -> int:
-    """CPUs that this process may be scheduled on."""
-    return len(_allowed())
-
-
-def _allowed() -> set[int]:
-    """Their numbers."""
+def allowed_cpus() -> set[int]:
+    """Numbers of the CPUs that this process may be scheduled on."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
+def used_by_others(own: Iterable[int]) -> float | None:
     """CPU time that other processes have used since boot, in seconds, on the CPUs that this process may use.
 
     Differences between two answers are meant to be used.
@@ -49,16 +43,14 @@ def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
     :param own: processes (pids) that are not counted
     :return: None if the system does not say
     """
-    allowed = {f"cpu{number}" for number in _allowed()}
+    import psutil
+
     try:
-        lines = [line.split() for line in (proc / "stat").read_text().splitlines()]
-        ticks = sum(int(fields[place]) for fields in lines if fields[0] in allowed for place in _BUSY)
-        for process in own:
-            after_name = (proc / str(process) / "stat").read_text().rpartition(")")[2].split()
-            ticks -= int(after_name[11]) + int(after_name[12])  # utime and stime
-    except (OSError, ValueError, IndexError):
+        times = psutil.cpu_times(percpu=True)
+        used = sum(getattr(times[number], kind, 0.0) for number in allowed_cpus() for kind in _BUSY)
+        return float(used - sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in own))
+    except (psutil.Error, OSError, IndexError):
         return None
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
