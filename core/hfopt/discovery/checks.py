@@ -6,13 +6,14 @@ A fault keeps a plugin or a component from being used; a notice is for its autho
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from hfopt.api import hookspecs
 from hfopt.base.component import Component
@@ -22,6 +23,8 @@ from hfopt.base.text import did_you_mean, printable
 if TYPE_CHECKING:
     import pluggy
     from pydantic import TypeAdapter
+
+T = TypeVar("T")
 
 FRAMEWORKS = (
     *("datasets", "diffusers", "evaluate", "jax", "keras", "onnx", "onnx_ir", "onnxruntime", "openvino", "optimum"),
@@ -39,6 +42,16 @@ def reason(error: BaseException) -> str:
     return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
+def attempt(call: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What a plugin's code returns, or the reason why it returns nothing: it may raise anything, SystemExit too."""
+    try:
+        return call(), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is attributed to the plugin and kept
+        return None, reason(error)
+
+
 def framework_notices(before: Set[str]) -> tuple[str, ...]:
     """A notice of every ML framework that has been imported since.
 
@@ -48,56 +61,46 @@ def framework_notices(before: Set[str]) -> tuple[str, ...]:
     return tuple(f"imports {name} at its top: import it where it is used" for name in FRAMEWORKS if name in new)
 
 
-def _marked(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
-    """The plugin's functions that are hooks, by name, and which hook each is."""
+def hooks_of(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
+    """The plugin's functions that are marked as hooks, by name, and which hook each is."""
     options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     return {name: marked.get("specname") or name for name, marked in options.items() if marked is not None}
 
 
-def hook_faults(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+def hook_faults(plugin: object, hooks: Mapping[str, str]) -> Iterator[str]:
     """Hooks that there are not, and arguments that a hook has not."""
-    faults = []
-    for name, hook in _marked(manager, plugin).items():
+    for name, hook in hooks.items():
         if hook not in HOOKS:
-            faults.append(f"there is no hook {hook!r}: {did_you_mean(hook, HOOKS) or f'hooks are {_listed(HOOKS)}'}")
+            near = did_you_mean(hook, HOOKS) or f"hooks are {', '.join(HOOKS)}"
+            yield f"there is no hook {hook!r}: {near}"
             continue
-        known = list(HOOKS[hook].parameters)
+        known = HOOKS[hook].parameters
         for argument, parameter in inspect.signature(getattr(plugin, name)).parameters.items():
             if argument not in known and parameter.default is parameter.empty:
-                near = did_you_mean(argument, known)
-                faults.append(
-                    f"{hook} has no argument {argument!r}, it has {_listed(known)}{f': {near}' if near else ''}"
-                )
-    return faults
+                has = f"{hook} has no argument {argument!r}, it has {', '.join(known) or 'none'}"
+                yield ": ".join(filter(None, [has, did_you_mean(argument, known)]))
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def hook_notices(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+def hook_notices(plugin: object, hooks: Mapping[str, str]) -> tuple[str, ...]:
     """Hooks that are never called because they lack their mark."""
-    marked = _marked(manager, plugin)
-    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in marked]
-    if not marked and not unmarked:
-        return ["it has no @hookimpl: it offers nothing"]
-    return [f"{name} has no @hookimpl: it is not called" for name in unmarked]
+    unmarked = [name for name in HOOKS if name in dir(plugin) and name not in hooks]
+    if not hooks and not unmarked:
+        return ("it has no @hookimpl: it offers nothing",)
+    return tuple(f"{name} has no @hookimpl: it is not called" for name in unmarked)
 
 
-def declared(hook: str, offers: Sequence[object]) -> list[Component]:
+def declared(hook: str, offer: object) -> list[Component]:
     """What a plugin's declaring hook returned, with names and summaries that can be shown.
 
-    :param offers: one, or none if that is None
     :raises PluginError: it is anything but components, or two of them have one name
     """
-    components: list[Component] = []
-    for offer in offers or [None]:
-        if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
-            raise PluginError(f"{hook} must return a list of Component, and returned {offer!r}")
-        components += offer
+    wanted = f"{hook} must return a list of Component"
+    if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
+        raise PluginError(f"{wanted}, and returned {offer!r}")
+    components = list(offer)
     for component in components:
         if not isinstance(component, Component):
-            raise PluginError(f"{hook} must return a list of Component, and there is {component!r} in it")
+            raise PluginError(f"{wanted}, and there is {component!r} in it")
     twice = [name for name, count in Counter(each.name.casefold() for each in components).items() if count > 1]
     if twice:
         raise PluginError(f"{hook} declares {', '.join(map(repr, twice))} more than once; case does not matter")
@@ -108,12 +111,8 @@ def component_faults(target: Any, base: type) -> list[str]:
     """All that keeps an object from being a component of a kind."""
     if not isinstance(target, type):
         return ["is not a class"]
-    faults = [] if issubclass(target, base) else [f"is not a subclass of {_name(base)}"]
+    faults = [] if issubclass(target, base) else [f"is not a subclass of {inspect.formatannotation(base)}"]
     return [*faults, *_attribute_faults(target, base), *_method_faults(target, base)]
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @cache
@@ -121,24 +120,21 @@ def _class_attributes(base: type) -> dict[str, tuple[str, TypeAdapter[Any]]]:
     """The class attributes of a kind: what a value must be, in words and as something that validates it."""
     from pydantic import TypeAdapter
 
-    found = {}
-    for name, hint in get_type_hints(base).items():
-        if get_origin(hint) is not ClassVar:
-            continue
-        (wanted,) = get_args(hint)
-        is_class = get_origin(wanted) is type
-        words = f"a subclass of {_name(*get_args(wanted))}" if is_class else inspect.formatannotation(wanted)
-        found[name] = (words, TypeAdapter(wanted))
-    return found
+    wanted = {name: get_args(hint)[0] for name, hint in get_type_hints(base).items() if get_origin(hint) is ClassVar}
+    return {name: (_words(each), TypeAdapter(each)) for name, each in wanted.items()}
+
+
+def _words(wanted: Any) -> str:
+    return re.sub(r"^type\[(.*)\]$", r"a subclass of \1", inspect.formatannotation(wanted))
 
 
 def _attribute_faults(target: type, base: type) -> Iterator[str]:
     for name, (words, adapter) in _class_attributes(base).items():
-        value = getattr(target, name, inspect.Parameter.empty)
-        if value is inspect.Parameter.empty:
+        if not hasattr(target, name):
             if not hasattr(base, name):
                 yield f"has no {name}, which must be {words}"
             continue
+        value = getattr(target, name)
         try:
             adapter.validate_python(frozenset(value) if isinstance(value, set) else value, strict=True)
         except ValueError:

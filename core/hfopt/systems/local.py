@@ -18,7 +18,6 @@ from typing import IO, Any, ClassVar, cast
 from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig, SystemContext
 from hfopt.base.processes import TOKEN_PATH, describe_exit, environment, token_file
-from hfopt.worker.serve import work_for
 
 
 class LocalSystem(System):
@@ -55,6 +54,8 @@ class LocalSystem(System):
 
     def _execute(self, step: StepRequest, on_progress: Callable[[Progress], None]) -> StepResult:
         if step.kind in self.answered_here:
+            from hfopt.worker.serve import work_for
+
             return work_for(self.context).run(step, on_progress)
         try:
             child = self._ready_child()
