@@ -37,9 +37,7 @@ def estimate(interval: Interval) -> Estimate:
     single block of timings, don't tell how sure the value is.
     """
     certain = interval.low < interval.high
-    return Estimate(
-        value=interval.value, low=interval.low if certain else None, high=interval.high if certain else None
-    )
+    return Estimate(**interval._asdict()) if certain else Estimate(value=interval.value)
 
 
 def wilson(successes: float, n: int) -> Interval:
@@ -66,12 +64,9 @@ def newcombe_paired(first: Floats, second: Floats) -> Interval:
     neither = float(((1 - first) * (1 - second)).sum())
     only_one, only_two = float(first.sum()) - both, float(second.sum()) - both
     margins = (both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
-    if margins == 0:
-        phi = 0.0
-    else:
-        product = both * neither - only_one * only_two
-        corrected = max(product - n / 2, 0.0) if product > 0 else product
-        phi = corrected / margins**0.5
+    product = both * neither - only_one * only_two
+    corrected = max(product - n / 2, 0.0) if product > 0 else product
+    phi = corrected / margins**0.5 if margins else 0.0
     below_two, above_two = two.value - two.low, two.high - two.value
     below_one, above_one = one.value - one.low, one.high - one.value
     low = (below_two**2 - 2 * phi * below_two * above_one + above_one**2) ** 0.5
@@ -94,11 +89,8 @@ def bootstrap_sums(rows: Floats, seed: int, resamples: int = RESAMPLES) -> Float
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     random = np.random.default_rng(seed)
     chunk = max(1, 4_000_000 // len(distinct))
-    sums = np.empty((resamples, rows.shape[1]))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        sums[start : start + size] = random.multinomial(len(rows), counts / len(rows), size) @ distinct
-    return sums
+    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    return np.concatenate([random.multinomial(len(rows), counts / len(rows), size) @ distinct for size in sizes])
 
 
 def bootstrap(rows: Floats, value: Callable[[Floats, int], Floats], seed: int = 0) -> Interval:

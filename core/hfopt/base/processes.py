@@ -13,7 +13,7 @@ from types import FrameType
 
 from hfopt.base.errors import ExitCode
 
-_LIKELY = {
+_LIKELY: dict[int, str] = {
     signal.SIGSEGV: "a crash in native code",
     signal.SIGABRT: "an abort in native code",
     signal.SIGBUS: "a crash in native code, or a file that shrank while in use",
@@ -32,12 +32,8 @@ def describe_exit(code: int | None) -> str:
     """
     if code is None or code >= 0:
         return f"ended with exit code {code}"
-    try:
-        number = signal.Signals(-code)
-    except ValueError:
-        return f"was killed by signal {-code}"
-    likely = f" ({_LIKELY[number]})" if number in _LIKELY else ""
-    return f"was killed by {number.name}{likely}"
+    name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+    return f"was killed by {name}" + (f" ({_LIKELY[-code]})" if -code in _LIKELY else "")
 
 
 @contextmanager
@@ -112,7 +108,7 @@ def end_group() -> None:
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 """Variables that may hold the hub's token. A child process gets none of them."""
 TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
-_DESCRIPTORS = "/dev/fd/"
+DESCRIPTORS = "/dev/fd/"
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -142,9 +138,8 @@ def token_file() -> Iterator[int | None]:
 
 def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    if kept.get(TOKEN_PATH, "").startswith(
-        _DESCRIPTORS
-    ):  # this is a worker, whose children do not have that descriptor
-        del kept[TOKEN_PATH]
+    dropped = {*SECRETS}
+    if os.environ.get(TOKEN_PATH, "").startswith(DESCRIPTORS):
+        dropped.add(TOKEN_PATH)  # this is a worker, whose children do not have that descriptor
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

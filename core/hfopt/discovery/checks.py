@@ -10,7 +10,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -161,17 +160,16 @@ def _fits(own: Any, expected: Any) -> bool:
 
     :param own: as it is called: a class, a bound method, or a function that takes self
     """
-    if not callable(own):
-        return False
-    with suppress(ValueError):  # of what is not written in Python, arguments are not known
+    parameters = inspect.signature(expected).parameters.values()
+    try:
         signature = inspect.signature(own)
-        parameters = inspect.signature(expected).parameters.values()
         for given in (parameters, [each for each in parameters if each.default is each.empty]):
             named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
-            try:
-                signature.bind(*[None] * (len(given) - len(named)), **named)
-            except TypeError:
-                return False
+            signature.bind(*[None] * (len(given) - len(named)), **named)
+    except TypeError:
+        return False
+    except ValueError:  # it is not written in Python: its arguments are not known
+        return True
     return True
 
 

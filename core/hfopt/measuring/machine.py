@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
 from hashlib import sha256
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -86,18 +85,12 @@ def _quota(folder: Path) -> float | None:
     return None
 
 
-@cache
-def describe_cpu() -> dict[str, str]:
-    """The CPU's model, and a digest of its flags."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {"cpu": platform.processor() or platform.machine(), "flags": ""}
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
-    return {"cpu": fields.get("model name", platform.machine()), "flags": sha256(flags.encode()).hexdigest()[:12]}
-
-
 def describe() -> dict[str, Any]:
-    """What a latency key includes."""
-    return {**describe_cpu(), "threads": usable_cpus()}
+    """What a latency key includes: the CPU's model, a digest of its flags, and the number of usable CPUs."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    cpu = fields.get("model name") or platform.processor() or platform.machine()
+    flags = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
+    return {"cpu": cpu, "flags": sha256(flags.encode()).hexdigest()[:12], "threads": usable_cpus()}
