@@ -25,12 +25,12 @@ GRACE_SECONDS = 1.7
 """How long a process may take to end after a signal, whatever it is doing."""
 
 
-def describe_exit(code: int | None) -> str:
+def describe_exit(code: int) -> str:
     """``was killed by SIGSEGV (a crash in native code)``, or ``ended with exit code 3``.
 
     :param code: as subprocess has it: negative for a signal
     """
-    if code is None or code >= 0:
+    if code >= 0:
         return f"ended with exit code {code}"
     name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
     return f"was killed by {name}" + (f" ({_LIKELY[-code]})" if -code in _LIKELY else "")
@@ -108,7 +108,7 @@ def end_group() -> None:
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 """Variables that may hold the hub's token. A child process gets none of them."""
 TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
-DESCRIPTORS = "/dev/fd/"
+_DESCRIPTORS = "/dev/fd/"
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -121,25 +121,23 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @contextmanager
-def token_file() -> Iterator[int | None]:
+def token_passed() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """The hub's token in a file without a name, so that nothing remains of it however this process ends.
 
-    :return: its descriptor; None if no variable holds a token, and the hub's client uses that of a login
+    :return: a child's variables that name it, and the descriptors that the child must inherit; both empty if no
+        variable holds a token: then the hub's client uses that of a login
     """
-    token = next(filter(None, map(os.environ.get, SECRETS)), None)
-    if token is None:
-        yield None
-        return
     with TemporaryFile() as file:
+        token = next(filter(None, map(os.environ.get, SECRETS)), "")
         file.write(token.encode())
         file.flush()
-        yield file.fileno()
+        yield ({TOKEN_PATH: f"{_DESCRIPTORS}{file.fileno()}"}, (file.fileno(),)) if token else ({}, ())
 
 
 def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
     dropped = {*SECRETS}
-    if os.environ.get(TOKEN_PATH, "").startswith(DESCRIPTORS):
+    if os.environ.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):
         dropped.add(TOKEN_PATH)  # this is a worker, whose children do not have that descriptor
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

@@ -57,21 +57,15 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
     The mount's root is always included: there a container that has its host's cgroup names finds its own cgroup.
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in ["0::/", "1:cpu:/", *lines]:
+    lines = ["0::/", "1:cpu:/"]
+    with suppress(OSError):
+        lines += own.read_text().splitlines()
+    for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mounts = [cgroups, cgroups / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [cgroups / controllers, cgroups / "cpu"]
-        else:
-            continue
         place = PurePosixPath(path.lstrip("/"))
-        if ".." not in place.parts:
-            yield from (mount / folder for mount in mounts for folder in (place, *place.parents))
+        if ".." not in place.parts and (not controllers or "cpu" in controllers.split(",")):
+            mounts = [controllers, "cpu"] if controllers else ["", "unified"]
+            yield from (cgroups / mount / folder for mount in mounts for folder in (place, *place.parents))
 
 
 def _quota(folder: Path) -> float | None:
