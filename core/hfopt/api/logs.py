@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
 
 OWN, ORT, ORT_PYTHON = "HFOPT_LOG_LEVEL", "HFOPT_ORT_LOG_LEVEL", "HFOPT_ORT_PY_LOG_LEVEL"
 
@@ -19,9 +18,9 @@ def environment_for(own: int | None, ort: int | None, ort_python: int | None) ->
     return {name: str(level) for name, level in levels.items() if level is not None}
 
 
-def level(name: str, default: int, environment: Mapping[str, str] | None = None) -> int:
+def level(name: str, default: int) -> int:
     """The level of that name in this process."""
-    written = (os.environ if environment is None else environment).get(name, "")
+    written = os.environ.get(name, "")
     return int(written) if written.isdecimal() else default
 
 

@@ -5,21 +5,19 @@ NumPy only. All intervals are two-sided 95 %.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hfopt.api.metrics import Estimate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
-RESAMPLES = 10_000
+RESAMPLES, _BLOCK_RESAMPLES = 10_000, 2_000
 
 
 class Interval(NamedTuple):
@@ -84,8 +82,6 @@ def bootstrap_sums(rows: Floats, seed: int, resamples: int = RESAMPLES) -> Float
     :param rows: [n, k]
     :return: [resamples, k]
     """
-    import numpy as np
-
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     random = np.random.default_rng(seed)
     chunk = max(1, 4_000_000 // len(distinct))
@@ -109,33 +105,25 @@ def paired_bootstrap(first: Floats, second: Floats, value: Callable[[Floats, int
     :param first: [n, k]
     :param second: [n, k], the same rows
     """
-    import numpy as np
-
     n, k = first.shape
     sums = bootstrap_sums(np.concatenate([first, second], axis=1), seed)
     exact = float(value(second.sum(axis=0), n)) - float(value(first.sum(axis=0), n))
     return percentile_interval(exact, value(sums[:, k:], n) - value(sums[:, :k], n))
 
 
-def block_bootstrap(
-    blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0, resamples: int = 2_000
-) -> Floats:
+def block_bootstrap(blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0) -> Floats:
     """A figure of timings over resampled blocks: neighbours in time share the machine's mood, blocks much less.
 
     :param blocks: [models, blocks, runs]; the same blocks are drawn for every model
     :param figure: reduces the last axis
-    :return: [models, resamples]
+    :return: [models, _BLOCK_RESAMPLES]
     """
-    import numpy as np
-
     models, count, runs = blocks.shape
-    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    return np.stack([figure(blocks[model][drawn].reshape(resamples, count * runs)) for model in range(models)])
+    drawn = np.random.default_rng(seed).integers(count, size=(_BLOCK_RESAMPLES, count))
+    return np.stack([figure(blocks[model][drawn].reshape(_BLOCK_RESAMPLES, count * runs)) for model in range(models)])
 
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:
     """The middle 95 % of what resamples gave."""
-    import numpy as np
-
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     return Interval(value, float(low), float(high))

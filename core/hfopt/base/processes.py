@@ -127,10 +127,9 @@ def token_passed() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     :return: a child's variables that name it, and the descriptors that the child must inherit; both empty if no
         variable holds a token: then the hub's client uses that of a login
     """
-    with TemporaryFile() as file:
+    with TemporaryFile(buffering=0) as file:
         token = next(filter(None, map(os.environ.get, SECRETS)), "")
         file.write(token.encode())
-        file.flush()
         yield ({TOKEN_PATH: f"{_DESCRIPTORS}{file.fileno()}"}, (file.fileno(),)) if token else ({}, ())
 
 

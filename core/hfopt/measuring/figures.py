@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hfopt.api import statistics
 from hfopt.api.metrics import Metric, Statistic
-from hfopt.api.statistics import Interval
+from hfopt.api.statistics import Floats, Interval
 from hfopt.api.timing import FIGURES, TimedFigure
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 
 def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -> Metric:
@@ -45,8 +40,6 @@ def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric,
     :param blocks: milliseconds, [2, blocks, runs in a block]
     :param rows: rows in each batch; run i took batch i modulo their number
     """
-    import numpy as np
-
     values = blocks
     if wanted.kind == "throughput":
         values = 1_000 * np.resize(rows, blocks[0].shape) / blocks
@@ -62,8 +55,6 @@ def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric,
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
     """How runs become one figure, over the last axis. The average of rates is harmonic: all rows over all time."""
-    import numpy as np
-
     kind = FIGURES[wanted.name]
     if isinstance(kind, float):
         return partial(np.quantile, q=kind, axis=-1)

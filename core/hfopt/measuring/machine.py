@@ -70,12 +70,10 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
 def _quota(folder: Path) -> float | None:
     """How many CPUs one cgroup allows (version 2, then 1); None without a limit."""
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        limit, period = (folder / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        limit_us = int((folder / "cpu.cfs_quota_us").read_text())
-        return None if limit_us < 0 else limit_us / int((folder / "cpu.cfs_period_us").read_text())
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            limit, period = " ".join((folder / file).read_text() for file in files).split()
+            return None if limit in ("max", "-1") else int(limit) / int(period)
     return None
 
 

@@ -103,7 +103,6 @@ class LocalSystem(System):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 encoding="utf-8",
                 env={**self.environment(), **self.context.log_levels, **token},
                 pass_fds=descriptors,

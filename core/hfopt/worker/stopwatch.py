@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from hfopt.api.config import ReportProgress
-from hfopt.api.model import Accelerator, ModelHandle
+from hfopt.api.model import Accelerator
 from hfopt.api.timing import CannotTime, Timed
 from hfopt.base.errors import HfoptError, PreconditionFailed
 from hfopt.base.processes import describe_exit, environment
@@ -127,11 +127,8 @@ class Stopwatch:
                     pass_fds=[theirs.fileno()],
                 )
             child = _Child(timed.name or f"the {timed.model.type}", position, process, pipe, printed)
-            accelerator = self.accelerator.model_dump_json()
             try:
-                child.send(
-                    timed.model.model_dump_json(), dict(timed.settings), accelerator, self.plugin_files, list(feeds)
-                )
+                child.send(timed, self.accelerator, self.plugin_files, list(feeds))
                 yield child
                 pipe.close()
                 with suppress(subprocess.TimeoutExpired):
@@ -209,9 +206,8 @@ def serve(descriptor: int) -> None:
 def _serve(pipe: Connection) -> NoReturn:
     from hfopt.worker.context import open_model
 
-    handle, settings, accelerator, plugin_files, feeds = pipe.recv()
-    model, device = ModelHandle.model_validate_json(handle), Accelerator.model_validate_json(accelerator)
-    with open_model(Plugins.discover(plugin_files), model, device, settings) as session:
+    timed, accelerator, plugin_files, feeds = pipe.recv()
+    with open_model(Plugins.discover(plugin_files), timed.model, accelerator, timed.settings) as session:
         calls = [session.bind(batch) for batch in feeds]
         pipe.send([])
         while True:
