@@ -27,10 +27,11 @@ test: .venv/.dev  ## every test that needs no engine
 test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
 	$(BIN)/pytest -m engine
 
-lint: .venv/.dev  ## ruff and the rules of who imports whom
+lint: .venv/.dev  ## ruff, the rules of who imports whom, and the core's lines of code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python tests/packaging/code_lines.py
 
 type: .venv/.dev  ## mypy, strict on the core
 	$(BIN)/mypy

@@ -219,7 +219,7 @@ def test_a_mistake_is_one_message_with_its_place_and_a_near_miss(project, mistak
 
 def test_a_message_reads_in_full(project):
     project.config = put(project.config, ("passes", "first", "type"), "Scael")
-    installed = ", ".join(sorted([*known("hfopt_passes"), "Misbehave", "Polish", "Retune", "Scale", "Tune"]))
+    installed = ", ".join(sorted([*known("hfopt_passes"), "Misbehave", "Polish", "Retune", "Scale", "Tune", "Untidy"]))
 
     assert project.run().stderr == (
         f"hfopt: config.json:43: passes.first.type: no pass named 'Scael'; installed: {installed}\n"

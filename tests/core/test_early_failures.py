@@ -25,7 +25,7 @@ def test_data_without_labels_fail_before_anything_is_converted(project):
 
     assert done.returncode == 1
     assert project.executed == []
-    assert "no result: predict third: the data has no labels" in done.stdout
+    assert "no result: predict input_model: the data has no labels" in done.stdout
     assert "hint: name the label column in label_cols" in done.stderr
     assert project.run().returncode == 1
     assert project.executed == []

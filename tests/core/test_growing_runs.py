@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hfopt.config.checker import ConfiguredComponent
 from hfopt.engine.run import run
 from hfopt.engine.strategy import Strategy, last_candidate
 
@@ -80,16 +81,19 @@ def test_which_candidate_is_the_result_is_a_decision_of_its_own(toy, project):
 def test_one_failed_candidate_need_not_fail_the_run(toy):
     def more(builder, plan, state):
         (branch,) = plan.branches
-        return (
-            [(branch, with_factor(builder, branch, "no number", required=False))] if len(branch.candidates) < 2 else []
-        )
+        if len(branch.candidates) > 1:
+            return []
+        registered = builder.plugins.find("hfopt_passes", "Misbehave")
+        refusing = ConfiguredComponent(registered, registered.load(), registered.load().Config(how="refuse"))
+        passes = {**builder.config.passes, "second": replace(builder.config.passes["second"], component=refusing)}
+        return [(branch, builder.candidate(branch, passes, branch.candidates[0].figures, required=False))]
 
     record = toy(Strategy(more=more, best=lambda branch, state: branch.candidates[0]))
 
     (result,) = record.results
     assert record.status == "succeeded"
     assert [each["status"] for each in result["candidates"]] == ["succeeded", "failed"]
-    assert result["candidates"][1]["error"]["step"] == "second"
+    assert result["candidates"][1]["error"]["message"] == "this line is crooked"
 
 
 def test_a_run_without_a_result_fails_whatever_was_tried(toy):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hfopt.api.model import Accelerator
-from hfopt.api.protocol import Message, Request, StepRequest, StepResult
+from hfopt.api.protocol import INPUT, Message, Request, StepRequest, StepResult
+from hfopt.cache.digests import digest_file
 
 TOY = Path(__file__).with_name("toy.py")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews" / "config.json"
@@ -89,9 +90,10 @@ def worker(tmp_path):
 def request(folder, key, **changes):
     if not (folder / "line.json").exists():
         (folder / "line.json").write_text('{"slope": 2}')
+    line = INPUT + digest_file(folder / "line.json")
     step = {
         "key": key, "name": "input", "kind": "fetch", "component": "toy:Line", "inputs": {}, "threads": 1,
-        "config": {"model_path": str(folder / "line.json")}, "accelerator": Accelerator(),
+        "config": {"model_path": line}, "paths": {line: str(folder / "line.json")}, "accelerator": Accelerator(),
     }  # fmt: skip
     return StepRequest(**{**step, **changes})
 

@@ -10,12 +10,13 @@ from scipy.stats import binomtest
 
 from hfopt import Session, TensorSpec
 from hfopt.api.example import example_feeds
+from hfopt.api.metrics import Estimate
 from hfopt.api.parity import compare, describe, record
 from hfopt.api.statistics import (
     block_bootstrap,
     bootstrap,
     bootstrap_sums,
-    described,
+    estimate,
     newcombe_paired,
     paired_bootstrap,
     percentile_interval,
@@ -71,7 +72,7 @@ def test_two_models_that_agree_everywhere_differ_by_nothing():
     assert newcombe_paired(rows, rows).low <= 0 <= newcombe_paired(rows, rows).high
     same = paired_bootstrap(rows[:, None], rows[:, None], lambda sums, n: sums[..., 0] / n)
     assert same == (0, 0, 0)
-    assert described(same) == {"value": 0, "low": None, "high": None}
+    assert estimate(same) == Estimate(value=0)
 
 
 def test_the_bootstrap_of_a_mean_is_the_normal_interval():

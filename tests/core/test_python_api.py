@@ -81,7 +81,7 @@ def test_a_terminals_lines_can_be_had_where_stderr_is_no_file(here):
     with redirect_stderr(io.StringIO()) as stderr, hfopt.Terminal() as terminal:
         hfopt.run(here.config, reporter=terminal, **arguments(here))
 
-    assert stderr.getvalue().splitlines()[0] == "7 steps"
+    assert stderr.getvalue().splitlines()[0] == "9 steps"
 
 
 def test_runs_in_several_threads_at_once_all_end(here):

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 import hfopt
-from hfopt.planning.identity import identities
+from hfopt.planning.identity import identify
 
 CSV = {"data_name": "csv", "data_files": "rows.csv"}
 COLUMNS = {"input_cols": ["text"], "label_cols": ["label"]}
@@ -44,8 +44,10 @@ def plan(folder):
     def planned(data):
         (folder / "config.json").write_text(json.dumps(config_of(**data)))
         steps = hfopt.plan(folder / "config.json").steps()
-        digests = {str(path): path.name for step in steps for path in step.paths}
-        keys = identities(steps, digests, {}, defaultdict(dict), defaultdict(dict))
+        digests = {path: path.name for step in steps for path in step.paths}
+        keys = {}
+        for step in steps:
+            keys[step] = identify(step, keys, digests, {}, defaultdict(dict), {})
         (data_step,) = (step for step in steps if step.kind == "data")
         return data_step.config, set(data_step.paths), {step.name: keys[step].key for step in steps}
 

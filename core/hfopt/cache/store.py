@@ -109,23 +109,21 @@ class ArtifactStore:
 
     def find(self, key: str) -> Manifest | None:
         """The manifest, if the artifact is whole: no file that it consists of or uses is missing or truncated."""
-        folder = self.folder(key)
-        try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            whole = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
-        except (OSError, ValidationError):
-            return None
-        whole = whole and all(token in self.inputs for token in manifest.uses.inputs) and not self._moved(manifest)
-        return manifest if whole and all(self.find(other) for other in manifest.uses.artifacts) else None
+        manifest = read_manifest(self.folder(key))
+        return manifest if manifest is not None and self._whole(manifest) else None
 
-    def _moved(self, manifest: Manifest) -> bool:
-        """Whether a file beside an input is no longer what it was."""
-        digests = Digests(self.root) if manifest.uses.beside else None
-        with suppress(OSError):
-            return digests is not None and any(
-                digests.of(Path(self._located(self.root, file.path))) != file.sha256 for file in manifest.uses.beside
+    def _whole(self, manifest: Manifest) -> bool:
+        folder, uses = self.folder(manifest.key), manifest.uses
+        digests = Digests(self.root if uses.beside else None)
+        try:
+            return (
+                all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+                and all(token in self.inputs for token in uses.inputs)
+                and all(digests.of(Path(self._located(folder, file.path))) == file.sha256 for file in uses.beside)
+                and all(self.find(other) for other in uses.artifacts)
             )
-        return True
+        except OSError:
+            return False
 
     def closure(self, keys: Iterable[str]) -> dict[str, Manifest]:
         """The manifests of artifacts and of all that they use of others, by key.

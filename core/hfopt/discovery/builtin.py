@@ -6,10 +6,5 @@ from hfopt.base.component import Component, hookimpl
 
 
 @hookimpl
-def hfopt_packagers() -> list[Component]:
-    return [Component("Zipfile", "hfopt.engine.zipfile:Zipfile", "Every model of a run, ranked, in one archive")]
-
-
-@hookimpl
 def hfopt_systems() -> list[Component]:
     return [Component("LocalSystem", "hfopt.systems.local:LocalSystem", "A worker process on this interpreter")]

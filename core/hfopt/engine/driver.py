@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.protocol import INPUT, Fault, Progress, StepResult
+from hfopt.api.protocol import INPUT, Fault, Progress, StepRequest, StepResult
 from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
@@ -19,7 +20,7 @@ from hfopt.engine.questions import component_versions, machine_of, resolve_refer
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import RunState
 from hfopt.planning.graph import Step, closure
-from hfopt.planning.identity import identify, request
+from hfopt.planning.identity import identify, needed_distributions, portable_config
 
 EARLY = ("fetch", "data")
 """Kinds of steps that come before all others, so that what can fail early does."""
@@ -87,17 +88,11 @@ class Driver:
         self._find_out(new)
         resolved = {token: each for token, each in self.known.resolved.items() if isinstance(each, Resolved)}
         for step in new:
-            identity = identify(
-                step,
-                self.state.identities,
-                self.known.leaves,
-                resolved,
-                self.known.versions.get(step.system, {}),
-                self.known.machines[step.system],
-            )
-            self.state.identities[step] = identity
-            self.by_key[identity.key] = step
-            manifest = self.store.find(identity.key)
+            versions, machine = self.known.versions[step.system], self.known.machines[step.system]
+            known = self.state.identities
+            known[step] = identify(step, known, self.known.leaves, resolved, versions, machine)
+            self.by_key[known[step].key] = step
+            manifest = self.store.find(known[step].key)
             if manifest is not None:
                 self.state.manifests[step] = manifest
                 self.state.cached.add(step)
@@ -163,12 +158,9 @@ class Driver:
     def _drop_useless(self) -> None:
         """Give up steps that no result needs any more, since another step that it needs has failed."""
         dead = [each for each in self.results if any(step in self.state.faults for step in each)]
-        self.results = [
-            each
-            for each in self.results
-            if not any(step in self.state.faults for step in each) and not self.state.done(each)
-        ]
-        useful = {step for result in self.results for step in result}
+        alive = [each for each in self.results if all(step not in self.state.faults for step in each)]
+        self.results = [each for each in alive if not self.state.done(each)]
+        useful = set(chain.from_iterable(self.results))
         for result in dead:
             cause = next(step for step in result if step in self.state.faults)
             for step in result:
@@ -203,22 +195,33 @@ class Driver:
             for step in batch:
                 self._call("hfopt_before_step", step)
             self.waiting = [step for step in self.waiting if step not in batch]
-            requests = [
-                request(
-                    step,
-                    self.state.identities,
-                    self.known.leaves,
-                    self._pin(step),
-                    self.known.machines[name]["threads"],
-                    self.distributions,
-                )
-                for step in batch
-            ]
+            requests = [self._request(step) for step in batch]
             self.running |= zip(system.submit(requests, self._progress), batch, strict=True)
 
-    def _pin(self, step: Step) -> str | None:
-        meaning = None if step.token is None else self.known.resolved[step.token]
-        return meaning.pin if isinstance(meaning, Resolved) else None
+    def _request(self, step: Step) -> StepRequest:
+        """The step as a worker gets it.
+
+        Its paths are those of all inputs that it or any step before it read: an artifact's model may refer to them.
+        """
+        identity, meaning = self.state.identities[step], self.known.resolved.get(step.token or "")
+        leaves = self.known.leaves
+        return StepRequest(
+            key=identity.key,
+            name=step.name,
+            kind=step.kind,
+            component=step.component,
+            config=portable_config(step, leaves),
+            inputs={role: self.state.key(parent) for role, parent in step.inputs.items()},
+            recipe=dict(identity.recipe),
+            paths={INPUT + leaves[path]: str(path) for each in closure([step]) for path in each.paths},
+            distributions=needed_distributions(step.needs, self.distributions),
+            pin=meaning.pin if isinstance(meaning, Resolved) else None,
+            accelerator=step.accelerator,
+            threads=self.known.machines[step.system]["threads"],
+            measures=step.measures,
+            parity=step.parity,
+            seed=step.seed,
+        )
 
     def _progress(self, event: Progress) -> None:
         self.reporter.progress(self.by_key[event.key], event)

@@ -5,11 +5,11 @@ What references mean now, which accelerators are there, which versions, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hfopt.api.model import Accelerator
-from hfopt.api.protocol import Fault, Progress, Question, StepRequest
+from hfopt.api.protocol import Fault, Question, StepRequest
 from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.base.component import PROJECT
@@ -20,18 +20,16 @@ from hfopt.planning.builder import CPU_PROVIDERS, accelerators
 from hfopt.planning.graph import Step
 from hfopt.planning.identity import needed_distributions
 
-CPU = "cpu"
-
 
 def missing_accelerators(config: RunConfig, target: System) -> dict[Accelerator, str]:
     """Which of the wanted accelerators the target has not, with the reason.
 
     The plain CPU is taken for granted: a run that asks for nothing else starts no worker for this.
     """
-    wanted = [each for each in accelerators(config) if not _plain_cpu(each)]
-    types = _model_types(config)
-    asked = [(each, name) for each in wanted for name in types]
-    answers = _ask(target, [_question("probe", name, {}, accelerator) for accelerator, name in asked])
+    made = [entry.component.cls.produces for entry in config.passes.values()]
+    types = dict.fromkeys([config.input_model.registered.full_name, *filter(None, made)])
+    asked = [(each, name) for each in accelerators(config) if not _plain_cpu(each) for name in types]
+    answers = _ask(target, [_question("probe", name, accelerator=accelerator) for accelerator, name in asked])
     reasons: dict[Accelerator, str] = {}
     for (accelerator, _), answer in zip(asked, answers, strict=True):
         reason = answer.message if isinstance(answer, Fault) else answer["reason"]
@@ -41,13 +39,7 @@ def missing_accelerators(config: RunConfig, target: System) -> dict[Accelerator,
 
 
 def _plain_cpu(accelerator: Accelerator) -> bool:
-    return accelerator.device == CPU and accelerator.execution_provider in CPU_PROVIDERS
-
-
-def _model_types(config: RunConfig) -> list[str]:
-    """The types of model that will run: the input model's, and those that passes make."""
-    made = [entry.component.cls.produces for entry in config.passes.values()]
-    return list(dict.fromkeys([config.input_model.registered.full_name, *(name for name in made if name is not None)]))
+    return accelerator.device == "cpu" and accelerator.execution_provider in CPU_PROVIDERS
 
 
 def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resolved | Fault]:
@@ -56,12 +48,9 @@ def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resol
     :param steps: those that fetch a resource are asked for
     """
     fetching = [step for step in steps if step.token is not None]
-    questions = [_question("resolve", step.component, step.config.model_dump(mode="json")) for step in fetching]
-    answers = _ask(system, questions)
-    return {
-        step.token or "": answer if isinstance(answer, Fault) else Resolved(**answer)
-        for step, answer in zip(fetching, answers, strict=True)
-    }
+    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in fetching]
+    pairs = zip(fetching, _ask(system, questions), strict=True)
+    return {str(step.token): each if isinstance(each, Fault) else Resolved(**each) for step, each in pairs}
 
 
 def component_versions(
@@ -73,12 +62,9 @@ def component_versions(
     :raises PluginError: a plugin is missing there, or another version of it is there
     """
     wanted = {each.full_name: each for each in components}
-    if not wanted:
-        return {}
-    question = _question("versions", PROJECT, {name: each.hook for name, each in wanted.items()})
     needed = needed_distributions(wanted.values(), distributions)
-    (answer,) = _ask(system, [question.model_copy(update={"distributions": needed})])
-    return _sure(answer)
+    config = {name: each.hook for name, each in wanted.items()}
+    return _sure(system, _question("versions", config=config, distributions=needed)) if wanted else {}
 
 
 def machine_of(system: System) -> dict[str, Any]:
@@ -86,35 +72,22 @@ def machine_of(system: System) -> dict[str, Any]:
 
     :raises PluginError: no worker could be asked
     """
-    (answer,) = _ask(system, [_question("machine", PROJECT, {})])
-    return _sure(answer)
+    return _sure(system, _question("machine"))
 
 
-def _sure(answer: dict[str, Any] | Fault) -> dict[str, Any]:
-    if isinstance(answer, Fault):
-        raise PluginError(answer.message, hint=answer.hint)
-    return answer
-
-
-def _question(
-    kind: Question, component: str, config: Mapping[str, Any], accelerator: Accelerator | None = None
-) -> StepRequest:
-    return StepRequest(
-        key=f"{kind} {component}",
-        name=kind,
-        kind=kind,
-        component=component,
-        config=dict(config),
-        inputs={},
-        accelerator=accelerator or Accelerator(),
-        threads=1,
-    )
+def _question(kind: Question, component: str = PROJECT, **more: Any) -> StepRequest:
+    fields = {"key": f"{kind} {component}", "name": kind, "kind": kind, "component": component, "config": {}}
+    return StepRequest(**{**fields, "inputs": {}, "accelerator": Accelerator(), "threads": 1, **more})
 
 
 def _ask(system: System, questions: Sequence[StepRequest]) -> list[dict[str, Any] | Fault]:
     """The answers, in order; a worker that is lost yields a fault."""
-    if not questions:
-        return []
-    ignore: Callable[[Progress], None] = lambda _: None  # noqa: E731 - a question has no progress to tell of
-    results = [future.result() for future in system.submit(questions, ignore)]
-    return [result.fault if result.fault is not None else result.answer or {} for result in results]
+    results = [future.result() for future in system.submit(questions, lambda _: None)] if questions else []
+    return [result.fault or result.answer or {} for result in results]
+
+
+def _sure(system: System, question: StepRequest) -> dict[str, Any]:
+    (answer,) = _ask(system, [question])
+    if isinstance(answer, Fault):
+        raise PluginError(answer.message, hint=answer.hint)
+    return answer

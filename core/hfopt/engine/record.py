@@ -15,13 +15,12 @@ from hfopt.api.metrics import Estimate, Metric
 from hfopt.base.files import RECORD, write_atomically
 from hfopt.base.text import now
 from hfopt.base.version import __version__
-from hfopt.cache.store import ArtifactStore
 from hfopt.config.figures import Figure
-from hfopt.discovery.plugins import Plugins, versions
-from hfopt.engine.state import RunState
+from hfopt.discovery.plugins import versions
+from hfopt.engine.state import EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
-from hfopt.planning.graph import Branch, Candidate, Plan, Step
+from hfopt.planning.graph import Branch, Candidate, Step
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,96 +90,71 @@ class CandidateRecord(BaseModel):
     pareto: bool
 
 
-Results = Mapping[Branch, Candidate | None]
-"""The result of each branch, if it has one."""
-
-
-def make_record(
-    plan: Plan, best: Results, state: RunState, store: ArtifactStore, plugins: Plugins, folder: Path, started: str
-) -> RunRecord:
+def make_record(run: EndedRun) -> RunRecord:
     """The record of a run that has ended, however it ended."""
     found = {
-        branch: {each: _candidate(each, branch, state, store) for each in branch.candidates} for branch in plan.branches
+        branch: {each: _candidate(each, branch, run) for each in branch.candidates} for branch in run.plan.branches
     }
-    return RunRecord(
-        {
-            "schema": 1,
-            "hfopt": __version__,
-            "status": "interrupted" if state.interrupted else _status(found, best),
-            "config": plan.config.document.value,
-            "results": [_result(plan, branch, found[branch], best[branch], state, store) for branch in plan.branches],
-            "skipped_accelerators": [
-                {**accelerator.model_dump(), "reason": reason} for accelerator, reason in plan.skipped
-            ],
-            "environment": {
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-                **machine.describe(),
-                "plugins": dict(versions(plugins.infos)),
-            },
-            "started": started,
-            "ended": now(),
-        },
-        folder,
-    )
+    environment = {"python": platform.python_version(), "platform": platform.platform(), **machine.describe()}
+    skipped = [{**accelerator.model_dump(), "reason": reason} for accelerator, reason in run.plan.skipped]
+    data = {
+        "schema": 1,
+        "hfopt": __version__,
+        "status": "interrupted" if run.state.interrupted else _status(found, run),
+        "config": run.plan.config.document.value,
+        "results": [_result(branch, candidates.values(), run) for branch, candidates in found.items()],
+        "skipped_accelerators": skipped,
+        "environment": {**environment, "plugins": dict(versions(run.plugins.infos))},
+        "started": run.started,
+        "ended": now(),
+    }
+    return RunRecord(data, run.folder)
 
 
-def write_record(record: RunRecord) -> None:
-    """Write run.json at once or not at all."""
+def write_record(run: EndedRun) -> RunRecord:
+    """Make the record of a run that has ended, however it ended, and write run.json."""
+    record = make_record(run)
     write_atomically(record.folder / RECORD, json.dumps(record.data, indent=1, ensure_ascii=False) + "\n")
+    return record
 
 
-def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], best: Results) -> str:
+def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], run: EndedRun) -> str:
     """A run fails without a result, and if a candidate that it requires does. Goals count of these candidates alone."""
-    counted = [
-        record
-        for branch, candidates in found.items()
-        for candidate, record in candidates.items()
-        if candidate.required or candidate is best[branch]
-    ]
-    if None in best.values() or any(record.status != "succeeded" for record in counted):
+    pairs = [(branch, *pair) for branch, candidates in found.items() for pair in candidates.items()]
+    counted = [record for branch, each, record in pairs if each.required or each is run.best[branch]]
+    if None in run.best.values() or any(record.status != "succeeded" for record in counted):
         return "failed"
     return "goals_not_met" if any(record.goals_met is False for record in counted) else "succeeded"
 
 
-def identifier(step: Step, state: RunState) -> str:
-    """What run.json calls a model: the beginning of its key."""
-    return state.key(step)[:12]
-
-
-def _result(
-    plan: Plan,
-    branch: Branch,
-    found: Mapping[Candidate, CandidateRecord],
-    best: Candidate | None,
-    state: RunState,
-    store: ArtifactStore,
-) -> dict[str, Any]:
+def _result(branch: Branch, candidates: Iterable[CandidateRecord], run: EndedRun) -> dict[str, Any]:
+    best = run.best[branch]
     return {
         "accelerator": branch.accelerator.model_dump(),
-        "system": plan.config.target,
+        "system": run.plan.config.target,
         "input_model": {
-            "id": identifier(branch.model, state),
-            "size_bytes": _size(branch.model, state, store),
-            "metrics": _input_metrics(branch, branch.candidates, state, store),
+            "id": run.identifier(branch.model),
+            "size_bytes": run.size(branch.model),
+            "metrics": _input_metrics(branch, branch.candidates, run),
         },
-        "candidates": [record.model_dump(mode="json") for record in found.values()],
-        "best": None if best is None else identifier(best.model, state),
+        "candidates": [record.model_dump(mode="json") for record in candidates],
+        "best": None if best is None else run.identifier(best.model),
     }
 
 
-def _candidate(candidate: Candidate, branch: Branch, state: RunState, store: ArtifactStore) -> CandidateRecord:
-    own = candidate.steps()
-    faults = {step: state.faults[step] for step in own if step in state.faults and state.faults[step].type != "Blocked"}
-    errors = [{"step": step.name, **fault.model_dump(exclude={"traceback"})} for step, fault in faults.items()]
-    metrics = _recorded(candidate.figures, _candidate_metrics(candidate, branch, state, store))
-    before = _input_metrics(branch, [candidate], state, store)
+def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
+    own, state = candidate.steps(), run.state
+    failed = next((step for step in own if step in state.faults and state.faults[step].type != "Blocked"), None)
+    metrics = _recorded(candidate.figures, _candidate_metrics(candidate, branch, run))
+    before = _input_metrics(branch, [candidate], run)
     return CandidateRecord(
-        id=identifier(candidate.model, state),
+        id=run.identifier(candidate.model),
         status="succeeded" if state.done(own) else "failed",
-        error=errors[0] if errors else None,
+        error=None
+        if failed is None
+        else {"step": failed.name, **state.faults[failed].model_dump(exclude={"traceback"})},
         steps=[_step(step, state) for step in own],
-        size_bytes=_size(candidate.model, state, store),
+        size_bytes=run.size(candidate.model),
         metrics=metrics,
         goals_met=_goals_met(candidate.figures, metrics, before),
         pareto=state.done(own),
@@ -201,8 +175,7 @@ def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Any], before: Ma
 
 
 def _step(step: Step, state: RunState) -> StepRecord:
-    manifest = state.manifests.get(step)
-    cached = step in state.cached
+    manifest, cached = state.manifests.get(step), step in state.cached
     return StepRecord(
         name=step.name,
         type=step.component,
@@ -215,35 +188,26 @@ def _step(step: Step, state: RunState) -> StepRecord:
     )
 
 
-def _size(step: Step, state: RunState, store: ArtifactStore) -> int | None:
-    return store.read_model(state.key(step)).size_bytes if step in state.manifests else None
-
-
-def _input_metrics(
-    branch: Branch, candidates: Iterable[Candidate], state: RunState, store: ArtifactStore
-) -> dict[str, Any]:
+def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> dict[str, dict[str, Any]]:
     """The input model's figures that these candidates are compared by.
 
     It is timed with every candidate anew; of several timings the last stands here.
     """
-    found = _bytes(_size(branch.model, state, store), None)
+    found = _bytes(run.size(branch.model), None)
     figures: dict[str, Figure] = {}
     for candidate in candidates:
         figures |= {figure.key: figure for figure in candidate.figures}
-        for step in candidate.baseline:
-            found |= state.manifests[step].metrics if step in state.manifests else {}
-        for step in candidate.measurements:
-            timed = state.manifests[step].report["baseline"] if step in state.manifests else {}
-            found |= {key: Metric.model_validate(metric) for key, metric in timed.items()}
+        for manifest in run.state.manifests_of(candidate.baseline):
+            found |= manifest.metrics
+        for manifest in run.state.manifests_of(candidate.measurements):
+            found |= {key: Metric.model_validate(metric) for key, metric in manifest.report["baseline"].items()}
     return _recorded(figures.values(), found)
 
 
-def _candidate_metrics(
-    candidate: Candidate, branch: Branch, state: RunState, store: ArtifactStore
-) -> dict[str, Metric]:
-    found = _bytes(_size(candidate.model, state, store), _size(branch.model, state, store))
-    for step in (*candidate.scores, *candidate.measurements):
-        found |= state.manifests[step].metrics if step in state.manifests else {}
+def _candidate_metrics(candidate: Candidate, branch: Branch, run: EndedRun) -> dict[str, Metric]:
+    found = _bytes(run.size(candidate.model), run.size(branch.model))
+    for manifest in run.state.manifests_of((*candidate.scores, *candidate.measurements)):
+        found |= manifest.metrics
     return found
 
 

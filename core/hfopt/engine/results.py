@@ -9,72 +9,62 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
 from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import MODEL, ArtifactStore, list_files
+from hfopt.cache.store import MODEL, ArtifactStore
 from hfopt.discovery.plugins import Plugins
-from hfopt.planning.graph import Branch, Candidate, Plan, Step
+from hfopt.engine.record import RunRecord
+from hfopt.engine.state import EndedRun
+from hfopt.planning.graph import Step
 from hfopt.worker.context import load_options
-
-if TYPE_CHECKING:
-    from hfopt.engine.record import RunRecord
-    from hfopt.engine.state import RunState
 
 _TEMPORARY = ".hfopt-making-"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def save_models(
-    plan: Plan,
-    best: Mapping[Branch, Candidate | None],
-    state: RunState,
-    store: ArtifactStore,
-    plugins: Plugins,
-    folder: Path,
-) -> None:
+def save_models(run: EndedRun) -> None:
     """Save each accelerator's result, and the models of passes that have an ``output_name``.
 
     The first accelerator's result is best/; that of another lies beside it, in best-DEVICE-PROVIDER/.
     """
     wanted: dict[str, Step] = {}
-    for number, branch in enumerate(plan.branches):
+    for number, (branch, result) in enumerate(run.best.items()):
         suffix = "" if number == 0 else _suffix(branch.accelerator)
-        result = best[branch]
         if result is not None:
             wanted[BEST + suffix] = result.model
-        made = {step.name: step for step in (result or branch.candidates[-1]).passes}
-        for name, entry in plan.config.passes.items():
-            if entry.output_name is not None and made.get(name) in state.manifests:
-                wanted[entry.output_name + suffix] = made[name]
-    with exclusive(folder) as certain:
-        for leftover in folder.glob(f"{_TEMPORARY}*") if certain else ():
+        for step in (result or branch.candidates[-1]).passes:
+            entry = run.plan.config.passes.get(step.name)
+            if entry is not None and entry.output_name is not None and step in run.state.manifests:
+                wanted[entry.output_name + suffix] = step
+    with exclusive(run.folder) as certain:
+        for leftover in run.folder.glob(f"{_TEMPORARY}*") if certain else ():
             shutil.rmtree(leftover, ignore_errors=True)
         for name, step in wanted.items():
-            save_model(folder / name, state.key(step), store.read_model(state.key(step)), plugins)
+            save_model(run.folder / name, run.state.key(step), run)
 
 
-def package(plan: Plan, state: RunState, store: ArtifactStore, plugins: Plugins, record: RunRecord) -> list[Path]:
+def package(run: EndedRun, record: RunRecord) -> list[Path]:
     """Hand on every model that was measured, as ``engine.packaging_config`` asks.
 
     :return: what was made
     """
-    if not plan.config.packagers:
+    if not run.plan.config.packagers:
         return []
-    with TemporaryDirectory(prefix=".packaging-", dir=record.folder) as folder:
+    with TemporaryDirectory(prefix=".packaging-", dir=run.folder) as folder:
         models = []
         for rank, (result, candidate) in enumerate(ranking(record.results), 1):
             key = next(step["key"] for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
             copy = Path(folder) / str(rank)
-            save_model(copy, key, store.read_model(key), plugins)
+            save_model(copy, key, run)
             models.append(RankedModel(rank, candidate, result["accelerator"], copy))
-        made = [(name, chosen.cls(chosen.config)) for name, chosen in plan.config.packagers]
-        return [packager.package(name, models, record.data, record.folder) for name, packager in made] if models else []
+        made = [(name, chosen.cls(chosen.config)) for name, chosen in run.plan.config.packagers]
+        return [packager.package(name, models, record.data, run.folder) for name, packager in made] if models else []
 
 
 def ranking(results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -97,25 +87,24 @@ def _suffix(accelerator: Accelerator) -> str:
     return f"-{accelerator.device}-{provider}"
 
 
-def save_model(target: Path, key: str, handle: ModelHandle, plugins: Plugins) -> None:
-    """Copy a model into `target`: its files, model.json, and a README that shows how to load it.
+def save_model(target: Path, key: str, run: EndedRun) -> None:
+    """Copy the model of an artifact into `target`: its files, model.json, and a README that shows how to load it.
 
     The folder is made beside and swapped in, so that there is always either the old one or the new one. Nothing is done
     if it holds this model already.
-
-    :param key: of the artifact that the model is
     """
     if _holds(target, key):
         return
     temporary = Path(mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
         os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
-        moved = copy_model(handle, temporary)
-        sizes = {file.path: file.size for file in list_files(temporary)}
+        moved = copy_model(run.store.read_model(key), temporary)
+        files = [file for file in temporary.rglob("*") if file.is_file()]
+        sizes = {file.relative_to(temporary).as_posix(): file.stat().st_size for file in files}
         packed = ArtifactStore(temporary).pack(moved, temporary)
         described = {"hfopt": __version__, "artifact": key, "sizes": sizes, "model": packed}
         (temporary / MODEL).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
-        (temporary / "README.md").write_text(_readme(moved, plugins), "utf-8")
+        (temporary / "README.md").write_text(_readme(moved, run.plugins), "utf-8")
         swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -26,10 +26,10 @@ from hfopt.config.resolve import RunConfig, resolve
 from hfopt.discovery.plugins import Plugins
 from hfopt.engine.driver import Driver
 from hfopt.engine.questions import missing_accelerators
-from hfopt.engine.record import Interrupted, RunRecord, make_record, write_record
+from hfopt.engine.record import Interrupted, RunRecord, write_record
 from hfopt.engine.reporting import LogFile, LogReporter, Reporter
 from hfopt.engine.results import package, save_models
-from hfopt.engine.state import RunState
+from hfopt.engine.state import EndedRun, RunState
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
 from hfopt.planning.graph import Candidate, Plan, Step
@@ -68,24 +68,17 @@ def run(
     """
     plugins = Plugins.discover(plugin_files)
     resolved = resolve(read(config), plugins)
-    folder = _writable(Path(output_dir or resolved.engine.output_dir) / (resolved.engine.output_name or ""))
+    engine = resolved.engine
+    folder = _writable(Path(output_dir or engine.output_dir) / (engine.output_name or ""))
     reporter = LogFile(folder / LOG, reporter or LogReporter())
-    store = ArtifactStore(_writable(Path(resolved.engine.cache_dir)))
+    store = ArtifactStore(_writable(Path(engine.cache_dir)))
     store.sweep()
     started = now()
     journal = Journal(store.root, reporter.notice)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
-    context = SystemContext(
-        store.root,
-        folder / LOG,
-        tuple(file.absolute() for file in plugin_files),
-        offline,
-        logs.environment_for(
-            resolved.engine.log_severity_level,
-            resolved.engine.ort_log_severity_level,
-            resolved.engine.ort_py_log_severity_level,
-        ),
-    )
+    files = tuple(file.absolute() for file in plugin_files)
+    levels = (engine.log_severity_level, engine.ort_log_severity_level, engine.ort_py_log_severity_level)
+    context = SystemContext(store.root, folder / LOG, files, offline, logs.environment_for(*levels))
     with ExitStack() as stack:
         if not stack.enter_context(using_cache(store.root)):
             reporter.notice(f"{store.root}: there are no locks on its file system: don't run two configs on it at once")
@@ -97,6 +90,11 @@ def run(
         log = stack.enter_context(journal.run(resolved.document.file, folder))
         driver = Driver(plugins, store, systems, builder.fetching, reporter, log)
         state = driver.state
+
+        def ended() -> EndedRun:
+            best = {branch: strategy.best(branch, state) for branch in plan.branches}
+            return EndedRun(plan, best, state, store, plugins, folder, started)
+
         new = driver.add(_results(resolved, [each for branch in plan.branches for each in branch.candidates]))
         try:
             reporter.begin(plan, len(state.cached), len(new))
@@ -104,17 +102,13 @@ def run(
             driver.announce(new)
             driver.drive(partial(_more, strategy, builder, plan, state))
             with _writing_to(folder):
-                best = {branch: strategy.best(branch, state) for branch in plan.branches}
-                save_models(plan, best, state, store, plugins, folder)
-                record = make_record(plan, best, state, store, plugins, folder, started)
-                write_record(record)
-                for made in package(plan, state, store, plugins, record):
+                save_models(ended())
+                record = write_record(ended())
+                for made in package(ended(), record):
                     reporter.notice(f"packaged: {made}")
         except KeyboardInterrupt:
             driver.interrupt()
-            best = {branch: strategy.best(branch, state) for branch in plan.branches}
-            record = make_record(plan, best, state, store, plugins, folder, started)
-            write_record(record)
+            record = write_record(ended())
         log.end(record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
     if state.interrupted:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hfopt.api.protocol import Fault
 from hfopt.cache.journal import SettledStep
-from hfopt.cache.store import Manifest
-from hfopt.planning.graph import Step
+from hfopt.cache.store import ArtifactStore, Manifest
+from hfopt.discovery.plugins import Plugins
+from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.identity import Identity
 
 
@@ -33,6 +35,10 @@ class RunState:
         """Whether every step has its result."""
         return all(step in self.manifests for step in steps)
 
+    def manifests_of(self, steps: Iterable[Step]) -> list[Manifest]:
+        """What steps say of themselves, of those that have their result."""
+        return [self.manifests[step] for step in steps if step in self.manifests]
+
     def noted(self, step: Step) -> SettledStep:
         """A settled step as the journal has it."""
         manifest = self.manifests.get(step)
@@ -40,3 +46,29 @@ class RunState:
         return SettledStep(
             step.name, self.key(step), step.component, outcome, None if manifest is None else manifest.seconds
         )
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that has come to its end, as far as it came.
+
+    :param best: the result of each branch, if it has one
+    :param folder: where run.json and best/ lie
+    :param started: when it began, as records have times
+    """
+
+    plan: Plan
+    best: Mapping[Branch, Candidate | None]
+    state: RunState
+    store: ArtifactStore
+    plugins: Plugins
+    folder: Path
+    started: str
+
+    def size(self, step: Step) -> int | None:
+        """Bytes of the model that a step made, if it did."""
+        return self.store.read_model(self.state.key(step)).size_bytes if step in self.state.manifests else None
+
+    def identifier(self, step: Step) -> str:
+        """What run.json calls the model of a step: the beginning of its key."""
+        return self.state.key(step)[:12]

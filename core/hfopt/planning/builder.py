@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hfopt.api.config import Config
 from hfopt.api.model import Accelerator
-from hfopt.api.parity import Parity
 from hfopt.api.protocol import StepKind
 from hfopt.api.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
+from hfopt.base.component import PROJECT
 from hfopt.config.checker import ConfiguredComponent
 from hfopt.config.document import read
 from hfopt.config.figures import Figure
@@ -24,7 +25,7 @@ DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "n
 """What runs on a device where the config names no execution provider."""
 ANY_ACCELERATOR = Accelerator()
 """Of steps that are the same for all."""
-LOCAL = "hfopt:LocalSystem"
+LOCAL = f"{PROJECT}:LocalSystem"
 THIS_MACHINE = "(this machine)"
 """A system of every run: not one that a config can name."""
 
@@ -59,19 +60,19 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
     return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
 
 
-def fetching_system(config: RunConfig) -> str:
-    """The system that makes requests: this machine, where the network is, whatever the config calls local_system."""
-    return DEFAULT_SYSTEM if config.systems[DEFAULT_SYSTEM].registered.full_name == LOCAL else THIS_MACHINE
-
-
 class Builder:
-    """Makes steps, each only once: what branches and candidates share is one step."""
+    """Makes steps, each only once: what branches and candidates share is one step.
+
+    Its ``fetching`` is the system that makes requests: this machine, where the network is, whatever the config calls
+    local_system.
+    """
 
     def __init__(self, config: RunConfig, plugins: Plugins) -> None:
         self.config = config
         self.plugins = plugins
         self.steps: dict[tuple[Any, ...], Step] = {}
-        self.fetching = fetching_system(config)
+        local = config.systems[DEFAULT_SYSTEM].registered.full_name == LOCAL
+        self.fetching = DEFAULT_SYSTEM if local else THIS_MACHINE
 
     def plan(self, unavailable: Mapping[Accelerator, str]) -> Plan:
         """The steps of the config: one branch for each accelerator of the target.
@@ -86,14 +87,12 @@ class Builder:
     def _branch(self, accelerator: Accelerator) -> Branch:
         """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator."""
         config = self.config
-        branch = Branch(
-            accelerator,
-            self._component_step("input_model", "fetch", config.input_model, {}, config.host),
-            {
-                name: self._component_step(f"data {name}", "data", each, {}, config.host)
-                for name, each in config.data.items()
-            },
-        )
+        model = self._component_step("input_model", "fetch", config.input_model, {}, config.host)
+        data = {
+            name: self._component_step(f"data {name}", "data", each, {}, config.host)
+            for name, each in config.data.items()
+        }
+        branch = Branch(accelerator, model, data)
         taken: dict[str, ConfiguredPass] = {}
         for name, entry in config.passes.items():
             taken[name] = entry
@@ -114,110 +113,86 @@ class Builder:
 
         :param required: whether the run fails if it does
         """
-        loader = self.config.input_model.registered
         steps = [branch.model]
-        loaders = [loader]
         for name, entry in passes.items():
-            step, loader = self._pass(branch, name, entry, steps[-1], loader)
-            steps.append(step)
-            loaders.append(loader)
-        model, accelerator = steps[-1], branch.accelerator
-        before: dict[str, Step] = {}
-        if self.config.engine.evaluate_input_model:
-            before = {name: self._predict(branch, branch.model, loaders[0], name) for name in _by_data(figures)}
-        own = {name: self._predict(branch, model, loaders[-1], name) for name in _by_data(figures)}
+            steps.append(self._pass(branch, name, entry, steps[-1]))
+        before = self._predictions(branch, branch.model, figures) if self.config.engine.evaluate_input_model else {}
+        own = self._predictions(branch, steps[-1], figures)
         return Candidate(
             passes=tuple(steps[1:]),
             figures=figures,
-            baseline=tuple(self._scores(figures, branch.model, before, {}, accelerator)),
-            scores=tuple(self._scores(figures, model, own, before, accelerator)),
-            measurements=tuple(self._measurements(branch, figures, model, (loaders[0], loaders[-1]))),
+            baseline=self._scores(branch, branch.model, figures, before, {}),
+            scores=self._scores(branch, steps[-1], figures, own, before),
+            measurements=self._measurements(branch, steps[-1], figures),
             required=required,
         )
 
-    def _pass(
-        self, branch: Branch, name: str, entry: ConfiguredPass, model: Step, loader: RegisteredComponent
-    ) -> tuple[Step, RegisteredComponent]:
-        """A pass's step, and the loader of what it makes."""
-        cls = entry.component.cls
-        made = loader if cls.produces is None else self.plugins.find("hfopt_model_loaders", cls.produces)
-        data = {f"data.{used}": branch.data[used] for used in entry.component.data}
-        step = self._component_step(
+    def _pass(self, branch: Branch, name: str, entry: ConfiguredPass, model: Step) -> Step:
+        chosen = entry.component
+        produces = chosen.cls.produces
+        return self._component_step(
             name,
             "pass",
-            entry.component,
-            {"model": model, **data},
+            chosen,
+            {"model": model} | {f"data.{used}": branch.data[used] for used in chosen.data},
             entry.host,
-            ANY_ACCELERATOR if cls.accelerator_agnostic else branch.accelerator,
-            opens=(loader, made, *(self.config.data[used].registered for used in entry.component.data)),
-            measures=cls.measures,
+            ANY_ACCELERATOR if chosen.cls.accelerator_agnostic else branch.accelerator,
+            opener=model.opener if produces is None else self.plugins.find("hfopt_model_loaders", produces),
+            measures=chosen.cls.measures,
             parity=entry.parity,
         )
-        return step, made
 
-    def _predict(self, branch: Branch, model: Step, loader: RegisteredComponent, data: str) -> Step:
-        return self._step(
-            name=f"predict {model.name}",
-            kind="predict",
-            component="hfopt:predict",
-            config=PredictConfig(),
-            inputs={"model": model, "data": branch.data[data]},
-            system=self.config.target,
-            accelerator=branch.accelerator,
-            needs=(loader, self.config.data[data].registered),
-        )
+    def _predictions(self, branch: Branch, model: Step, figures: Sequence[Figure]) -> dict[str, Step]:
+        """One predict step for each data config that an accuracy metric names."""
+        return {
+            name: self._core_step(
+                branch, "predict", model, PredictConfig(), {"model": model, "data": branch.data[name]}
+            )
+            for name in _by_data(figures)
+        }
 
     def _scores(
         self,
-        figures: Sequence[Figure],
+        branch: Branch,
         model: Step,
+        figures: Sequence[Figure],
         predictions: Mapping[str, Step],
         baselines: Mapping[str, Step],
-        accelerator: Accelerator,
-    ) -> Iterator[Step]:
+    ) -> tuple[Step, ...]:
         """One score step for each data config that a model has predictions for."""
-        wanted = _by_data(figures)
+        scores = []
         for name, predicted in predictions.items():
+            wanted = _by_data(figures)[name]
             requests = tuple(
                 MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
-                for each, backend in wanted[name]
+                for each, backend in wanted
             )
-            yield self._step(
-                name=f"score {model.name}",
-                kind="score",
-                component="hfopt:score",
-                config=ScoreConfig(metrics=requests),
-                inputs=({"baseline": baselines[name]} if name in baselines else {}) | {"predictions": predicted},
-                system=self.config.target,
-                accelerator=accelerator,
-                needs=tuple(dict.fromkeys(backend for _, backend in wanted[name])),
-            )
+            baseline = {"baseline": baselines[name]} if name in baselines else {}
+            inputs, own = {**baseline, "predictions": predicted}, tuple(backend for _, backend in wanted)
+            scores.append(self._core_step(branch, "score", model, ScoreConfig(metrics=requests), inputs, own=own))
+        return tuple(scores)
 
-    def _measurements(
-        self,
-        branch: Branch,
-        figures: Sequence[Figure],
-        candidate: Step,
-        loaders: tuple[RegisteredComponent, RegisteredComponent],
-    ) -> Iterator[Step]:
+    def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
         groups: dict[tuple[str, str], list[Figure]] = {}
         for figure in figures:
             if figure.kind in TIMED_KINDS and figure.data is not None:
                 groups.setdefault((figure.data, str(sorted(figure.options.items()))), []).append(figure)
+        steps = []
         for (name, _), own in groups.items():
             wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
-            yield self._step(
-                name=f"measure {candidate.name}",
-                kind="measure",
-                component="hfopt:measure",
-                config=MeasureConfig(figures=wanted, timing=TimingConfig(**own[0].options)),
-                inputs={"baseline": branch.model, "candidate": candidate, "data": branch.data[name]},
-                system=self.config.target,
-                accelerator=branch.accelerator,
-                needs=(*loaders, self.config.data[name].registered),
-                measures=True,
-            )
+            config = MeasureConfig(figures=wanted, timing=TimingConfig(**own[0].options))
+            inputs = {"baseline": branch.model, "candidate": candidate, "data": branch.data[name]}
+            steps.append(self._core_step(branch, "measure", candidate, config, inputs, measures=True))
+        return tuple(steps)
+
+    def _core_step(
+        self, branch: Branch, kind: StepKind, model: Step, config: Config, inputs: Mapping[str, Step], **more: Any
+    ) -> Step:
+        """A step of the core's own, on the target."""
+        place = {"system": self.config.target, "accelerator": branch.accelerator}
+        named = {"name": f"{kind} {model.name}", "kind": kind, "component": f"{PROJECT}:{kind}"}
+        return self._step(**named, **place, config=config, inputs=inputs, **more)
 
     def _component_step(
         self,
@@ -227,15 +202,9 @@ class Builder:
         inputs: Mapping[str, Step],
         system: str,
         accelerator: Accelerator = ANY_ACCELERATOR,
-        *,
-        opens: tuple[RegisteredComponent, ...] = (),
-        measures: bool = False,
-        parity: Parity | None = None,
+        **more: Any,
     ) -> Step:
-        """A step of a component; what its options refer to is fetched beforehand, where the network is.
-
-        :param opens: the components that open what it works on
-        """
+        """A step of a component; what its options refer to is fetched beforehand, where the network is."""
         fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
         return self._step(
             name=name,
@@ -245,31 +214,20 @@ class Builder:
             inputs={**inputs, **fetched},
             system=system,
             accelerator=accelerator,
-            needs=tuple(dict.fromkeys((chosen.registered, *opens))),
+            own=(chosen.registered,),
             paths=chosen.paths,
-            measures=measures,
-            parity=parity,
+            **{"opener": chosen.registered, **more},
         )
 
     def _fetch(self, token: str, resource: ConfiguredComponent) -> Step:
-        return self._step(
-            name=f"fetch {getattr(resource.config, 'name', resource.registered.component.name)}",
-            kind="fetch",
-            component=resource.registered.full_name,
-            config=resource.config,
-            inputs={},
-            system=self.fetching,
-            accelerator=ANY_ACCELERATOR,
-            needs=(resource.registered,),
-            token=token,
-        )
+        name = f"fetch {getattr(resource.config, 'name', resource.registered.component.name)}"
+        return self._component_step(name, "fetch", resource, {}, self.fetching, token=token, opener=None)
 
     def _step(self, **fields: Any) -> Step:
         inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))
         config = json.dumps(fields["config"].model_dump(mode="json"), sort_keys=True)
-        told = (fields["kind"], fields["component"], config, fields.get("parity"))
-        same = (*told, inputs, fields["system"], fields["accelerator"])
-        return self.steps.setdefault(same, Step(**fields))
+        told = tuple(fields[name] for name in ("kind", "component", "system", "accelerator"))
+        return self.steps.setdefault((*told, config, inputs, fields.get("parity")), Step(**fields))
 
 
 def _by_data(figures: Sequence[Figure]) -> dict[str, list[tuple[Figure, RegisteredComponent]]]:

@@ -22,9 +22,10 @@ from hfopt.discovery.plugins import RegisteredComponent
 class Step:
     """One unit of work: what is done to the results of which other steps, and where.
 
-    :param name: for people: the pass's name in the config, ``input_model``, ``evaluate quantization``
+    :param name: for people: the pass's name in the config, ``input_model``, ``predict quantization``
     :param inputs: earlier steps by role: ``model``, ``data.<name>``, ``baseline``, a reference's token
-    :param needs: the components whose versions are part of the key: its own, and the loaders of models that it opens
+    :param own: the components that do it
+    :param opener: the component that opens its result: a model's loader, a dataset's container
     :param measures: its result depends on the machine
     :param token: of the reference that it fetches, if it is a resource's
     :param parity: how its model's outputs are compared with those of its input, if they are
@@ -37,12 +38,19 @@ class Step:
     inputs: Mapping[str, Step]
     system: str
     accelerator: Accelerator
-    needs: tuple[RegisteredComponent, ...] = ()
+    own: tuple[RegisteredComponent, ...] = ()
+    opener: RegisteredComponent | None = None
     paths: tuple[Path, ...] = ()
     measures: bool = False
     token: str | None = None
     parity: Parity | None = None
     seed: int = 0
+
+    @property
+    def needs(self) -> tuple[RegisteredComponent, ...]:
+        """The components that take part in it: its own, and those that open its inputs, and its result to check it."""
+        openers = [self.opener, *(each.opener for each in self.inputs.values())]
+        return tuple(dict.fromkeys((*self.own, *(each for each in openers if each is not None))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +93,7 @@ class Branch:
 
     accelerator: Accelerator
     model: Step
-    data: Mapping[str, Step]
+    data: dict[str, Step]
     candidates: list[Candidate] = field(default_factory=list)
 
     def steps(self) -> list[Step]:

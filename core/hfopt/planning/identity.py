@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.protocol import INPUT, StepRequest
+from hfopt.api.protocol import INPUT
 from hfopt.api.resources import MARK, Resolved
 from hfopt.base.component import PROJECT
 from hfopt.base.values import replace_strings
 from hfopt.cache.keys import key_of
 from hfopt.discovery.plugins import RegisteredComponent
-from hfopt.planning.graph import Step, closure
+from hfopt.planning.graph import Step
 
 
 @dataclass(frozen=True)
@@ -67,40 +67,6 @@ def portable_config(step: Step, leaves: Mapping[Path, str]) -> dict[str, Any]:
     tokens = {str(path): INPUT + leaves[path] for path in step.paths}
     config: dict[str, Any] = replace_strings(step.config.model_dump(mode="json"), tokens)
     return config
-
-
-def request(
-    step: Step,
-    identities: Mapping[Step, Identity],
-    leaves: Mapping[Path, str],
-    pin: str | None,
-    threads: int,
-    distributions: Mapping[str, str],
-) -> StepRequest:
-    """The step as a worker gets it.
-
-    Its paths are those of all inputs that it or any step before it read: an artifact's model may refer to them.
-
-    :param pin: which version of a resource to fetch
-    :param distributions: the host's version of each plugin
-    """
-    return StepRequest(
-        key=identities[step].key,
-        name=step.name,
-        kind=step.kind,
-        component=step.component,
-        config=portable_config(step, leaves),
-        inputs={role: identities[parent].key for role, parent in step.inputs.items()},
-        recipe=dict(identities[step].recipe),
-        paths={INPUT + leaves[path]: str(path) for each in closure([step]) for path in each.paths},
-        distributions=needed_distributions(step.needs, distributions),
-        pin=pin,
-        accelerator=step.accelerator,
-        threads=threads,
-        measures=step.measures,
-        parity=step.parity,
-        seed=step.seed,
-    )
 
 
 def needed_distributions(components: Iterable[RegisteredComponent], distributions: Mapping[str, str]) -> dict[str, str]:

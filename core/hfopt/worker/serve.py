@@ -21,10 +21,10 @@ from dataclasses import replace
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TextIO, cast, get_args
 
 from hfopt.api import logs
-from hfopt.api.protocol import Fault, Progress, Request, StepRequest, StepResult
+from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
 from hfopt.api.systems import SystemContext
 from hfopt.base.errors import HfoptError, PluginError
 from hfopt.base.processes import end_group
@@ -37,20 +37,9 @@ from hfopt.worker.inputs import inputs_unchanged
 from hfopt.worker.steps import data, fetch, measure, predict, questions, score, transform
 
 GUARD_EXIT = 75
-_RUN = {
-    "fetch": fetch.run,
-    "data": data.run,
-    "pass": transform.run,
-    "predict": predict.run,
-    "score": score.run,
-    "measure": measure.run,
-}
-_ANSWER = {
-    "resolve": questions.resolve,
-    "probe": questions.probe,
-    "versions": questions.versions,
-    "machine": questions.machine,
-}
+_STEPS = (fetch, data, transform, predict, score, measure)
+_RUN = dict(zip(get_args(StepKind), (module.run for module in _STEPS), strict=True))
+_ANSWER = {kind: getattr(questions, kind) for kind in get_args(Question)}
 _PROGRESS_INTERVAL = 0.1
 _WORTH_COLLECTING = 2**30
 """Bytes in memory between steps; looking takes some tenths of a second."""
@@ -110,41 +99,34 @@ class Work:
 
     def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
         """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
-        started = time.monotonic()
-        peak = _watch_peak_memory()
-        answer = None
+        started, peak = time.monotonic(), _watch_peak_memory()
+        fault = answer = None
         try:
             check_distributions(request.distributions)
-            step = StepContext(
-                request,
-                self.root,
-                ArtifactStore(self.root, request.paths),
-                self.plugins,
-                _throttled(request.key, emit),
-                self.offline,
-            )
+            store, progress = ArtifactStore(self.root, request.paths), _throttled(request.key, emit)
+            step = StepContext(request, self.root, store, self.plugins, progress, self.offline)
             if request.kind in _ANSWER:
                 answer = _ANSWER[request.kind](step)
-            elif step.store.find(request.key) is None:
+            elif store.find(request.key) is None:
                 for parent in request.inputs.values():
-                    step.store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
+                    store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
                 emit(Progress(key=request.key, phase="running"))
                 _make_in_turn(step, peak, emit)
-        except HfoptError as error:
-            fault = Fault(type=type(error).__name__, message=error.message, hint=error.hint)
-            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
         except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
-            traceback.print_exc()
-            text = str(error).strip().splitlines()
-            fault = Fault(
-                type=type(error).__name__,
-                message=f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": "),
-                expected=False,
-                traceback=traceback.format_exc(),
-            )
-            return StepResult(key=request.key, fault=fault, seconds=time.monotonic() - started)
+            fault = _fault(error)
         seconds = time.monotonic() - started
-        return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=peak(), answer=answer)
+        memory = peak() if fault is None else None
+        return StepResult(key=request.key, fault=fault, seconds=seconds, peak_rss_bytes=memory, answer=answer)
+
+
+def _fault(error: Exception) -> Fault:
+    """A failure as an answer; one that was not foreseen goes to the log with its traceback."""
+    if isinstance(error, HfoptError):
+        return Fault(type=type(error).__name__, message=error.message, hint=error.hint)
+    traceback.print_exception(error)
+    text, name = str(error).strip().splitlines(), type(error).__name__
+    message = f"{name}: {text[0] if text else ''}".removesuffix(": ")
+    return Fault(type=name, message=message, expected=False, traceback="".join(traceback.format_exception(error)))
 
 
 def work_for(context: SystemContext) -> Work:
@@ -191,13 +173,7 @@ def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> 
         uses = Uses() if outcome.model is None else store.write_model(folder, outcome.model)
         files = list_files(folder)
         manifest = Manifest(
-            key=request.key,
-            name=request.name,
-            kind=request.kind,
-            component=request.component,
-            config=request.config,
-            inputs=request.inputs,
-            recipe=request.recipe,
+            **request.model_dump(include={"key", "name", "kind", "component", "config", "inputs", "recipe"}),
             files=files,
             digest=digest_of(files),
             uses=uses,

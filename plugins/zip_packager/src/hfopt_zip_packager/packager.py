@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from hfopt.api.config import Config, only
-from hfopt.api.packaging import Packager, RankedModel
-from hfopt.base.files import replacing
+from hfopt import Config, Packager, RankedModel
+from hfopt.api.config import only
+from hfopt.api.files import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that the same models give the same bytes."""

@@ -1,0 +1,1 @@
+"""Every model of a run, ranked, in one archive."""
