@@ -1,4 +1,4 @@
-"""What is wrong with a plugin: with its hooks, with what they return, with the class of a component.
+"""What is wrong with a plugin: its hooks, what they return, the classes of its components.
 
 A fault keeps a plugin or a component from being used; a notice is for its author.
 """
@@ -29,20 +29,23 @@ FRAMEWORKS = (
     *("datasets", "diffusers", "evaluate", "jax", "keras", "onnx", "onnx_ir", "onnxruntime", "openvino", "optimum"),
     *("pyarrow", "ray", "sklearn", "tensorflow", "torch", "transformers"),
 )
-"""What takes seconds to import, and has no place at the top of a module that `hfopt validate` imports."""
+"""What takes seconds to import, so that no module that `hfopt validate` imports may have it at its top."""
 
 HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items() if name.startswith("hfopt_")}
 
 
 def reason(error: BaseException) -> str:
-    """An exception as one line; its type where the text alone would say too little."""
+    """An exception in one line, with its type where the text alone would say too little."""
     text = printable(" ".join(str(error).split()))
     says_it_all = text and isinstance(error, ImportError | HfoptError)
     return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def attempt(call: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What a plugin's code returns, or the reason why it returns nothing: it may raise anything, SystemExit too."""
+    """Call a plugin's code, which may raise anything, even SystemExit.
+
+    :return: what it returned and None, or None and the reason why it failed
+    """
     try:
         return call(), None
     except KeyboardInterrupt:
@@ -52,9 +55,9 @@ def attempt(call: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 def framework_notices(before: Set[str]) -> tuple[str, ...]:
-    """A notice of every ML framework that has been imported since.
+    """A notice for each ML framework that has been imported since.
 
-    :param before: the names in `sys.modules` then
+    :param before: the names that were in `sys.modules` then
     """
     new = sys.modules.keys() - before
     return tuple(f"imports {name} at its top: import it where it is used" for name in FRAMEWORKS if name in new)
@@ -67,7 +70,7 @@ def hooks_of(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
 
 
 def hook_faults(plugin: object, hooks: Mapping[str, str]) -> Iterator[str]:
-    """Hooks that there are not, and arguments that a hook has not."""
+    """Hooks that don't exist, and arguments that a hook doesn't have."""
     for name, hook in hooks.items():
         if hook not in HOOKS:
             near = did_you_mean(hook, HOOKS) or f"hooks are {', '.join(HOOKS)}"
@@ -91,7 +94,7 @@ def hook_notices(plugin: object, hooks: Mapping[str, str]) -> tuple[str, ...]:
 def declared(hook: str, offer: object) -> list[Component]:
     """What a plugin's declaring hook returned, with names and summaries that can be shown.
 
-    :raises PluginError: it is anything but components, or two of them have one name
+    :raises PluginError: it is not a list of components, or two of them have the same name
     """
     wanted = f"{hook} must return a list of Component"
     if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
@@ -107,7 +110,7 @@ def declared(hook: str, offer: object) -> list[Component]:
 
 
 def component_faults(target: Any, base: type) -> list[str]:
-    """All that keeps an object from being a component of a kind."""
+    """Everything that keeps an object from being a component of a kind."""
     if not isinstance(target, type):
         return ["is not a class"]
     faults = [] if issubclass(target, base) else [f"is not a subclass of {inspect.formatannotation(base)}"]
@@ -116,7 +119,7 @@ def component_faults(target: Any, base: type) -> list[str]:
 
 @cache
 def _class_attributes(base: type) -> dict[str, tuple[str, TypeAdapter[Any]]]:
-    """The class attributes of a kind: what a value must be, in words and as something that validates it."""
+    """The class attributes of a kind, by name: what a value must be, in words, and what validates it."""
     from pydantic import TypeAdapter
 
     wanted = {name: get_args(hint)[0] for name, hint in get_type_hints(base).items() if get_origin(hint) is ClassVar}
@@ -156,7 +159,7 @@ def _method_faults(target: type, base: type) -> Iterator[str]:
 
 
 def _fits(own: Any, expected: Any) -> bool:
-    """Whether calls that suit `expected`, with all arguments or with the required ones alone, suit `own`.
+    """Whether `own` can be called as `expected` is: with all arguments, and with the required ones alone.
 
     :param own: as it is called: a class, a bound method, or a function that takes self
     """
@@ -168,13 +171,13 @@ def _fits(own: Any, expected: Any) -> bool:
             signature.bind(*[None] * (len(given) - len(named)), **named)
     except TypeError:
         return False
-    except ValueError:  # it is not written in Python: its arguments are not known
+    except ValueError:  # not written in Python: nobody knows its arguments
         return True
     return True
 
 
 def _shown(name: str, value: Any) -> str:
-    """A method as its author reads it, without types; something else as it is written."""
+    """A method as its author wrote it, without types; the repr of anything else."""
     function = getattr(value, "__func__", value)
     if not callable(function):
         return f"{name} = {value!r}"

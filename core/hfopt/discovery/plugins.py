@@ -26,7 +26,7 @@ from hfopt.discovery.sources import installed_plugins, plugin_file
 
 
 class Kind(NamedTuple):
-    """What a hook declares.
+    """What a declaring hook declares.
 
     :param name: what messages call it
     :param base: the class that each of them is a subclass of, ``"module:Class"``
@@ -72,7 +72,7 @@ class RegisteredComponent:
         return f"{self.plugin}:{self.component.name}"
 
     def problem(self) -> str | None:
-        """Why the component can't be used, all of it; None: it can. Imports its class."""
+        """Every reason why the component can't be used; None if it can. Imports its class."""
         base = resolve_name(KINDS[self.hook].base)
         faults, problem = checks.attempt(lambda: checks.component_faults(resolve_name(self.component.target), base))
         return f"{self.component.target} {'; '.join(faults)}" if faults else problem
@@ -89,11 +89,11 @@ class RegisteredComponent:
 
 
 class Unresolved(UsageError):
-    """A component name that no component, or more than one, answers to."""
+    """A name that no component has, or more than one."""
 
 
 class UnknownComponent(Unresolved):
-    """A component name that nobody here has heard of.
+    """A name that no component has, and no distribution of hfopt's own offers.
 
     :param installed: the components of that kind
     :param not_loaded: plugins that might have it
@@ -123,7 +123,7 @@ class Plugins:
     def discover(cls, files: Sequence[Path] = ()) -> Plugins:
         """All installed plugins, core's own, and the given ``-p`` files.
 
-        :raises UsageError: a file can't be loaded (of an installed plugin that can't, `infos` has the reason)
+        :raises UsageError: a file can't be loaded (why an installed plugin can't is in `infos`)
         """
         plugins = cls()
         plugins.files = tuple(files)
@@ -136,7 +136,7 @@ class Plugins:
         return plugins
 
     def register(self, info: PluginInfo) -> None:
-        """Check a plugin's hooks and take what it declares; one with a fault is noted and left out."""
+        """Check a plugin's hooks and take what it declares; a plugin with a fault is noted and left out."""
         if info.problem is None:
             hooks = checks.hooks_of(self.manager, info.hooks)
             components, problem = checks.attempt(lambda: self._declared(info, hooks))
@@ -166,14 +166,14 @@ class Plugins:
         return components
 
     def of_kind(self, hook: str) -> list[RegisteredComponent]:
-        """Everything that one declaring hook yielded."""
+        """Everything that one declaring hook declared, by any plugin."""
         return [registered for registered in self.components if registered.hook == hook]
 
     def find(self, hook: str, name: str) -> RegisteredComponent:
         """The component of that name: ``Name``, or ``plugin:Name``; case does not matter.
 
         :raises Unresolved: no such component, or several
-        :raises PluginError: it is a component of a plugin that is not installed or not loaded
+        :raises PluginError: its plugin is not installed or not loaded
         """
         plugin, _, short = name.rpartition(":")
         found = [
@@ -202,7 +202,7 @@ class Plugins:
         return UnknownComponent(hook, name, ", ".join(installed) or "none", not_loaded, hint)
 
     def call_lifecycle(self, hook: str, warn: Callable[[str], None], **arguments: Any) -> None:
-        """Call a lifecycle hook of each plugin in turn; one that raises is a warning."""
+        """Call a lifecycle hook of each plugin in turn; a failure is a warning."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             others = self.manager.get_plugins() - {implementation.plugin}
             call = partial(self.manager.subset_hook_caller(hook, others), **arguments)
@@ -211,5 +211,5 @@ class Plugins:
 
 
 def versions(infos: Iterable[PluginInfo]) -> Mapping[str, str]:
-    """Distribution to version, of all plugins that are loaded."""
+    """The version of every loaded plugin, by distribution."""
     return {info.distribution: info.version or "" for info in infos if info.distribution and not info.problem}

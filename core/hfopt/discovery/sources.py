@@ -26,7 +26,7 @@ GROUP = "hfopt.plugins"
 class PluginInfo:
     """A plugin, and whether it is loaded.
 
-    :param name: of its entry point or, of a ``-p`` file, the file's
+    :param name: its entry point's, or the ``-p`` file's
     :param distribution: None for a ``-p`` file
     :param source: the ``-p`` file
     :param problem: why it is not loaded
@@ -79,7 +79,7 @@ def installed_plugins() -> list[PluginInfo]:
 def plugin_file(file: Path) -> PluginInfo:
     """A ``-p`` file, imported under a name made of its content, so that an edited file is a new module.
 
-    :raises UsageError: it is not there, or is no Python file
+    :raises UsageError: it doesn't exist, or is not a Python file
     """
     if not file.is_file():
         raise UsageError(f"-p {file}: no such file")
@@ -109,7 +109,7 @@ def _imported(info: PluginInfo, load: Callable[[], ModuleType]) -> PluginInfo:
 
 
 def _admit(requires: list[str]) -> None:
-    """Refuse what is made for another core; compared by base version, so that pre-releases work.
+    """Refuse a plugin for another core. Base versions are compared, so that pre-releases work.
 
     :raises PluginError: with both versions
     """

@@ -2,7 +2,7 @@
 
 Reads metadata and sources and imports nothing. A distribution counts by its version; an editable one by the digest of
 its sources, and one whose code may differ under the same version by its files' hashes as well. Nothing is remembered:
-whoever asks often does that, for as long as nothing may change.
+a caller that asks often may, for as long as nothing can change.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def used_by_others(own: Iterable[int]) -> float | None:
 
     Differences between two answers are meant to be used.
 
-    :param own: processes (pids) that are not counted
+    :param own: pids of processes that don't count
     :return: None if the system does not say
     """
     import psutil
