@@ -81,22 +81,14 @@ def test_unreadable_quotas_are_no_quotas(cgroups):
     assert cgroups("0::/\n", **{"cpu.max": "", "cpu/cpu.cfs_quota_us": "5", "cpu/cpu.cfs_period_us": "0"}) == 64
 
 
-STAT = """cpu  900 0 0 900 0 0 0 0 0 0
-cpu0 100 20 30 400 5 6 7 8 0 0
-cpu1 1 0 0 9 0 0 0 0 0 0
-cpu2 700 0 0 100 0 0 0 0 0 0
-intr 5
-"""
+def test_what_others_use_is_all_on_the_cpus_that_may_be_used_but_the_own_processes():
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) as process:
+        before = used_by_others([])
+        process.stdout.readline()
 
+        assert used_by_others([]) - used_by_others([process.pid]) >= 0.25
+        assert used_by_others([]) > before
 
-def test_what_others_use_is_all_on_the_cpus_that_may_be_used_but_the_own_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(os, "sysconf", lambda _: 100)
-    (tmp_path / "stat").write_text(STAT)
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "stat").write_text("7 (a) b) S 1 7 7 0 -1 4 5 6 7 8 40 2 0 0 20 0")
-
-    assert used_by_others([], tmp_path) == pytest.approx((100 + 20 + 30 + 6 + 7 + 8 + 1) / 100)
-    assert used_by_others([7], tmp_path) == pytest.approx((172 - 42) / 100)
-    assert used_by_others([8], tmp_path) is None
-    assert used_by_others([], tmp_path / "nowhere") is None
+        process.kill()
+    assert used_by_others([process.pid]) is None

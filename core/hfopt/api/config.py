@@ -165,7 +165,6 @@ def only(*accepted: Any, because: str) -> AfterValidator:
             raise ValueError(because)
         return value
 
-    check.__doc__ = because
     return AfterValidator(check)
 
 

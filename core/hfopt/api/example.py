@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from hfopt.api.model import TensorSpec
@@ -31,7 +32,7 @@ def example_feeds(
     for spec in specs:
         shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes)
         if spec.name == MASK:
-            feeds[spec.name] = _mask(shape, padded).astype(spec.dtype)
+            feeds[spec.name] = (_padded_mask(shape) if padded else np.ones(shape)).astype(spec.dtype)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):
             feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
         else:
@@ -39,13 +40,11 @@ def example_feeds(
     return feeds
 
 
-def _mask(shape: tuple[int, ...], padded: bool) -> NDArray[Any]:
-    """Ones [..., length]; if padded, row i of the flattened batch ends (i odd) or begins (i even) in i zeros."""
+def _padded_mask(shape: tuple[int, ...]) -> NDArray[Any]:
+    """True where a token is, [..., length]: row i of the flattened batch ends (i odd) or begins (i even) in i pads."""
     import numpy as np
 
-    mask = np.ones(shape, dtype=np.int64)
-    if padded:
-        for number, row in enumerate(mask.reshape(-1, shape[-1])):
-            zeros = min(number, shape[-1] - 1)
-            row[slice(shape[-1] - zeros, None) if number % 2 else slice(zeros)] = 0
-    return mask
+    *batch, length = shape
+    row, place = np.arange(prod(batch)).reshape(*batch, 1), np.arange(length)
+    pads = np.minimum(row, length - 1)
+    return np.where(row % 2, place < length - pads, place >= pads)

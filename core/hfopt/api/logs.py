@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
 
 OWN, ORT, ORT_PYTHON = "HFOPT_LOG_LEVEL", "HFOPT_ORT_LOG_LEVEL", "HFOPT_ORT_PY_LOG_LEVEL"
-_PYTHON_LEVELS = {0: logging.DEBUG, 1: logging.INFO, 2: logging.WARNING, 3: logging.ERROR, 4: logging.CRITICAL}
 
 
 def environment_for(own: int | None, ort: int | None, ort_python: int | None) -> dict[str, str]:
@@ -20,15 +18,15 @@ def environment_for(own: int | None, ort: int | None, ort_python: int | None) ->
     return {name: str(level) for name, level in levels.items() if level is not None}
 
 
-def level(name: str, default: int, environment: Mapping[str, str] | None = None) -> int:
+def level(name: str, default: int) -> int:
     """The level of that name in this process."""
-    written = (os.environ if environment is None else environment).get(name, "")
+    written = os.environ.get(name, "")
     return int(written) if written.isdecimal() else default
 
 
 def python_level(name: str, default: int) -> int:
-    """The same as the logging module counts."""
-    return _PYTHON_LEVELS[min(4, level(name, default))]
+    """The same as the logging module counts: 10 everything, 20 information, up to 50."""
+    return 10 + 10 * min(4, level(name, default))
 
 
 def configure() -> None:

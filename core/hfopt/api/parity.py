@@ -59,10 +59,12 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     """
     examples = []
     refusals: list[PreconditionFailed] = []
-    for number, (batch, size, padded) in enumerate(SHAPES):
+    axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
+    for seed, (batch, size, padded) in enumerate(SHAPES):
         while size:
+            feeds = example_feeds(specs, dict.fromkeys(axes, size) | {BATCH_AXIS: batch}, padded=padded, seed=seed)
             try:
-                examples.append(_example(source, specs, batch, size, padded=padded, seed=number))
+                examples.append(Example(feeds, source.run(feeds)))
                 break
             except PreconditionFailed as error:
                 refusals.append(error)
@@ -70,15 +72,6 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     if not examples:
         raise refusals[0]
     return examples
-
-
-def _example(
-    source: Session, specs: Sequence[TensorSpec], batch: int, size: int, *, padded: bool, seed: int
-) -> Example:
-    axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
-    sizes = {axis: batch if axis == BATCH_AXIS else size for axis in axes}
-    feeds = example_feeds(specs, sizes, padded=padded, seed=seed)
-    return Example(feeds, source.run(feeds))
 
 
 def compare(
@@ -122,19 +115,16 @@ def _difference(
     exact, found = expected.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(exact)
     allowed = relative * float(np.max(np.abs(exact[finite]), initial=0.0)) + absolute
-    if not np.array_equal(exact[~finite], found[~finite], equal_nan=True):
+    if not np.array_equal(exact[~finite], found[~finite], equal_nan=True) or np.isnan(found[finite]).any():
         return float("inf"), allowed
-    difference = float(np.max(np.abs(exact[finite] - found[finite]), initial=0.0))
-    return (float("inf"), allowed) if np.isnan(difference) else (difference, allowed)
+    return float(np.max(np.abs(exact[finite] - found[finite]), initial=0.0)), allowed
 
 
 def describe(report: Mapping[str, Any]) -> str:
     """The outputs that differ, for an error message."""
-    return (
-        "; ".join(
-            f"{name} differs by {each['difference']:.3g}, allowed {each['allowed']:.3g}"
-            for name, each in report["outputs"].items()
-            if each["difference"] > each["allowed"]
-        )
-        or "no output is common to both"
-    )
+    differing = [
+        f"{name} differs by {each['difference']:.3g}, allowed {each['allowed']:.3g}"
+        for name, each in report["outputs"].items()
+        if each["difference"] > each["allowed"]
+    ]
+    return "; ".join(differing) or "no output is common to both"

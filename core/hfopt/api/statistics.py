@@ -5,21 +5,19 @@ NumPy only. All intervals are two-sided 95 %.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hfopt.api.metrics import Estimate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
-RESAMPLES = 10_000
+RESAMPLES, _BLOCK_RESAMPLES = 10_000, 2_000
 
 
 class Interval(NamedTuple):
@@ -37,9 +35,7 @@ def estimate(interval: Interval) -> Estimate:
     single block of timings, don't tell how sure the value is.
     """
     certain = interval.low < interval.high
-    return Estimate(
-        value=interval.value, low=interval.low if certain else None, high=interval.high if certain else None
-    )
+    return Estimate(**interval._asdict()) if certain else Estimate(value=interval.value)
 
 
 def wilson(successes: float, n: int) -> Interval:
@@ -66,12 +62,9 @@ def newcombe_paired(first: Floats, second: Floats) -> Interval:
     neither = float(((1 - first) * (1 - second)).sum())
     only_one, only_two = float(first.sum()) - both, float(second.sum()) - both
     margins = (both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
-    if margins == 0:
-        phi = 0.0
-    else:
-        product = both * neither - only_one * only_two
-        corrected = max(product - n / 2, 0.0) if product > 0 else product
-        phi = corrected / margins**0.5
+    product = both * neither - only_one * only_two
+    corrected = max(product - n / 2, 0.0) if product > 0 else product
+    phi = corrected / margins**0.5 if margins else 0.0
     below_two, above_two = two.value - two.low, two.high - two.value
     below_one, above_one = one.value - one.low, one.high - one.value
     low = (below_two**2 - 2 * phi * below_two * above_one + above_one**2) ** 0.5
@@ -89,16 +82,11 @@ def bootstrap_sums(rows: Floats, seed: int, resamples: int = RESAMPLES) -> Float
     :param rows: [n, k]
     :return: [resamples, k]
     """
-    import numpy as np
-
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     random = np.random.default_rng(seed)
     chunk = max(1, 4_000_000 // len(distinct))
-    sums = np.empty((resamples, rows.shape[1]))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        sums[start : start + size] = random.multinomial(len(rows), counts / len(rows), size) @ distinct
-    return sums
+    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    return np.concatenate([random.multinomial(len(rows), counts / len(rows), size) @ distinct for size in sizes])
 
 
 def bootstrap(rows: Floats, value: Callable[[Floats, int], Floats], seed: int = 0) -> Interval:
@@ -117,33 +105,25 @@ def paired_bootstrap(first: Floats, second: Floats, value: Callable[[Floats, int
     :param first: [n, k]
     :param second: [n, k], the same rows
     """
-    import numpy as np
-
     n, k = first.shape
     sums = bootstrap_sums(np.concatenate([first, second], axis=1), seed)
     exact = float(value(second.sum(axis=0), n)) - float(value(first.sum(axis=0), n))
     return percentile_interval(exact, value(sums[:, k:], n) - value(sums[:, :k], n))
 
 
-def block_bootstrap(
-    blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0, resamples: int = 2_000
-) -> Floats:
+def block_bootstrap(blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0) -> Floats:
     """A figure of timings over resampled blocks: neighbours in time share the machine's mood, blocks much less.
 
     :param blocks: [models, blocks, runs]; the same blocks are drawn for every model
     :param figure: reduces the last axis
-    :return: [models, resamples]
+    :return: [models, _BLOCK_RESAMPLES]
     """
-    import numpy as np
-
     models, count, runs = blocks.shape
-    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    return np.stack([figure(blocks[model][drawn].reshape(resamples, count * runs)) for model in range(models)])
+    drawn = np.random.default_rng(seed).integers(count, size=(_BLOCK_RESAMPLES, count))
+    return np.stack([figure(blocks[model][drawn].reshape(_BLOCK_RESAMPLES, count * runs)) for model in range(models)])
 
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:
     """The middle 95 % of what resamples gave."""
-    import numpy as np
-
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     return Interval(value, float(low), float(high))

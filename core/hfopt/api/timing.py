@@ -16,15 +16,8 @@ TIMED_ROWS = 64
 """How many rows are timed in turn: spread evenly over the data, each at its own length."""
 
 FIGURES: dict[str, float | str] = {
-    "avg": "mean",
-    "max": "max",
-    "min": "min",
-    "p50": 0.50,
-    "p75": 0.75,
-    "p90": 0.90,
-    "p95": 0.95,
-    "p99": 0.99,
-    "p999": 0.999,
+    **{"avg": "mean", "max": "max", "min": "min"},
+    **{"p50": 0.50, "p75": 0.75, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999},
 }
 """Sub types of both: a reduction, or a quantile."""
 

@@ -84,5 +84,4 @@ class ConfigError(HfoptError):
     def __init__(self, problems: Sequence[Problem], lines: Sequence[str]) -> None:
         super().__init__("\n".join(lines))
         self.problems = tuple(problems)
-        usage = any(problem.exit_code is ExitCode.USAGE for problem in problems)
-        self.exit_code = ExitCode.USAGE if usage else ExitCode.MISSING
+        self.exit_code = min(problem.exit_code for problem in problems)  # a mistake before a missing plugin

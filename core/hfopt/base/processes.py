@@ -13,7 +13,7 @@ from types import FrameType
 
 from hfopt.base.errors import ExitCode
 
-_LIKELY = {
+_LIKELY: dict[int, str] = {
     signal.SIGSEGV: "a crash in native code",
     signal.SIGABRT: "an abort in native code",
     signal.SIGBUS: "a crash in native code, or a file that shrank while in use",
@@ -25,19 +25,15 @@ GRACE_SECONDS = 1.7
 """How long a process may take to end after a signal, whatever it is doing."""
 
 
-def describe_exit(code: int | None) -> str:
+def describe_exit(code: int) -> str:
     """``was killed by SIGSEGV (a crash in native code)``, or ``ended with exit code 3``.
 
     :param code: as subprocess has it: negative for a signal
     """
-    if code is None or code >= 0:
+    if code >= 0:
         return f"ended with exit code {code}"
-    try:
-        number = signal.Signals(-code)
-    except ValueError:
-        return f"was killed by signal {-code}"
-    likely = f" ({_LIKELY[number]})" if number in _LIKELY else ""
-    return f"was killed by {number.name}{likely}"
+    name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+    return f"was killed by {name}" + (f" ({_LIKELY[-code]})" if -code in _LIKELY else "")
 
 
 @contextmanager
@@ -125,26 +121,22 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @contextmanager
-def token_file() -> Iterator[int | None]:
+def token_passed() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """The hub's token in a file without a name, so that nothing remains of it however this process ends.
 
-    :return: its descriptor; None if no variable holds a token, and the hub's client uses that of a login
+    :return: a child's variables that name it, and the descriptors that the child must inherit; both empty if no
+        variable holds a token: then the hub's client uses that of a login
     """
-    token = next(filter(None, map(os.environ.get, SECRETS)), None)
-    if token is None:
-        yield None
-        return
-    with TemporaryFile() as file:
+    with TemporaryFile(buffering=0) as file:
+        token = next(filter(None, map(os.environ.get, SECRETS)), "")
         file.write(token.encode())
-        file.flush()
-        yield file.fileno()
+        yield ({TOKEN_PATH: f"{_DESCRIPTORS}{file.fileno()}"}, (file.fileno(),)) if token else ({}, ())
 
 
 def environment(*, offline: bool) -> dict[str, str]:
     """What a child process gets: this one's environment without secrets, and quiet."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    if kept.get(TOKEN_PATH, "").startswith(
-        _DESCRIPTORS
-    ):  # this is a worker, whose children do not have that descriptor
-        del kept[TOKEN_PATH]
+    dropped = {*SECRETS}
+    if os.environ.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):
+        dropped.add(TOKEN_PATH)  # this is a worker, whose children do not have that descriptor
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

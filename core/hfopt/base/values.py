@@ -7,7 +7,7 @@ from typing import Any
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every string of a JSON value, keys aside."""
+    """Every string in a JSON value, except keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -19,7 +19,7 @@ def strings_in(value: Any) -> Iterator[str]:
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with every string changed, keys aside."""
+    """A JSON value with every string changed, except keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

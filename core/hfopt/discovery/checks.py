@@ -1,4 +1,4 @@
-"""What is wrong with a plugin: with its hooks, with what they return, with the class of a component.
+"""What is wrong with a plugin: its hooks, what they return, the classes of its components.
 
 A fault keeps a plugin or a component from being used; a notice is for its author.
 """
@@ -6,13 +6,13 @@ A fault keeps a plugin or a component from being used; a notice is for its autho
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from hfopt.api import hookspecs
 from hfopt.base.component import Component
@@ -23,81 +23,86 @@ if TYPE_CHECKING:
     import pluggy
     from pydantic import TypeAdapter
 
+T = TypeVar("T")
+
 FRAMEWORKS = (
     *("datasets", "diffusers", "evaluate", "jax", "keras", "onnx", "onnx_ir", "onnxruntime", "openvino", "optimum"),
     *("pyarrow", "ray", "sklearn", "tensorflow", "torch", "transformers"),
 )
-"""What takes seconds to import, and has no place at the top of a module that `hfopt validate` imports."""
+"""What takes seconds to import, so that no module that `hfopt validate` imports may have it at its top."""
 
 HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items() if name.startswith("hfopt_")}
 
 
 def reason(error: BaseException) -> str:
-    """An exception as one line; its type where the text alone would say too little."""
+    """An exception in one line, with its type where the text alone would say too little."""
     text = printable(" ".join(str(error).split()))
     says_it_all = text and isinstance(error, ImportError | HfoptError)
     return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def framework_notices(before: Set[str]) -> tuple[str, ...]:
-    """A notice of every ML framework that has been imported since.
+def attempt(call: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Call a plugin's code, which may raise anything, even SystemExit.
 
-    :param before: the names in `sys.modules` then
+    :return: what it returned and None, or None and the reason why it failed
+    """
+    try:
+        return call(), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is attributed to the plugin and kept
+        return None, reason(error)
+
+
+def framework_notices(before: Set[str]) -> tuple[str, ...]:
+    """A notice for each ML framework that has been imported since.
+
+    :param before: the names that were in `sys.modules` then
     """
     new = sys.modules.keys() - before
     return tuple(f"imports {name} at its top: import it where it is used" for name in FRAMEWORKS if name in new)
 
 
-def _marked(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
-    """The plugin's functions that are hooks, by name, and which hook each is."""
+def hooks_of(manager: pluggy.PluginManager, plugin: object) -> dict[str, str]:
+    """The plugin's functions that are marked as hooks, by name, and which hook each is."""
     options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     return {name: marked.get("specname") or name for name, marked in options.items() if marked is not None}
 
 
-def hook_faults(manager: pluggy.PluginManager, plugin: object) -> list[str]:
-    """Hooks that there are not, and arguments that a hook has not."""
-    faults = []
-    for name, hook in _marked(manager, plugin).items():
+def hook_faults(plugin: object, hooks: Mapping[str, str]) -> Iterator[str]:
+    """Hooks that don't exist, and arguments that a hook doesn't have."""
+    for name, hook in hooks.items():
         if hook not in HOOKS:
-            faults.append(f"there is no hook {hook!r}: {did_you_mean(hook, HOOKS) or f'hooks are {_listed(HOOKS)}'}")
+            near = did_you_mean(hook, HOOKS) or f"hooks are {', '.join(HOOKS)}"
+            yield f"there is no hook {hook!r}: {near}"
             continue
-        known = list(HOOKS[hook].parameters)
+        known = HOOKS[hook].parameters
         for argument, parameter in inspect.signature(getattr(plugin, name)).parameters.items():
             if argument not in known and parameter.default is parameter.empty:
-                near = did_you_mean(argument, known)
-                faults.append(
-                    f"{hook} has no argument {argument!r}, it has {_listed(known)}{f': {near}' if near else ''}"
-                )
-    return faults
+                has = f"{hook} has no argument {argument!r}, it has {', '.join(known) or 'none'}"
+                yield ": ".join(filter(None, [has, did_you_mean(argument, known)]))
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def hook_notices(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+def hook_notices(plugin: object, hooks: Mapping[str, str]) -> tuple[str, ...]:
     """Hooks that are never called because they lack their mark."""
-    marked = _marked(manager, plugin)
-    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in marked]
-    if not marked and not unmarked:
-        return ["it has no @hookimpl: it offers nothing"]
-    return [f"{name} has no @hookimpl: it is not called" for name in unmarked]
+    unmarked = [name for name in HOOKS if name in dir(plugin) and name not in hooks]
+    if not hooks and not unmarked:
+        return ("it has no @hookimpl: it offers nothing",)
+    return tuple(f"{name} has no @hookimpl: it is not called" for name in unmarked)
 
 
-def declared(hook: str, offers: Sequence[object]) -> list[Component]:
+def declared(hook: str, offer: object) -> list[Component]:
     """What a plugin's declaring hook returned, with names and summaries that can be shown.
 
-    :param offers: one, or none if that is None
-    :raises PluginError: it is anything but components, or two of them have one name
+    :raises PluginError: it is not a list of components, or two of them have the same name
     """
-    components: list[Component] = []
-    for offer in offers or [None]:
-        if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
-            raise PluginError(f"{hook} must return a list of Component, and returned {offer!r}")
-        components += offer
+    wanted = f"{hook} must return a list of Component"
+    if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
+        raise PluginError(f"{wanted}, and returned {offer!r}")
+    components = list(offer)
     for component in components:
         if not isinstance(component, Component):
-            raise PluginError(f"{hook} must return a list of Component, and there is {component!r} in it")
+            raise PluginError(f"{wanted}, and there is {component!r} in it")
     twice = [name for name, count in Counter(each.name.casefold() for each in components).items() if count > 1]
     if twice:
         raise PluginError(f"{hook} declares {', '.join(map(repr, twice))} more than once; case does not matter")
@@ -105,40 +110,33 @@ def declared(hook: str, offers: Sequence[object]) -> list[Component]:
 
 
 def component_faults(target: Any, base: type) -> list[str]:
-    """All that keeps an object from being a component of a kind."""
+    """Everything that keeps an object from being a component of a kind."""
     if not isinstance(target, type):
         return ["is not a class"]
-    faults = [] if issubclass(target, base) else [f"is not a subclass of {_name(base)}"]
+    faults = [] if issubclass(target, base) else [f"is not a subclass of {inspect.formatannotation(base)}"]
     return [*faults, *_attribute_faults(target, base), *_method_faults(target, base)]
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @cache
 def _class_attributes(base: type) -> dict[str, tuple[str, TypeAdapter[Any]]]:
-    """The class attributes of a kind: what a value must be, in words and as something that validates it."""
+    """The class attributes of a kind, by name: what a value must be, in words, and what validates it."""
     from pydantic import TypeAdapter
 
-    found = {}
-    for name, hint in get_type_hints(base).items():
-        if get_origin(hint) is not ClassVar:
-            continue
-        (wanted,) = get_args(hint)
-        is_class = get_origin(wanted) is type
-        words = f"a subclass of {_name(*get_args(wanted))}" if is_class else inspect.formatannotation(wanted)
-        found[name] = (words, TypeAdapter(wanted))
-    return found
+    wanted = {name: get_args(hint)[0] for name, hint in get_type_hints(base).items() if get_origin(hint) is ClassVar}
+    return {name: (_words(each), TypeAdapter(each)) for name, each in wanted.items()}
+
+
+def _words(wanted: Any) -> str:
+    return re.sub(r"^type\[(.*)\]$", r"a subclass of \1", inspect.formatannotation(wanted))
 
 
 def _attribute_faults(target: type, base: type) -> Iterator[str]:
     for name, (words, adapter) in _class_attributes(base).items():
-        value = getattr(target, name, inspect.Parameter.empty)
-        if value is inspect.Parameter.empty:
+        if not hasattr(target, name):
             if not hasattr(base, name):
                 yield f"has no {name}, which must be {words}"
             continue
+        value = getattr(target, name)
         try:
             adapter.validate_python(frozenset(value) if isinstance(value, set) else value, strict=True)
         except ValueError:
@@ -161,26 +159,25 @@ def _method_faults(target: type, base: type) -> Iterator[str]:
 
 
 def _fits(own: Any, expected: Any) -> bool:
-    """Whether calls that suit `expected`, with all arguments or with the required ones alone, suit `own`.
+    """Whether `own` can be called as `expected` is: with all arguments, and with the required ones alone.
 
     :param own: as it is called: a class, a bound method, or a function that takes self
     """
-    if not callable(own):
-        return False
-    with suppress(ValueError):  # of what is not written in Python, arguments are not known
+    parameters = inspect.signature(expected).parameters.values()
+    try:
         signature = inspect.signature(own)
-        parameters = inspect.signature(expected).parameters.values()
         for given in (parameters, [each for each in parameters if each.default is each.empty]):
             named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
-            try:
-                signature.bind(*[None] * (len(given) - len(named)), **named)
-            except TypeError:
-                return False
+            signature.bind(*[None] * (len(given) - len(named)), **named)
+    except TypeError:
+        return False
+    except ValueError:  # not written in Python: nobody knows its arguments
+        return True
     return True
 
 
 def _shown(name: str, value: Any) -> str:
-    """A method as its author reads it, without types; something else as it is written."""
+    """A method as its author wrote it, without types; the repr of anything else."""
     function = getattr(value, "__func__", value)
     if not callable(function):
         return f"{name} = {value!r}"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -25,9 +25,8 @@ from hfopt.discovery.sources import PluginInfo as PluginInfo
 from hfopt.discovery.sources import installed_plugins, plugin_file
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a hook declares.
+class Kind(NamedTuple):
+    """What a declaring hook declares.
 
     :param name: what messages call it
     :param base: the class that each of them is a subclass of, ``"module:Class"``
@@ -72,20 +71,11 @@ class RegisteredComponent:
     def full_name(self) -> str:
         return f"{self.plugin}:{self.component.name}"
 
-    @property
-    def digest(self) -> str | None:
-        """Of a ``-p`` file's content."""
-        return None if self.source is None else sha256(self.source.read_bytes()).hexdigest()
-
     def problem(self) -> str | None:
-        """Why the component can't be used, all of it; None: it can. Imports its class."""
-        try:
-            faults = checks.component_faults(resolve_name(self.component.target), resolve_name(KINDS[self.hook].base))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything at its import
-            return checks.reason(error)
-        return f"{self.component.target} {'; '.join(faults)}" if faults else None
+        """Every reason why the component can't be used; None if it can. Imports its class."""
+        base = resolve_name(KINDS[self.hook].base)
+        faults, problem = checks.attempt(lambda: checks.component_faults(resolve_name(self.component.target), base))
+        return f"{self.component.target} {'; '.join(faults)}" if faults else problem
 
     def load(self) -> Any:
         """Import the component's class.
@@ -99,22 +89,21 @@ class RegisteredComponent:
 
 
 class Unresolved(UsageError):
-    """A component name that no component, or more than one, answers to."""
+    """A name that no component has, or more than one."""
 
 
 class UnknownComponent(Unresolved):
-    """A component name that nobody here has heard of.
+    """A name that no component has, and no distribution of hfopt's own offers.
 
     :param installed: the components of that kind
     :param not_loaded: plugins that might have it
     """
 
     def __init__(self, hook: str, name: str, installed: str, not_loaded: list[PluginInfo], hint: str | None) -> None:
-        lines = [f"no {KINDS[hook]} named {name!r}; installed: {installed}"]
-        lines += [
-            f"  not loaded: {info.name} ({info.distribution} {info.version}): {info.problem}" for info in not_loaded
-        ]
-        super().__init__("\n".join(lines), hint=hint)
+        message = f"no {KINDS[hook]} named {name!r}; installed: {installed}"
+        for info in not_loaded:
+            message += f"\n  not loaded: {info.name} ({info.distribution} {info.version}): {info.problem}"
+        super().__init__(message, hint=hint)
         self.hook = hook
         self.name = name
         self.installed = installed
@@ -134,7 +123,7 @@ class Plugins:
     def discover(cls, files: Sequence[Path] = ()) -> Plugins:
         """All installed plugins, core's own, and the given ``-p`` files.
 
-        :raises UsageError: a file can't be loaded (of an installed plugin that can't, `infos` has the reason)
+        :raises UsageError: a file can't be loaded (why an installed plugin can't is in `infos`)
         """
         plugins = cls()
         plugins.files = tuple(files)
@@ -147,102 +136,80 @@ class Plugins:
         return plugins
 
     def register(self, info: PluginInfo) -> None:
-        """Check a plugin's hooks and take what it declares; one with a fault is noted and left out."""
+        """Check a plugin's hooks and take what it declares; a plugin with a fault is noted and left out."""
         if info.problem is None:
-            try:
-                info = replace(info, notices=(*info.notices, *checks.hook_notices(self.manager, info.hooks)))
-                self.components += self._declared(info)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; it is attributed and kept
-                info = replace(info, problem=checks.reason(error))
+            hooks = checks.hooks_of(self.manager, info.hooks)
+            components, problem = checks.attempt(lambda: self._declared(info, hooks))
+            self.components += components or []
+            info = replace(info, problem=problem, notices=info.notices + checks.hook_notices(info.hooks, hooks))
         self.infos.append(info)
 
-    def _declared(self, info: PluginInfo) -> list[RegisteredComponent]:
-        hooks = info.hooks
+    def _declared(self, info: PluginInfo, hooks: Mapping[str, str]) -> list[RegisteredComponent]:
         if self.manager.has_plugin(info.name):
             raise PluginError(f"another plugin is named {info.name!r}")
-        if self.manager.is_registered(hooks):
-            raise PluginError(f"its hooks are those of plugin {self.manager.get_name(hooks)!r}")
-        if faults := checks.hook_faults(self.manager, hooks):
+        if self.manager.is_registered(info.hooks):
+            raise PluginError(f"its hooks are those of plugin {self.manager.get_name(info.hooks)!r}")
+        if faults := [*checks.hook_faults(info.hooks, hooks)]:
             raise PluginError("; ".join(faults))
+        components = [
+            RegisteredComponent(component, kind, info.name, info.distribution, info.source)
+            for kind in KINDS
+            for name, hook in hooks.items()
+            if hook == kind
+            for component in checks.declared(hook, getattr(info.hooks, name)())
+        ]
         try:
-            self.manager.register(hooks, name=info.name)
-            self.manager.check_pending()
-            implemented = {caller.name for caller in self.manager.get_hookcallers(hooks) or ()}
-            return [
-                RegisteredComponent(component, hook, info.name, info.distribution, info.source)
-                for hook in KINDS
-                if hook in implemented
-                for component in checks.declared(hook, self._call(hook, hooks))
-            ]
-        except BaseException:
-            self.manager.unregister(hooks)
+            self.manager.register(info.hooks, name=info.name)
+        except pluggy.PluginValidationError:
+            self.manager.unregister(info.hooks)
             raise
-
-    def _call(self, hook: str, plugin: object, **arguments: Any) -> Any:
-        """Call one plugin's implementation of a hook.
-
-        :return: a list of what it returned, unless that is None
-        """
-        others = [each for each in self.manager.get_plugins() if each is not plugin]
-        return self.manager.subset_hook_caller(hook, others)(**arguments)
+        return components
 
     def of_kind(self, hook: str) -> list[RegisteredComponent]:
-        """Everything that one declaring hook yielded."""
+        """Everything that one declaring hook declared, by any plugin."""
         return [registered for registered in self.components if registered.hook == hook]
 
     def find(self, hook: str, name: str) -> RegisteredComponent:
         """The component of that name: ``Name``, or ``plugin:Name``; case does not matter.
 
         :raises Unresolved: no such component, or several
-        :raises PluginError: it is a component of a plugin that is not installed or not loaded
+        :raises PluginError: its plugin is not installed or not loaded
         """
         plugin, _, short = name.rpartition(":")
         found = [
-            registered
-            for registered in self.of_kind(hook)
-            if registered.component.name.casefold() == short.casefold()
-            and plugin.casefold() in ("", registered.plugin.casefold())
+            each
+            for each in self.of_kind(hook)
+            if each.component.name.casefold() == short.casefold() and plugin.casefold() in ("", each.plugin.casefold())
         ]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = " or ".join(repr(registered.full_name) for registered in found)
+        if not found:
+            raise self._not_found(hook, name, short)
+        if len(found) > 1:
+            names = " or ".join(repr(each.full_name) for each in found)
             raise Unresolved(f"{KINDS[hook]} {name!r} is offered by several plugins", hint=f"write {names}")
-        raise self._not_found(hook, name, short)
+        return found[0]
 
     def _not_found(self, hook: str, name: str, short: str) -> HfoptError:
-        proper = next((each for each in known(hook) if each.casefold() == short.casefold()), None)
-        if proper is not None:
-            home = known(hook)[proper]
-            problem = next((info.problem for info in self.infos if info.distribution == home.distribution), None)
-            if problem is not None:
-                return PluginError(
-                    f"{KINDS[hook]} {proper!r} is not available: {home.distribution} is not loaded: {problem}"
-                )
-            return PluginError(
-                f"{KINDS[hook]} {proper!r} needs {home.distribution}, which is not installed", hint=home.install
-            )
-        return UnknownComponent(
-            hook,
-            name,
-            installed=", ".join(sorted({registered.component.name for registered in self.of_kind(hook)})) or "none",
-            not_loaded=[info for info in self.infos if info.problem],
-            hint=did_you_mean(short, [*(registered.component.name for registered in self.of_kind(hook)), *known(hook)]),
-        )
+        for proper, home in known(hook).items():
+            if proper.casefold() == short.casefold():
+                what = f"{KINDS[hook]} {proper!r}"
+                problem = next((info.problem for info in self.infos if info.distribution == home.distribution), None)
+                if problem is None:
+                    return PluginError(f"{what} needs {home.distribution}, which is not installed", hint=home.install)
+                return PluginError(f"{what} is not available: {home.distribution} is not loaded: {problem}")
+        installed = sorted({each.component.name for each in self.of_kind(hook)})
+        not_loaded = [info for info in self.infos if info.problem]
+        hint = did_you_mean(short, [*installed, *known(hook)])
+        return UnknownComponent(hook, name, ", ".join(installed) or "none", not_loaded, hint)
 
     def call_lifecycle(self, hook: str, warn: Callable[[str], None], **arguments: Any) -> None:
-        """Call a lifecycle hook of each plugin in turn; one that raises is a warning."""
+        """Call a lifecycle hook of each plugin in turn; a failure is a warning."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            try:
-                self._call(hook, implementation.plugin, **arguments)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; the run goes on
-                warn(f"plugin {implementation.plugin_name}: {hook} failed: {checks.reason(error)}")
+            others = self.manager.get_plugins() - {implementation.plugin}
+            call = partial(self.manager.subset_hook_caller(hook, others), **arguments)
+            if problem := checks.attempt(call)[1]:
+                warn(f"plugin {implementation.plugin_name}: {hook} failed: {problem}")
 
 
 def versions(infos: Iterable[PluginInfo]) -> Mapping[str, str]:
-    """Distribution to version, of all plugins that are loaded."""
+    """The version of every loaded plugin, by distribution."""
     return {info.distribution: info.version or "" for info in infos if info.distribution and not info.problem}

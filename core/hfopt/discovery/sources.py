@@ -17,7 +17,7 @@ from hfopt.base.component import PROJECT
 from hfopt.base.errors import PluginError, UsageError
 from hfopt.base.text import printable
 from hfopt.base.version import __version__
-from hfopt.discovery.checks import framework_notices, reason
+from hfopt.discovery.checks import attempt, framework_notices
 
 GROUP = "hfopt.plugins"
 
@@ -26,7 +26,7 @@ GROUP = "hfopt.plugins"
 class PluginInfo:
     """A plugin, and whether it is loaded.
 
-    :param name: of its entry point or, of a ``-p`` file, the file's
+    :param name: its entry point's, or the ``-p`` file's
     :param distribution: None for a ``-p`` file
     :param source: the ``-p`` file
     :param problem: why it is not loaded
@@ -49,17 +49,15 @@ class LiveEntryPoint:
 
     name: str
     value: str
-    dist: metadata.Distribution | None
+    dist: metadata.Distribution
 
     def load(self) -> PluginInfo:
-        info = PluginInfo(printable(self.name))
-        if self.dist is not None:
-            about = self.dist.metadata
-            info = replace(info, distribution=printable(about["Name"] or ""), version=printable(about["Version"] or ""))
-        return _imported(info, self._hooks)
+        about = self.dist.metadata
+        name, distribution, version = (printable(each or "") for each in (self.name, about["Name"], about["Version"]))
+        return _imported(PluginInfo(name, distribution, version), self._hooks)
 
     def _hooks(self) -> ModuleType:
-        _admit(self.dist.requires or [] if self.dist is not None else [])
+        _admit(self.dist.requires or [])
         return importlib.import_module(self.value)
 
 
@@ -71,7 +69,8 @@ def installed_plugins() -> list[PluginInfo]:
         """Reads the metadata itself: stevedore's cache on disk is stale for two minutes and forgets distributions."""
 
         def list_entry_points(self) -> list[Any]:
-            return [LiveEntryPoint(each.name, each.value, each.dist) for each in metadata.entry_points(group=GROUP)]
+            found = metadata.entry_points(group=GROUP)
+            return [LiveEntryPoint(each.name, each.value, each.dist) for each in found if each.dist is not None]
 
     found: list[Any] = [extension.plugin for extension in LiveManager(GROUP)]
     return sorted(found, key=lambda info: (info.name, info.distribution or ""))
@@ -80,7 +79,7 @@ def installed_plugins() -> list[PluginInfo]:
 def plugin_file(file: Path) -> PluginInfo:
     """A ``-p`` file, imported under a name made of its content, so that an edited file is a new module.
 
-    :raises UsageError: it is not there, or is no Python file
+    :raises UsageError: it doesn't exist, or is not a Python file
     """
     if not file.is_file():
         raise UsageError(f"-p {file}: no such file")
@@ -105,17 +104,12 @@ def plugin_file(file: Path) -> PluginInfo:
 
 def _imported(info: PluginInfo, load: Callable[[], ModuleType]) -> PluginInfo:
     before = {*sys.modules}
-    try:
-        hooks = load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything at its import
-        return replace(info, problem=reason(error))
-    return replace(info, hooks=hooks, notices=framework_notices(before))
+    hooks, problem = attempt(load)
+    return replace(info, hooks=hooks, problem=problem, notices=framework_notices(before))
 
 
 def _admit(requires: list[str]) -> None:
-    """Refuse what is made for another core; compared by base version, so that pre-releases work.
+    """Refuse a plugin for another core. Base versions are compared, so that pre-releases work.
 
     :raises PluginError: with both versions
     """

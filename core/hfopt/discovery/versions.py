@@ -2,7 +2,7 @@
 
 Reads metadata and sources and imports nothing. A distribution counts by its version; an editable one by the digest of
 its sources, and one whose code may differ under the same version by its files' hashes as well. Nothing is remembered:
-whoever asks often does that, for as long as nothing may change.
+a caller that asks often may, for as long as nothing can change.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -65,46 +65,39 @@ def file_fingerprint(file: Path) -> dict[str, str]:
     offers = cache(metadata.packages_distributions)  # reads every distribution there is
     local: dict[str, Path] = {file.stem: file}
     installed: set[str] = set()
-    waiting = [file]
-    while waiting:
-        imported = {name for source in _files(waiting.pop()) if source.suffix == ".py" for name in _imports(source)}
+    queue = [file]
+    for place in queue:  # which grows meanwhile
+        imported = {name for source in _files(place) if source.suffix == ".py" for name in _imports(source)}
         for name in imported - local.keys() - sys.stdlib_module_names:
             if homes := _distributions_of(name, offers):
                 installed.update(homes)
-            elif (place := _find(name, file.parent)) is not None:
-                local[name] = place
-                waiting.append(place)
-    found = _closure([(PROJECT, frozenset()), *((name, frozenset()) for name in installed)])
-    return found | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
+            elif (found := _find(name, file.parent)) is not None:
+                local[name] = found
+                queue.append(found)
+    versions = _closure((name, frozenset()) for name in (PROJECT, *installed))
+    return versions | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
 
 
 def _closure(roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
     """Versions of distributions, each with some extras, and of what they require as far as that is installed."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    waiting = [(canonicalize_name(name), extras) for name, extras in roots]
-    seen = set(waiting)
-    while waiting:
-        name, extras = waiting.pop()
+    queue = [(canonicalize_name(name), extras) for name, extras in roots]
+    for name, extras in queue:  # which grows meanwhile
         with suppress(metadata.PackageNotFoundError):
             installed = metadata.distribution(name)
             found[name] = found.get(name) or _version(installed)
             needs = {(canonicalize_name(need.name), frozenset(need.extras)) for need in _needs(installed, extras)}
-            waiting += needs - seen
-            seen |= needs
+            queue += needs.difference(queue)
     return dict(sorted(found.items()))
 
 
 def _needs(installed: metadata.Distribution, extras: frozenset[str]) -> Iterable[Requirement]:
-    environment = {key: str(value) for key, value in default_environment().items()}
     for line in installed.requires or ():
-        if "extra" in line and not any(extra in line for extra in extras):
-            continue
-        try:
-            need = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if need.marker is None or any(need.marker.evaluate(environment | {"extra": extra}) for extra in ("", *extras)):
-            yield need
+        if "extra" not in line or any(extra in line for extra in extras):  # the others need no parsing
+            with suppress(InvalidRequirement):
+                need = Requirement(line)
+                if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+                    yield need
 
 
 def _version(installed: metadata.Distribution) -> str:
@@ -121,9 +114,8 @@ def _version(installed: metadata.Distribution) -> str:
 
 def _recorded(installed: metadata.Distribution) -> list[str]:
     """The lines of RECORD, path and hash, of what is imported: not of scripts, nor of what installers write."""
-    lines = sorted((installed.read_text("RECORD") or "").splitlines())
-    apart = (".dist-info/", "__pycache__/")
-    return [line for line in lines if not line.startswith(("../", "/")) and not any(each in line for each in apart)]
+    apart = re.compile(r"(\.\.)?/|.*(\.dist-info|__pycache__)/")
+    return [line for line in sorted((installed.read_text("RECORD") or "").splitlines()) if not apart.match(line)]
 
 
 def editable_roots(installed: metadata.Distribution) -> list[Path]:

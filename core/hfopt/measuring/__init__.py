@@ -1,1 +1,1 @@
-"""What the core makes of numbers: figures with intervals, comparisons of models, the machine."""
+"""Figures with their intervals, comparisons of models, and the machine that they are measured on."""

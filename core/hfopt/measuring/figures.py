@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hfopt.api import statistics
 from hfopt.api.metrics import Metric, Statistic
+from hfopt.api.statistics import Floats, Interval
 from hfopt.api.timing import FIGURES, TimedFigure
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 
 def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -> Metric:
@@ -29,13 +25,13 @@ def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -
     else:
         own = statistics.bootstrap(rows, statistic.value)
         paired = None if baseline is None else statistics.paired_bootstrap(baseline, rows, statistic.value)
-    return Metric(
-        **statistics.estimate(own).model_dump(),
-        n=len(rows),
-        unit=statistic.unit,
-        higher_is_better=statistic.higher_is_better,
-        difference=None if paired is None else statistics.estimate(paired),
-    )
+    return _metric(own, paired, len(rows), statistic.unit, higher_is_better=statistic.higher_is_better)
+
+
+def _metric(own: Interval, paired: Interval | None, n: int, unit: str, *, higher_is_better: bool) -> Metric:
+    difference = None if paired is None else statistics.estimate(paired)
+    about = {"n": n, "unit": unit, "higher_is_better": higher_is_better, "difference": difference}
+    return Metric(**statistics.estimate(own).model_dump(), **about)
 
 
 def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric, Metric]:
@@ -44,33 +40,21 @@ def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric,
     :param blocks: milliseconds, [2, blocks, runs in a block]
     :param rows: rows in each batch; run i took batch i modulo their number
     """
-    import numpy as np
-
     values = blocks
     if wanted.kind == "throughput":
-        values = 1_000 * np.resize(rows, blocks[0].size).reshape(blocks[0].shape) / blocks
+        values = 1_000 * np.resize(rows, blocks[0].shape) / blocks
     reduce = reduction(wanted)
     resampled = statistics.block_bootstrap(values, reduce)
     exact = [float(reduce(model.reshape(-1))) for model in values]
+    first, second = map(statistics.percentile_interval, exact, resampled)
     paired = statistics.percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
-
-    def figure(model: int) -> Metric:
-        own = statistics.percentile_interval(exact[model], resampled[model])
-        return Metric(
-            **statistics.estimate(own).model_dump(),
-            n=int(blocks[model].size),
-            unit="ms" if wanted.kind == "latency" else "rows/s",
-            higher_is_better=wanted.kind == "throughput",
-            difference=statistics.estimate(paired) if model else None,
-        )
-
-    return figure(0), figure(1)
+    unit, higher = {"latency": ("ms", False), "throughput": ("rows/s", True)}[wanted.kind]
+    metric = partial(_metric, n=blocks[0].size, unit=unit, higher_is_better=higher)
+    return metric(first, None), metric(second, paired)
 
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
     """How runs become one figure, over the last axis. The average of rates is harmonic: all rows over all time."""
-    import numpy as np
-
     kind = FIGURES[wanted.name]
     if isinstance(kind, float):
         return partial(np.quantile, q=kind, axis=-1)

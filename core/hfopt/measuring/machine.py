@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
 from hashlib import sha256
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -14,9 +13,8 @@ from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-PROC = Path("/proc")
-_BUSY = (1, 2, 3, 6, 7, 8)
-"""In a CPU's line of /proc/stat: user, nice, system, irq, softirq, and what the hypervisor gave to others."""
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+"""Of a CPU's times, as psutil names them; `steal` is what the hypervisor gave to others."""
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
@@ -28,37 +26,30 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     :param own: the file that lists the process's cgroups
     """
     quotas = [quota for folder in _own_folders(cgroups, own) if (quota := _quota(folder)) is not None]
-    return max(1, min([affinity(), *map(ceil, quotas)]))
+    return max(1, min([len(allowed_cpus()), *map(ceil, quotas)]))
 
 
-def affinity() -> int:
-    """CPUs that this process may be scheduled on."""
-    return len(_allowed())
-
-
-def _allowed() -> set[int]:
-    """Their numbers."""
+def allowed_cpus() -> set[int]:
+    """Numbers of the CPUs that this process may be scheduled on."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def used_by_others(own: Iterable[int], proc: Path = PROC) -> float | None:
+def used_by_others(own: Iterable[int]) -> float | None:
     """CPU time that other processes have used since boot, in seconds, on the CPUs that this process may use.
 
     Differences between two answers are meant to be used.
 
-    :param own: processes (pids) that are not counted
+    :param own: pids of processes that don't count
     :return: None if the system does not say
     """
-    allowed = {f"cpu{number}" for number in _allowed()}
+    import psutil
+
     try:
-        lines = [line.split() for line in (proc / "stat").read_text().splitlines()]
-        ticks = sum(int(fields[place]) for fields in lines if fields[0] in allowed for place in _BUSY)
-        for process in own:
-            after_name = (proc / str(process) / "stat").read_text().rpartition(")")[2].split()
-            ticks -= int(after_name[11]) + int(after_name[12])  # utime and stime
-    except (OSError, ValueError, IndexError):
+        times = psutil.cpu_times(percpu=True)
+        used = sum(getattr(times[number], kind, 0.0) for number in allowed_cpus() for kind in _BUSY)
+        return float(used - sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in own))
+    except (psutil.Error, OSError, IndexError):
         return None
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
@@ -66,46 +57,32 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
     The mount's root is always included: there a container that has its host's cgroup names finds its own cgroup.
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in ["0::/", "1:cpu:/", *lines]:
+    lines = ["0::/", "1:cpu:/"]
+    with suppress(OSError):
+        lines += own.read_text().splitlines()
+    for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mounts = [cgroups, cgroups / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [cgroups / controllers, cgroups / "cpu"]
-        else:
-            continue
         place = PurePosixPath(path.lstrip("/"))
-        if ".." not in place.parts:
-            yield from (mount / folder for mount in mounts for folder in (place, *place.parents))
+        if ".." not in place.parts and (not controllers or "cpu" in controllers.split(",")):
+            mounts = [controllers, "cpu"] if controllers else ["", "unified"]
+            yield from (cgroups / mount / folder for mount in mounts for folder in (place, *place.parents))
 
 
 def _quota(folder: Path) -> float | None:
     """How many CPUs one cgroup allows (version 2, then 1); None without a limit."""
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        limit, period = (folder / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        limit_us = int((folder / "cpu.cfs_quota_us").read_text())
-        return None if limit_us < 0 else limit_us / int((folder / "cpu.cfs_period_us").read_text())
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            limit, period = " ".join((folder / file).read_text() for file in files).split()
+            return None if limit in ("max", "-1") else int(limit) / int(period)
     return None
 
 
-@cache
-def describe_cpu() -> dict[str, str]:
-    """The CPU's model, and a digest of its flags."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {"cpu": platform.processor() or platform.machine(), "flags": ""}
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
-    return {"cpu": fields.get("model name", platform.machine()), "flags": sha256(flags.encode()).hexdigest()[:12]}
-
-
 def describe() -> dict[str, Any]:
-    """What a latency key includes."""
-    return {**describe_cpu(), "threads": usable_cpus()}
+    """What a latency key includes: the CPU's model, a digest of its flags, and the number of usable CPUs."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    cpu = fields.get("model name") or platform.processor() or platform.machine()
+    flags = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
+    return {"cpu": cpu, "flags": sha256(flags.encode()).hexdigest()[:12], "threads": usable_cpus()}

@@ -24,9 +24,8 @@ def compared(result: PassResult, model: ModelHandle, context: PassContext, parit
         with context.open(model, {}) as source:
             examples = record(source, _shapes_of_both(model, result.model))
     except PreconditionFailed as error:
-        return result.with_report(
-            {}, f"not compared with the model before, which can't run the examples: {error.message}"
-        )
+        said = f"not compared with the model before, which can't run the examples: {error.message}"
+        return result.with_report({}, said)
     try:
         with context.open(result.model, {}) as made:
             report = compare(examples, made, relative=parity.relative or result.tolerance, absolute=parity.absolute)
@@ -37,9 +36,8 @@ def compared(result: PassResult, model: ModelHandle, context: PassContext, parit
         return result.with_report({"parity": report})
     fact = f"the new model computes something else: {describe(report)}"
     if parity.on_difference == "error":
-        raise HfoptError(
-            fact, hint='write "parity": {"on_difference": "warn"} beside the pass\'s type to keep it all the same'
-        )
+        hint = 'write "parity": {"on_difference": "warn"} beside the pass\'s type to keep it all the same'
+        raise HfoptError(fact, hint=hint)
     return result.with_report({"parity": report}, fact)
 
 

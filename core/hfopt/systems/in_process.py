@@ -17,11 +17,9 @@ class InProcessSystem(System):
     Config: ClassVar[type[SystemConfig]] = SystemConfig
 
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
-        futures: list[Future[StepResult]] = []
-        for step in steps:
-            future: Future[StepResult] = Future()
+        futures: list[Future[StepResult]] = [Future() for _ in steps]
+        for step, future in zip(steps, futures, strict=True):
             future.set_result(work_for(self.context).run(step, on_progress))
-            futures.append(future)
         return futures
 
     def cancel(self) -> None:

@@ -17,8 +17,7 @@ from typing import IO, Any, ClassVar, cast
 
 from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig, SystemContext
-from hfopt.base.processes import TOKEN_PATH, describe_exit, environment, token_file
-from hfopt.worker.serve import work_for
+from hfopt.base.processes import describe_exit, environment, token_passed
 
 
 class LocalSystem(System):
@@ -55,6 +54,8 @@ class LocalSystem(System):
 
     def _execute(self, step: StepRequest, on_progress: Callable[[Progress], None]) -> StepResult:
         if step.kind in self.answered_here:
+            from hfopt.worker.serve import work_for
+
             return work_for(self.context).run(step, on_progress)
         try:
             child = self._ready_child()
@@ -73,16 +74,16 @@ class LocalSystem(System):
         self._stop(child)
         with self._lock:
             self._child = None
-        return StepResult(key=step.key, fault=self._lost(child.returncode))
+        lost, hint = f"the worker {describe_exit(child.returncode)}", f"what it printed is in {self.context.log}"
+        return StepResult(key=step.key, fault=Fault(type="WorkerDied", message=lost, hint=hint))
 
     def _ready_child(self) -> subprocess.Popen[str]:
         """The child, a new one if it has died. Under the lock, so that `cancel` sees it or keeps it from starting."""
         with self._lock:
-            child = self._child
-            if child is not None:
-                if child.poll() is None:
-                    return child
-                _kill_group(child)
+            if self._child is not None:
+                if self._child.poll() is None:
+                    return self._child
+                _kill_group(self._child)
             if self._ended:
                 raise ChildProcessError("the run is over")
             self._child = self._start()
@@ -92,42 +93,30 @@ class LocalSystem(System):
         """What the child gets."""
         return environment(offline=self.context.offline)
 
-    def _lost(self, code: int) -> Fault:
-        return Fault(
-            type="WorkerDied",
-            message=f"the worker {describe_exit(code)}",
-            hint=f"what it printed is in {self.context.log}",
-        )
-
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hfopt", "worker", "--store", str(self.context.store)]
-        for file in self.context.plugin_files:
-            command += ["-p", str(file)]
-        if self.context.offline:
-            command.append("--offline")
-        env = {**self.environment(), **self.context.log_levels}
-        with open(self.context.log, "ab") as log, token_file() as token:
+        command += [f"--plugin={file}" for file in self.context.plugin_files]
+        command += ["--offline"] if self.context.offline else []
+        with open(self.context.log, "ab") as log, token_passed() as (token, descriptors):
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 encoding="utf-8",
-                env=env if token is None else {**env, TOKEN_PATH: f"/dev/fd/{token}"},
-                pass_fds=() if token is None else (token,),
+                env={**self.environment(), **self.context.log_levels, **token},
+                pass_fds=descriptors,
                 start_new_session=True,
             )
 
     def _stop(self, child: subprocess.Popen[str]) -> None:
         """End the child, in its own way if it ends soon, and whatever it has started."""
-        with suppress(OSError):
-            cast("IO[str]", child.stdin).close()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=3)
-        _kill_group(child)
-        child.wait()
-        cast("IO[str]", child.stdout).close()
+        with child:
+            with suppress(OSError):
+                cast("IO[str]", child.stdin).close()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=3)
+            _kill_group(child)
 
 
 def _kill_group(child: subprocess.Popen[str]) -> None:

@@ -9,16 +9,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from hfopt.api.config import ReportProgress
-from hfopt.api.model import Accelerator, ModelHandle
+from hfopt.api.model import Accelerator
 from hfopt.api.timing import CannotTime, Timed
 from hfopt.base.errors import HfoptError, PreconditionFailed
 from hfopt.base.processes import describe_exit, environment
@@ -88,34 +88,54 @@ class Stopwatch:
         if not feeds:
             raise PreconditionFailed("the data has no rows to time models on")
         with ExitStack() as stack:
-            pair = [
-                stack.enter_context(_Child(self, timed, feeds, position))
-                for position, timed in enumerate((first, second))
-            ]
+            pair = [stack.enter_context(self._child(*each, feeds)) for each in enumerate((first, second))]
             for child in pair:
-                child.wait_until_open()
+                child.receive()  # when its model is open
             warm = [child.warm_up(warmup, seconds) for child in pair]
             if seconds is not None and warmup:
                 once = sum(float(np.median(spent[len(spent) // 2 :])) for spent in warm) / 1_000
                 wanted = int(seconds / max(once, 1e-6)) // BLOCKS * BLOCKS
                 runs = max(min(FEWEST_RUNS, runs), min(runs, wanted))
             blocks, size = split(runs)
-            started, used = time.monotonic(), _used_by_others(pair)
-            timings: list[list[list[float]]] = [[], []]
+            pids = [child.process.pid for child in pair]
+            started, used = time.monotonic(), machine.used_by_others(pids)
+            timings = []
             for block in range(blocks):
-                for child, collected in zip(pair, timings, strict=True):
-                    collected.append(child.time(block * size, size, sleep))
+                timings.append([child.time(block * size, size, sleep) for child in pair])
                 self.progress("timing", (block + 1) * size, runs)
-                if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.array(timings)):
+                if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.stack(timings, axis=1)):
                     break
-            seconds_spent, used_since = time.monotonic() - started, _used_by_others(pair)
+            seconds_spent, used_since = time.monotonic() - started, machine.used_by_others(pids)
             if left is not None and used is not None and used_since is not None and seconds_spent >= NOTABLE_SECONDS:
-                left(max(0.0, machine.affinity() - (used_since - used) / seconds_spent))  # as ticks count, below 0
-        return np.array(timings)
+                cpus = len(machine.allowed_cpus()) - (used_since - used) / seconds_spent
+                left(max(0.0, cpus))  # as ticks count, it may be below 0
+        return np.stack(timings, axis=1)
 
-
-def _used_by_others(pair: Sequence[_Child]) -> float | None:
-    return machine.used_by_others([child.process.pid for child in pair])
+    @contextmanager
+    def _child(self, position: int, timed: Timed, feeds: Sequence[Feeds]) -> Iterator[_Child]:
+        """A fresh process that opens one model and then times it on request."""
+        program = "import sys; from hfopt.worker.stopwatch import serve; serve(int(sys.argv[1]))"
+        pipe, theirs = Pipe()
+        with pipe, TemporaryFile() as printed:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", program, str(theirs.fileno())],
+                    env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=printed,
+                    pass_fds=[theirs.fileno()],
+                )
+            child = _Child(timed.name or f"the {timed.model.type}", position, process, pipe, printed)
+            try:
+                child.send(timed, self.accelerator, self.plugin_files, list(feeds))
+                yield child
+                pipe.close()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(EXIT_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
 
 
 def split(runs: int) -> tuple[int, int]:
@@ -124,44 +144,19 @@ def split(runs: int) -> tuple[int, int]:
     return (blocks, runs // blocks) if blocks >= 4 else (runs, 1)
 
 
+@dataclass(frozen=True)
 class _Child:
-    """A fresh process that has one model open and times it on request.
+    """A process that times a model.
 
-    What it prints is kept from the terminal, and shown on stderr if it fails.
+    :param name: the model's, for messages
+    :param printed: what it prints: kept from the terminal, and shown on stderr if it fails
     """
 
-    def __init__(self, stopwatch: Stopwatch, timed: Timed, feeds: Sequence[Feeds], position: int) -> None:
-        self.position = position
-        self.name = timed.name or f"the {timed.model.type}"
-        incoming, outgoing = os.pipe(), os.pipe()
-        self.requests = Connection(incoming[1], readable=False)
-        self.answers = Connection(outgoing[0], writable=False)
-        self.printed = TemporaryFile()  # noqa: SIM115 - closed with the process
-        theirs = (incoming[0], outgoing[1])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from hfopt.worker.stopwatch import serve; serve{theirs}"],
-            env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=self.printed,
-            stderr=self.printed,
-            pass_fds=theirs,
-        )
-        for descriptor in theirs:
-            os.close(descriptor)
-        self._send(
-            timed.model.model_dump_json(),
-            dict(timed.settings),
-            stopwatch.accelerator.model_dump_json(),
-            stopwatch.plugin_files,
-            list(feeds),
-        )
-
-    def __enter__(self) -> _Child:
-        return self
-
-    def wait_until_open(self) -> None:
-        """Return when the model is open and has its feeds."""
-        self._receive()
+    name: str
+    position: int
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    printed: IO[bytes]
 
     def warm_up(self, count: int, seconds: float | None) -> list[float]:
         """Milliseconds of `count` runs, or of as many as fit into the time."""
@@ -172,85 +167,52 @@ class _Child:
 
     def time(self, start: int, count: int, sleep: float) -> list[float]:
         """Milliseconds of `count` runs, beginning at row `start`."""
-        self._send(start, count, sleep)
-        return self._receive()
+        self.send(start, count, sleep)
+        return self.receive()
 
-    def _send(self, *message: Any) -> None:
+    def send(self, *message: Any) -> None:
         with suppress(OSError):  # it has died; receiving says how
-            self.requests.send(message)
+            self.pipe.send(message)
 
-    def _receive(self) -> list[float]:
+    def receive(self) -> list[float]:
+        hint = None
         try:
-            answer = self.answers.recv()
+            answer: list[float] | HfoptError = self.pipe.recv()
+            if not isinstance(answer, HfoptError):
+                return answer
+            message, hint = f"{self.name} can't be timed: {answer.message}", answer.hint
         except (EOFError, OSError):
-            self._show_printed()
             message = f"the process that timed {self.name} {describe_exit(self.process.wait())}"
-            raise CannotTime(message, position=self.position) from None
-        if isinstance(answer, _Failure):
-            self._show_printed()
-            message = f"{self.name} can't be timed: {answer.message}"
-            raise CannotTime(message, hint=answer.hint, position=self.position)
-        return list(answer)
-
-    def _show_printed(self) -> None:
         self.printed.seek(0)
         sys.stderr.write(self.printed.read().decode(errors="replace"))
-
-    def __exit__(self, failed: object, *_: object) -> None:
-        self.requests.close()
-        if not failed:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(EXIT_SECONDS)
-        self.process.kill()
-        self.process.wait()
-        self.answers.close()
-        self.printed.close()
+        raise CannotTime(message, hint=hint, position=self.position)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """What a timing process answers if it can't go on."""
-
-    message: str
-    hint: str | None = None
-
-
-def serve(incoming: int, outgoing: int) -> None:
+def serve(descriptor: int) -> None:
     """In a timing process: open the model, then answer requests until the parent ends, or closes the pipe.
 
-    :param incoming: descriptor to read requests from
-    :param outgoing: descriptor to write answers to
+    :param descriptor: of the pipe
     """
-    requests, answers = Connection(incoming, writable=False), Connection(outgoing, readable=False)
-    with suppress(BrokenPipeError, KeyboardInterrupt):
+    pipe = Connection(descriptor)
+    with suppress(ConnectionError, KeyboardInterrupt):
         try:
-            _serve(requests, answers)
+            _serve(pipe)
         except HfoptError as error:
-            answers.send(_Failure(error.message, error.hint))
+            pipe.send(HfoptError(error.message, hint=error.hint))
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
-            answers.send(_Failure(f"{type(error).__name__}: {error}"))
+            pipe.send(HfoptError(f"{type(error).__name__}: {error}"))  # after the pipe's end nobody reads it
 
 
-def _serve(requests: Connection, answers: Connection) -> None:
+def _serve(pipe: Connection) -> NoReturn:
     from hfopt.worker.context import open_model
 
-    handle, settings, accelerator, plugin_files, feeds = requests.recv()
-    model, device = ModelHandle.model_validate_json(handle), Accelerator.model_validate_json(accelerator)
-    with open_model(Plugins.discover(plugin_files), model, device, settings) as session:
+    timed, accelerator, plugin_files, feeds = pipe.recv()
+    with open_model(Plugins.discover(plugin_files), timed.model, accelerator, timed.settings) as session:
         calls = [session.bind(batch) for batch in feeds]
-        answers.send([])
-        while (request := _next(requests)) is not None:
-            start, count, sleep = request
-            answers.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
-
-
-def _next(requests: Connection) -> tuple[int, int, float] | None:
-    """The next request; None at the end of the pipe."""
-    try:
-        request: tuple[int, int, float] = requests.recv()
-    except EOFError:
-        return None
-    return request
+        pipe.send([])
+        while True:
+            start, count, sleep = pipe.recv()
+            pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
 
 
 def _run(call: Callable[[], None], sleep: float) -> float:

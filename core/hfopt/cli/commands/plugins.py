@@ -25,14 +25,8 @@ def execute(args: Namespace) -> int:
 
     plugins = Plugins.discover(args.plugin_files)
     listed: list[dict[str, Any]] = [
-        {
-            "name": info.name,
-            "distribution": info.distribution,
-            "version": info.version,
-            "problem": info.problem,
-            "notices": info.notices,
-            "components": [_component(each) for each in plugins.components if each.plugin == info.name],
-        }
+        {key: getattr(info, key) for key in ("name", "distribution", "version", "problem", "notices")}
+        | {"components": [_component(each) for each in plugins.components if each.plugin == info.name]}
         for info in plugins.infos
     ]
     if args.json:

@@ -6,7 +6,6 @@ from typing import Any
 
 from hfopt.api.protocol import StepRequest
 from hfopt.api.timing import TIMED_ROWS, MeasureConfig, Timed, spread
-from hfopt.measuring.figures import timed
 from hfopt.worker.context import Outcome, StepContext, load_options
 
 BLOCKS = "blocks.npy"
@@ -17,6 +16,8 @@ LEAST_LEFT = 0.85
 
 def run(step: StepContext) -> Outcome:
     import numpy as np
+
+    from hfopt.measuring.figures import timed
 
     config = load_options(MeasureConfig, step.request.config)
     data = step.data("data")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from hfopt.api.metrics import Metric, MetricBackend
 from hfopt.base.errors import PreconditionFailed
-from hfopt.measuring.figures import scored
 from hfopt.planning.tasks import MetricRequest, ScoreConfig
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext, load_options
@@ -37,6 +36,8 @@ def _score(
     before: NDArray[np.generic] | None,
     labels: NDArray[np.generic],
 ) -> Metric:
+    from hfopt.measuring.figures import scored
+
     cls: type[MetricBackend] = step.plugins.find("hfopt_metric_backends", metric.backend).load()
     statistic = cls().statistic(metric.name, load_options(cls.Config, metric.options))
     baseline = None if before is None else statistic.rows(before, labels)
