@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hfopt.base.errors import ExitCode, HfoptError
 from hfopt.base.processes import interruptible
 from hfopt.base.version import __version__
+from hfopt.cli.commands.common import as_sentence
 
 COMMANDS = ("run", "validate", "plugins", "runs", "cache", "worker")
 
@@ -28,9 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"hfopt.cli.commands.{name}")
-        command = commands.add_parser(
-            name, help=module.SUMMARY, description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}."
-        )
+        command = commands.add_parser(name, help=module.SUMMARY, description=as_sentence(module.SUMMARY))
         command.add_argument("--verbose", action="store_true", help="also show the traceback of expected failures")
         module.add_arguments(command)
         command.set_defaults(execute=module.execute)
