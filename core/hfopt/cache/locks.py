@@ -76,12 +76,8 @@ def exclusive_cache(cache_dir: Path) -> Iterator[None]:
     :raises HfoptError: a run is using it, or its file system has no locks
     """
     with _opened(cache_dir / "locks" / "in-use") as descriptor:
-        try:
-            locked = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            problem = None if locked else "its file system has no locks: a run may be using it"
-        except BlockingIOError:
-            problem = "a run is using it"
-        if problem is not None:
+        if (free := _is_free(descriptor)) is not True:
+            problem = "a run is using it" if free is False else "its file system has no locks: a run may be using it"
             raise HfoptError(f"{near(cache_dir)}: {problem}", hint="hfopt runs shows what is running")
         yield
 
@@ -89,10 +85,15 @@ def exclusive_cache(cache_dir: Path) -> Iterator[None]:
 def held(file: Path) -> bool:
     """Whether a file's lock is held; also True on a file system without locks, where nobody can tell."""
     with _opened(file) as descriptor:
-        try:
-            return not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not _is_free(descriptor)
+
+
+def _is_free(descriptor: int) -> bool | None:
+    """Take a lock that only one may hold, if nobody holds it; None on a file system without locks."""
+    try:
+        return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) or None
+    except BlockingIOError:
+        return False
 
 
 @contextmanager
