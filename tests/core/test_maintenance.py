@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfopt.cache.journal import Use
 from hfopt.cache.maintenance import Entry, keep
 from hfopt.cache.store import ArtifactFile, Manifest, Uses
 from hfopt.cli.commands.cache import parse_size
@@ -199,7 +200,7 @@ def entry(key, size, uses=(), used="2026-01-01"):
         key=key, kind="pass", component="x:Y", config={}, inputs={}, digest="", created=used, seconds=0,
         files=(ArtifactFile(path="f", size=size, sha256=""),), peak_rss_bytes=None, uses=Uses(artifacts=tuple(uses)),
     )  # fmt: skip
-    return Entry(manifest, Path(key), None)
+    return Entry(manifest, Path(key), Use(used, None, key))
 
 
 @given(st.data())

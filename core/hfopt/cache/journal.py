@@ -81,10 +81,13 @@ class SettledStep(NamedTuple):
 
 
 class Use(NamedTuple):
-    """When an artifact was last made or found in the cache, by which run, and as which step."""
+    """When an artifact was last made or found in the cache, by which run, and as which step.
+
+    :param run: None if the journal does not know
+    """
 
     at: str
-    run: int
+    run: int | None
     step: str
 
 
@@ -193,18 +196,14 @@ class Journal:
                 with exclusive(self.cache / "locks" / "journal"):
                     self._create(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE" if self._writable() else "BEGIN")
-            return work(connection)
+        with self._connection:
+            return work(self._connection)
 
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # Read as immutable, a database needs none of the files that WAL mode keeps beside it.
-        source = self.file.as_uri() + ("" if self._writable() else "?immutable=1")
-        return sqlite3.connect(source, timeout=_PATIENCE_SECONDS, isolation_level=None, uri=True)
-
-    def _writable(self) -> bool:
-        return os.access(self.file.parent, os.W_OK)
+        source = self.file.as_uri() + ("" if os.access(self.file.parent, os.W_OK) else "?immutable=1")
+        return sqlite3.connect(source, timeout=_PATIENCE_SECONDS, uri=True)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -76,8 +76,12 @@ def exclusive_cache(cache_dir: Path) -> Iterator[None]:
     :raises HfoptError: a run is using it, or its file system has no locks
     """
     with _opened(cache_dir / "locks" / "in-use") as descriptor:
-        if (free := _is_free(descriptor)) is not True:
-            problem = "a run is using it" if free is False else "its file system has no locks: a run may be using it"
+        try:
+            locked = _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            problem = None if locked else "its file system has no locks: a run may be using it"
+        except BlockingIOError:
+            problem = "a run is using it"
+        if problem is not None:
             raise HfoptError(f"{near(cache_dir)}: {problem}", hint="hfopt runs shows what is running")
         yield
 
@@ -85,15 +89,10 @@ def exclusive_cache(cache_dir: Path) -> Iterator[None]:
 def held(file: Path) -> bool:
     """Whether a file's lock is held; also True on a file system without locks, where nobody can tell."""
     with _opened(file) as descriptor:
-        return not _is_free(descriptor)
-
-
-def _is_free(descriptor: int) -> bool | None:
-    """Take a lock that only one may hold, if nobody holds it; None on a file system without locks."""
-    try:
-        return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) or None
-    except BlockingIOError:
-        return False
+        try:
+            return not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
 
 
 @contextmanager
@@ -124,20 +123,16 @@ def _open(file: Path, *, for_all: bool) -> int:
         except (PermissionError, IsADirectoryError):
             return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            _make_folder(file.parent, for_all)
+            file.parent.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            file.parent.mkdir()
+            if for_all:
+                file.parent.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
         with suppress(FileExistsError):
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             if for_all:
                 os.fchmod(descriptor, 0o666)  # an empty file, whose lock is all that counts
             return descriptor
-
-
-def _make_folder(folder: Path, for_all: bool) -> None:
-    with suppress(FileExistsError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        if for_all:
-            folder.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
 
 
 def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:

@@ -16,14 +16,11 @@ from hfopt.cache.store import Manifest, read_manifest
 
 @dataclass(frozen=True)
 class Entry:
-    """An artifact in the cache.
-
-    :param use: when it was last used; None if the journal does not know
-    """
+    """An artifact in the cache."""
 
     manifest: Manifest
     folder: Path
-    use: Use | None
+    use: Use
 
     @property
     def key(self) -> str:
@@ -36,19 +33,22 @@ class Entry:
     @property
     def used(self) -> str:
         """When a run last made it or found it in the cache."""
-        return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
+        return max(self.use.at, self.manifest.created)
 
     @property
     def name(self) -> str:
         """The name of the step that it was last used for."""
-        return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
+        return self.use.step or self.manifest.component
 
 
 def entries(journal: Journal) -> list[Entry]:
     """Everything in a cache, most recently used first. Unreadable ones are left out: a run would make them again."""
     uses = journal.last_uses()
-    manifests = {folder: read_manifest(folder) for folder in journal.cache.glob("artifacts/*/*")}
-    found = [Entry(manifest, folder, uses.get(manifest.key)) for folder, manifest in manifests.items() if manifest]
+    found = [
+        Entry(manifest, folder, uses.get(manifest.key) or Use(manifest.created, None, manifest.name))
+        for folder in journal.cache.glob("artifacts/*/*")
+        if (manifest := read_manifest(folder)) is not None
+    ]
     return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
 
 

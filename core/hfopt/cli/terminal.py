@@ -1,4 +1,4 @@
-"""What a person sees of a run: its progress (stderr) and its results (stdout)."""
+"""What a person sees of a run's progress, on stderr."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import threading
 from contextlib import suppress
 from textwrap import indent
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, ProgressColumn, Task
@@ -15,8 +16,6 @@ from rich.text import Text
 from hfopt.api.protocol import Fault, Progress
 from hfopt.base.text import duration
 from hfopt.cache.store import Manifest
-from hfopt.engine import summary
-from hfopt.engine.record import RunRecord
 from hfopt.engine.reporting import Reporter
 from hfopt.planning.graph import Plan, Step
 
@@ -42,7 +41,7 @@ class Terminal(Reporter):
         self.ended = threading.Event()
         if self.live:
             self.bars.start()
-        self._show(None, phase="reading the config and its inputs")
+        self._show(None, "reading the config and its inputs")
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
@@ -56,7 +55,7 @@ class Terminal(Reporter):
         if cached == total:
             self._forget(None)
         elif self.live:
-            self._show(None, phase="starting a worker")
+            self._show(None, "starting a worker")
         else:
             threading.Thread(target=self._remind, name="reminders", daemon=True).start()
 
@@ -66,7 +65,7 @@ class Terminal(Reporter):
         if not self.live and event.phase.startswith("waiting") and event.phase != (known and known.fields["phase"]):
             self._line(f"  {step.name:{self.width}}  {event.phase}")
         count = f"{event.done}/{event.total}" if event.total else ""
-        self._show(step, phase=event.phase, count=count, completed=event.done, total=event.total or None)
+        self._show(step, event.phase, count, completed=event.done, total=event.total or None)
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
         self._forget(step)
@@ -101,14 +100,12 @@ class Terminal(Reporter):
         """What is shown for a running step, or for None: before any step runs."""
         return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
 
-    def _show(
-        self, step: Step | None, *, phase: str, count: str = "", completed: int = 0, total: int | None = None
-    ) -> None:
+    def _show(self, step: Step | None, phase: str, count: str = "", **length: Any) -> None:
         if (task := self._task(step)) is None:
             name = "" if step is None else f"{step.name:{self.width}}"
-            self.bars.add_task(name, total=total, completed=completed, step=step, phase=phase, count=count)
+            self.bars.add_task(name, step=step, phase=phase, count=count, **length)
         else:
-            self.bars.update(task.id, total=total, completed=completed, phase=phase, count=count)
+            self.bars.update(task.id, phase=phase, count=count, **length)
 
     def _forget(self, step: Step | None) -> None:
         with suppress(KeyError):  # two workers may start their first steps at the same time
@@ -146,9 +143,3 @@ class _Line(ProgressColumn):
 def _bars(console: Console) -> Bars:
     columns = [_Line(), _Bar(min(40, console.width // 4))] if console.width >= _WIDE_ENOUGH else [_Line()]
     return Bars(*columns, console=console, transient=True)
-
-
-def show_results(record: RunRecord) -> None:
-    """The run's results, on stdout."""
-    width = None if sys.stdout.isatty() else summary.WIDTH
-    summary.write(Console(highlight=False, width=width), record.data, record.folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt.base import text as wording
 from hfopt.base.errors import HfoptError
-from hfopt.cli.commands.common import add_cache, add_json, as_sentence, cache_of, journal_of, print_table
+from hfopt.cli.commands.common import add_cache, add_json, cache_of, journal_of, print_table
 
 if TYPE_CHECKING:
     from hfopt.cache.maintenance import Entry
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     def add(name: str, action: Callable[[Namespace], int], summary: str, **what: Any) -> ArgumentParser:
         """Add an action, which acts on something if `what` describes that argument."""
-        added = actions.add_parser(name, help=summary, description=as_sentence(summary))
+        added = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         added.set_defaults(action=action)
         if what:
             added.add_argument("what", **what)
@@ -77,14 +77,13 @@ def _ls(args: Namespace) -> int:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     size, took = wording.size(entry.size), wording.duration(entry.manifest.seconds)
-    run = "" if entry.use is None else str(entry.use.run)
+    run = str(entry.use.run or "")
     return entry.key[:12], size, took, wording.age(entry.used), run, entry.name, entry.manifest.component
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    run = None if entry.use is None else entry.use.run
     manifest = entry.manifest.model_dump(mode="json")
-    return {**manifest, "used": entry.used, "run": run, "step": entry.name, "size": entry.size}
+    return {**manifest, "used": entry.used, "run": entry.use.run, "step": entry.name, "size": entry.size}
 
 
 def _count(number: int) -> str:
@@ -121,7 +120,7 @@ def _described(entry: Entry, there: list[Entry]) -> list[str]:
     names = {each.key: each.name for each in there}
     inputs = [f"{names.get(key, role)} ({key[:12]})" for role, key in manifest.inputs.items()]
     options = {name: value for name, value in manifest.config.items() if value is not None}
-    by = "" if entry.use is None else f" by run {entry.use.run}"
+    by = f" by run {entry.use.run}" if entry.use.run else ""
     return [
         f"{entry.name}: {manifest.component}, {wording.size(entry.size)}",
         f"  key      {entry.key}",

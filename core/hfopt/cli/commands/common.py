@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +15,14 @@ if TYPE_CHECKING:
     from hfopt.cache.journal import Journal
 
 
-def as_sentence(summary: str) -> str:
-    return f"{summary[0].upper()}{summary[1:]}."
-
-
 def add_config(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a .json, .yaml or .toml file")
 
 
 def add_plugin_files(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "-p",
-        "--plugin",
-        dest="plugin_files",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="a Python file with hooks, in addition to the installed plugins",
-    )
+    about = "a Python file with hooks, in addition to the installed plugins"
+    names = "-p", "--plugin"
+    parser.add_argument(*names, dest="plugin_files", action="append", type=Path, default=[], metavar="FILE", help=about)
 
 
 def add_cache(parser: ArgumentParser, config: str = "config") -> None:
@@ -51,12 +41,10 @@ def cache_of(args: Namespace) -> Path:
     from hfopt.config.document import read
     from hfopt.config.schema import Engine
 
-    if args.cache_dir is not None:
-        return Path(args.cache_dir)
-    config = {} if args.config is None else read(args.config).value
-    engine = config.get("engine") if isinstance(config, dict) else None
-    wanted = engine.get("cache_dir") if isinstance(engine, dict) else None
-    return Path(wanted if isinstance(wanted, str) else Engine.model_fields["cache_dir"].default)
+    written = {} if args.config is None or args.cache_dir else read(args.config).value
+    with suppress(LookupError, TypeError):  # whatever else is wrong with the config does not matter here
+        return Path(args.cache_dir or written["engine"]["cache_dir"])
+    return Path(Engine.model_fields["cache_dir"].default)
 
 
 def journal_of(args: Namespace) -> Journal:

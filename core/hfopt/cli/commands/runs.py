@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,8 @@ def execute(args: Namespace) -> int:
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    from datetime import datetime
-
-    took = ""
-    if run.ended is not None:
-        took = wording.duration(
-            (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds()
-        )
+    at = datetime.fromisoformat
+    took = "" if run.ended is None else wording.duration((at(run.ended) - at(run.started)).total_seconds())
     config = "(Python)" if run.config is None else wording.near(Path(run.config))
     counts = (str(run.made), str(run.cached), str(run.failed))
     return str(run.id), wording.age(run.started), run.status, took, *counts, config, wording.near(Path(run.output_dir))
