@@ -12,7 +12,6 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -46,8 +45,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run in the journal.
 
     :param status: running, killed (its process is gone), or as in run.json
@@ -130,14 +128,16 @@ class Journal:
         values = (now(), None, "running", place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid()))
         return RunLog(self, self.do(lambda connection: _insert_run(connection, values), None))
 
-    def runs(self, limit: int | None = None) -> list[Run]:
-        """Runs, the latest first."""
+    def runs(self, limit: int = -1) -> list[Run]:
+        """Runs, the latest first.
+
+        :param limit: how many at most; negative: all
+        """
         found = self._select(
             "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
-            " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
-            " coalesce(sum(outcome = 'failed'), 0)"
+            " sum(outcome IS 'made'), sum(outcome IS 'cached'), sum(outcome IS 'failed')"
             " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
-            -1 if limit is None else limit,
+            limit,
         )
         return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in found]
 
@@ -297,7 +297,7 @@ def _local_folder(cache_dir: Path) -> Path:
 def _judged(run: Run, host: str, pid: int, born: str | None) -> Run:
     """A run that is recorded as running was killed if its process is gone. Nobody can tell for another machine's."""
     if run.status == "running" and host == platform.node() and (born is None or born != _born(pid)):
-        return replace(run, status="killed")
+        return run._replace(status="killed")
     return run
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hfopt.api.protocol import INPUT
 from hfopt.base.component import PROJECT
@@ -22,8 +21,7 @@ _SETTINGS = ("config", "parity", "accelerator", "machine", "seed")
 ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Why an artifact was made although there was an earlier one.
 
     :param key: the earlier one's key

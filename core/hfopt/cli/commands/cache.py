@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ _KEY = {"metavar": "KEY", "help": "a key, the beginning of one, or the name of a
 def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    def add(name: str, action: Callable[[Namespace], int], summary: str, **what: Any) -> ArgumentParser:
+    def add(name: str, action: Callable[[Namespace], int | None], summary: str, **what: Any) -> ArgumentParser:
         """Add an action, which acts on something if `what` describes that argument."""
         added = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         added.set_defaults(action=action)
@@ -49,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> int:
-    return int(args.action(args))
+    return args.action(args) or 0
 
 
 def parse_size(text: str) -> int:
@@ -62,17 +61,16 @@ def parse_size(text: str) -> int:
         raise ArgumentTypeError(f"{text!r} is not a size such as 500M or 20G") from error
 
 
-def _ls(args: Namespace) -> int:
+def _ls(args: Namespace) -> None:
     from hfopt.cache.maintenance import entries
 
     found = entries(journal_of(args))
     if args.json:
         print(json.dumps([_as_json(entry) for entry in found], indent=1))
-        return 0
-    headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
-    print_table(headings, [_row(entry) for entry in found])
-    print(_counted(found))
-    return 0
+    else:
+        headings = ("key", ">size", ">made in", ">used", ">by run", "step", "component")
+        print_table(headings, [_row(entry) for entry in found])
+        print(_counted(found))
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -94,7 +92,7 @@ def _counted(entries: Sequence[Entry]) -> str:
     return f"{_count(len(entries))}, {wording.size(sum(entry.size for entry in entries))}"
 
 
-def _explain(args: Namespace) -> int:
+def _explain(args: Namespace) -> None:
     from hfopt.cache.maintenance import entries, find
     from hfopt.cache.reasons import compare
 
@@ -103,8 +101,8 @@ def _explain(args: Namespace) -> int:
     entry = find(there, args.what)
     compared = compare(journal, entry, there)
     if args.json:
-        print(json.dumps({**_as_json(entry), "compared": compared and dataclasses.asdict(compared)}, indent=1))
-        return 0
+        print(json.dumps({**_as_json(entry), "compared": compared and compared._asdict()}, indent=1))
+        return
     print(*_described(entry, there), sep="\n")
     if compared is None:
         print("there is no earlier one in this cache")
@@ -112,7 +110,6 @@ def _explain(args: Namespace) -> int:
         since = "the most similar earlier one" if compared.run is None else f"run {compared.run}"
         print(f"it was made again because of what changed since {since} ({compared.key[:12]}):")
         print(*(f"  {reason}" for reason in compared.reasons), sep="\n")
-    return 0
 
 
 def _described(entry: Entry, there: list[Entry]) -> list[str]:
@@ -132,14 +129,13 @@ def _described(entry: Entry, there: list[Entry]) -> list[str]:
     ]
 
 
-def _rm(args: Namespace) -> int:
+def _rm(args: Namespace) -> None:
     from hfopt.cache.maintenance import entries, find, remove
 
     journal = journal_of(args)
     entry = find(entries(journal), args.what)
     remove(journal.cache, [entry.folder])
     print(f"removed {entry.name} ({entry.key[:12]}), {wording.size(entry.size)}")
-    return 0
 
 
 def _verify(args: Namespace) -> int:
@@ -159,15 +155,14 @@ def _verify(args: Namespace) -> int:
     return 1 if bad and not args.remove else 0
 
 
-def _prune(args: Namespace) -> int:
+def _prune(args: Namespace) -> None:
     from hfopt.cache.maintenance import prune
 
     removed, kept = prune(journal_of(args), args.max_size)
     print(f"removed {_counted(removed)}; kept {_counted(kept)}")
-    return 0
 
 
-def _export(args: Namespace) -> int:
+def _export(args: Namespace) -> None:
     from hfopt.cache.maintenance import entries, find
 
     journal = journal_of(args)
@@ -176,14 +171,12 @@ def _export(args: Namespace) -> int:
     with _using(journal.cache, args.to) as store:
         exported = store.export(keys, args.to)
     print(f"exported {_counted([entry for entry in there if entry.key in exported])}")
-    return 0
 
 
-def _adopt(args: Namespace) -> int:
+def _adopt(args: Namespace) -> None:
     with _using(cache_of(args), args.what) as store:
         adopted = store.adopt(args.what)
     print(f"adopted {_count(len(adopted))}")
-    return 0
 
 
 @contextmanager

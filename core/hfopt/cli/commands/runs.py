@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime
@@ -35,7 +34,7 @@ def _count(text: str) -> int:
 def execute(args: Namespace) -> int:
     runs = journal_of(args).runs(args.limit)
     if args.json:
-        print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+        print(json.dumps([run._asdict() for run in runs], indent=1))
     elif runs:
         headings = (">run", "started", "status", ">took", ">made", ">cached", ">failed", "config", "output")
         print_table(headings, [_row(run) for run in runs])
