@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
 from textwrap import indent
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -36,6 +35,8 @@ class Terminal(Reporter):
         self.console = Console(stderr=True, highlight=False)
         self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
         self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
+        self.shown: dict[Step | None, TaskID] = {}  # None: what goes on before any step runs
+        self.told: set[tuple[Step, str]] = set()
         self.width = 0
         self.every = every
         self.ended = threading.Event()
@@ -61,8 +62,8 @@ class Terminal(Reporter):
 
     def progress(self, step: Step, event: Progress) -> None:
         self._forget(None)
-        known = self._task(step)
-        if not self.live and event.phase.startswith("waiting") and event.phase != (known and known.fields["phase"]):
+        if not self.live and event.phase.startswith("waiting") and (step, event.phase) not in self.told:
+            self.told.add((step, event.phase))
             self._line(f"  {step.name:{self.width}}  {event.phase}")
         count = f"{event.done}/{event.total}" if event.total else ""
         self._show(step, event.phase, count, completed=event.done, total=event.total or None)
@@ -96,21 +97,15 @@ class Terminal(Reporter):
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _task(self, step: Step | None) -> Task | None:
-        """What is shown for a running step, or for None: before any step runs."""
-        return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
-
     def _show(self, step: Step | None, phase: str, count: str = "", **length: Any) -> None:
-        if (task := self._task(step)) is None:
+        if step not in self.shown:
             name = "" if step is None else f"{step.name:{self.width}}"
-            self.bars.add_task(name, step=step, phase=phase, count=count, **length)
-        else:
-            self.bars.update(task.id, phase=phase, count=count, **length)
+            self.shown[step] = self.bars.add_task(name, total=None, step=step, phase="", count="")
+        self.bars.update(self.shown[step], phase=phase, count=count, **length)
 
     def _forget(self, step: Step | None) -> None:
-        with suppress(KeyError):  # two workers may start their first steps at the same time
-            if (task := self._task(step)) is not None:
-                self.bars.remove_task(task.id)
+        if (task := self.shown.pop(step, None)) is not None:
+            self.bars.remove_task(task)
 
     def _remind(self) -> None:
         while not self.ended.wait(self.every):

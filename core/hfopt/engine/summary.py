@@ -69,13 +69,12 @@ def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -
 
 
 def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    accelerator = result["accelerator"]
-    table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
-    table.add_column("")
-    for heading in ("input model", _after(result, candidate) or "result", "difference"):
-        table.add_column(heading, justify="right")
+    title = "{device}, {execution_provider}".format_map(result["accelerator"])
+    headings = ("input model", _after(result, candidate) or "result", "difference")
+    columns = [Column(heading, justify="right") for heading in headings]
+    table = Table("", *columns, title=title, title_justify="left")
     for key, after in candidate["metrics"].items():
         before, difference, unit = _before(result, key, after), after["difference"], after["unit"]
         table.add_row(key, _number(before, unit), _number(after, unit), _number(difference, unit, signed=True))

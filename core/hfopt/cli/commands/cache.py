@@ -117,16 +117,16 @@ def _described(entry: Entry, there: list[Entry]) -> list[str]:
     names = {each.key: each.name for each in there}
     inputs = [f"{names.get(key, role)} ({key[:12]})" for role, key in manifest.inputs.items()]
     options = {name: value for name, value in manifest.config.items() if value is not None}
-    by = f" by run {entry.use.run}" if entry.use.run else ""
-    return [
-        f"{entry.name}: {manifest.component}, {wording.size(entry.size)}",
-        f"  key      {entry.key}",
-        f"  made     {wording.age(manifest.created)} ({manifest.created}), in {wording.duration(manifest.seconds)}",
-        f"  used     {wording.age(entry.used)}{by}",
-        *([f"  from     {', '.join(inputs)}"] if inputs else []),
-        *([f"  options  {json.dumps(options, ensure_ascii=False)}"] if options else []),
-        f"  folder   {wording.near(entry.folder)}",
-    ]
+    lines = {
+        "key": entry.key,
+        "made": f"{wording.age(manifest.created)} ({manifest.created}), in {wording.duration(manifest.seconds)}",
+        "used": wording.age(entry.used) + (f" by run {entry.use.run}" if entry.use.run else ""),
+        "from": ", ".join(inputs),
+        "options": json.dumps(options, ensure_ascii=False) if options else "",
+        "folder": wording.near(entry.folder),
+    }
+    head = f"{entry.name}: {manifest.component}, {wording.size(entry.size)}"
+    return [head, *(f"  {what:8} {text}" for what, text in lines.items() if text)]
 
 
 def _rm(args: Namespace) -> None:
