@@ -119,12 +119,8 @@ def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[
     """Each goal, and whether it is met."""
     for key, figure in candidate["metrics"].items():
         if "goal" in figure:
-            goal, value, unit, rising = (
-                Goal(**figure["goal"]),
-                figure["value"],
-                figure["unit"],
-                figure["higher_is_better"],
-            )
+            goal, rising = Goal(**figure["goal"]), figure["higher_is_better"]
+            value, unit = figure["value"], figure["unit"]
             before = (_before(result, key, figure) or {}).get("value")
             word = "met" if goal.met(value, before, rising) else "MISSED"
             limit = goal.limit(before, rising)
@@ -146,10 +142,10 @@ def _number(figure: Mapping[str, Any] | None, unit: str, *, signed: bool = False
     if figure is None:
         return ""
     text = _scaled(figure["value"], unit, signed=signed)
-    ends = [
-        _scaled(figure[end], unit, signed=signed, bare=True) for end in ("low", "high") if figure["low"] is not None
-    ]
-    return f"{text} [{', '.join(ends)}]" if ends else text
+    if figure["low"] is None:
+        return text
+    low, high = (_scaled(figure[end], unit, signed=signed, bare=True) for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
 
 
 def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False) -> str:
