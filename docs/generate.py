@@ -33,6 +33,7 @@ from hfopt.discovery.plugins import KINDS, Plugins
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
 
+ACTIONS = {"cache": ("ls", "explain", "rm", "verify", "prune", "export", "adopt")}
 EXIT_CODES = {
     ExitCode.DONE: "done",
     ExitCode.NO_RESULT: "no usable result, or a goal is missed",
@@ -45,7 +46,8 @@ EXIT_CODES = {
 def cli_page() -> str:
     """Every command with its arguments, and the exit codes."""
     parts = [f"# Commands\n{MADE}"]
-    parts += [f"## hfopt {name}\n\n```text\n{_help([name])}```\n" for name in COMMANDS]
+    lines = [line for name in COMMANDS for line in ([name], *([name, action] for action in ACTIONS.get(name, ())))]
+    parts += [f"{'#' * (len(line) + 1)} hfopt {' '.join(line)}\n\n```text\n{_help(line)}```\n" for line in lines]
     rows = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in EXIT_CODES.items())
     parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{rows}\n")
     return "\n".join(parts)

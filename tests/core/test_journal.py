@@ -173,7 +173,7 @@ def test_the_journal_of_a_later_version_is_left_alone(journal, tmp_path, warning
 
 
 def test_a_run_of_another_machine_that_is_not_at_an_end_may_be_running(journal, tmp_path):
-    journal._begin(None, tmp_path / "out")
+    journal.begin(None, tmp_path / "out")
     journal.do(lambda connection: connection.execute("UPDATE runs SET pid = 0, born = '0'"), None)
     assert journal.runs()[0].status == "killed"
 
@@ -183,7 +183,7 @@ def test_a_run_of_another_machine_that_is_not_at_an_end_may_be_running(journal, 
 
 
 def test_a_process_that_got_a_killed_ones_number_is_not_taken_for_it(journal, tmp_path):
-    journal._begin(None, tmp_path / "out")
+    journal.begin(None, tmp_path / "out")
     assert journal.runs()[0].status == "running"
 
     journal.do(lambda connection: connection.execute("UPDATE runs SET born = '1'"), None)
@@ -194,9 +194,9 @@ def test_a_process_that_got_a_killed_ones_number_is_not_taken_for_it(journal, tm
 def test_the_birth_of_a_process_is_written_as_the_kernel_writes_it_so_that_older_journals_are_understood(
     journal, tmp_path
 ):
-    journal._begin(None, tmp_path / "out")
+    journal.begin(None, tmp_path / "out")
 
-    (born,) = journal.do(lambda connection: connection.execute("SELECT born FROM runs").fetchone(), None)
+    ((born,),) = journal._select("SELECT born FROM runs")
 
     assert born == Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfopt.cache.journal import Use
 from hfopt.cache.maintenance import Entry, keep
 from hfopt.cache.store import ArtifactFile, Manifest, Uses
 from hfopt.cli.commands.cache import parse_size
@@ -56,12 +57,12 @@ def artifacts(project):
 def test_runs_are_listed_latest_first_with_what_they_made(two_runs, hfopt):
     first, second = reversed(json.loads(hfopt("runs", "--json").stdout))
 
-    assert (first["status"], first["made"], first["cached"]) == ("succeeded", 7, 0)
-    assert (second["status"], second["made"], second["cached"]) == ("succeeded", 3, 4)
+    assert (first["status"], first["made"], first["cached"]) == ("succeeded", 9, 0)
+    assert (second["status"], second["made"], second["cached"]) == ("succeeded", 4, 5)
     assert second["config"].endswith("/config.json")
     headings, latest = hfopt("runs", "--limit", "1").stdout.splitlines()
     assert headings.split() == ["run", "started", "status", "took", "made", "cached", "failed", "config", "output"]
-    assert re.fullmatch(r"  2  \d+ s ago +succeeded +\d+\.\d s +3 +4 +0  \S+/config\.json  \S+/hfopt-output", latest)
+    assert re.fullmatch(r"  2  \d+ s ago +succeeded +\d+\.\d s +4 +5 +0  \S+/config\.json  \S+/hfopt-output", latest)
 
 
 def test_a_failed_run_is_noted_with_the_step_that_failed_and_not_those_that_never_ran(project, misbehave, hfopt):
@@ -75,14 +76,14 @@ def test_a_failed_run_is_noted_with_the_step_that_failed_and_not_those_that_neve
 def test_artifacts_are_listed_with_when_and_by_which_run_they_were_last_used(two_runs, hfopt):
     listed = json.loads(hfopt("cache", "ls", "--json").stdout)
 
-    assert len(listed) == len(artifacts(two_runs)) == 10
+    assert len(listed) == len(artifacts(two_runs)) == 13
     assert listed[0]["used"] >= listed[-1]["used"]
     assert {(each["step"], each["run"]) for each in listed if each["step"] in ("first", "second")} == {
         ("first", 2), ("second", 1), ("second", 2),
     }  # fmt: skip
     shown = hfopt("cache", "ls").stdout.splitlines()
     assert shown[0].split() == ["key", "size", "made", "in", "used", "by", "run", "step", "component"]
-    assert shown[-1].startswith("10 artifacts, ")
+    assert shown[-1].startswith("13 artifacts, ")
     assert any(re.fullmatch(r"\w{12} +\d+ bytes +\d\.\d s +\d+ s ago +2  first +toy:Scale", line) for line in shown)
 
 
@@ -102,11 +103,11 @@ def test_why_a_step_ran_again_is_said_in_plain_words(two_runs, hfopt):
 
 
 def test_a_step_that_ran_again_because_of_an_earlier_one_is_explained_by_that(two_runs, hfopt):
-    explained = json.loads(hfopt("cache", "explain", "evaluate third", "--json").stdout)
+    explained = json.loads(hfopt("cache", "explain", "score third", "--json").stdout)
 
     assert explained["compared"]["run"] == 1
     assert explained["compared"]["reasons"] == ["passes.second: factor was 0.75 and is now 0.5"]
-    for name in ("first", "evaluate input_model"):
+    for name in ("first", "score input_model"):
         assert hfopt("cache", "explain", name).stdout.splitlines()[-1] == "there is no earlier one in this cache"
 
 
@@ -118,12 +119,26 @@ def test_a_changed_plugin_or_input_file_is_named(project, hfopt, tmp_path):
     (project.folder / "points.json").write_text("[[1.0, 1], [3.0, 1]]")
     assert project.run().returncode == 0
 
-    explained = json.loads(hfopt("cache", "explain", "evaluate third", "--json").stdout)
+    explained = json.loads(hfopt("cache", "explain", "score third", "--json").stdout)
 
     assert explained["compared"]["reasons"] == [
         "data_configs.points: the content of data_file has changed",
         "the plugin file own.py has changed",
     ]
+
+
+def test_a_changed_module_that_a_plugin_file_imports_is_named(project, hfopt, tmp_path):
+    project.plugin = tmp_path / "own.py"
+    project.plugin.write_text(
+        Path(__file__).with_name("toy.py").read_text()
+        + "\nimport contextlib\nwith contextlib.suppress(ImportError):\n    import helper\n"
+    )
+    (project.folder / "helper.py").write_text("FACTOR = 1")
+    assert project.run().returncode == 0
+    (project.folder / "helper.py").write_text("FACTOR = 2")
+    assert project.run().returncode == 0
+
+    assert hfopt("cache", "explain", "first").stdout.splitlines()[-1] == "  module helper has changed"
 
 
 def test_another_kind_of_pass_in_the_same_place_is_the_whole_reason(project, hfopt):
@@ -154,16 +169,16 @@ def test_a_key_that_fits_no_artifact_is_a_usage_error(two_runs, hfopt):
 
 
 def test_changed_bytes_are_found_and_removed_on_request_and_made_anew(two_runs, hfopt):
-    assert hfopt("cache", "verify").stdout == "10 artifacts: all intact\n"
+    assert hfopt("cache", "verify").stdout == "13 artifacts: all intact\n"
     line = next((two_runs.folder / ".hfopt-cache" / "artifacts").glob("*/*/line.json"))
     line.write_text(line.read_text().replace("s", "z"))
 
     found = hfopt("cache", "verify")
 
     name = line.parent.name[:12]
-    assert (found.returncode, found.stdout) == (1, f"{name}: line.json has changed\n10 artifacts: 1 damaged\n")
+    assert (found.returncode, found.stdout) == (1, f"{name}: line.json has changed\n13 artifacts: 1 damaged\n")
     assert hfopt("cache", "verify", "--remove").returncode == 0
-    assert hfopt("cache", "verify").stdout == "9 artifacts: all intact\n"
+    assert hfopt("cache", "verify").stdout == "12 artifacts: all intact\n"
     assert two_runs.run().returncode == 0
 
 
@@ -174,8 +189,8 @@ def test_pruning_keeps_what_was_used_last(two_runs, hfopt):
 
     done = hfopt("cache", "prune", "--max-size", str(room))
 
-    assert re.fullmatch(r"removed 3 artifacts, \S+ (kB|bytes); kept 7 artifacts, \S+ (kB|bytes)\n", done.stdout)
-    assert {folder.name for folder in artifacts(two_runs)} == latest
+    assert re.fullmatch(r"removed 3 artifacts, \S+ (kB|bytes); kept 10 artifacts, \S+ (kB|bytes)\n", done.stdout)
+    assert latest < {folder.name for folder in artifacts(two_runs)}  # and one without files, which takes no room
     assert two_runs.run().returncode == 0
     assert all(two_runs.cached().values())
 
@@ -185,7 +200,7 @@ def entry(key, size, uses=(), used="2026-01-01"):
         key=key, kind="pass", component="x:Y", config={}, inputs={}, digest="", created=used, seconds=0,
         files=(ArtifactFile(path="f", size=size, sha256=""),), peak_rss_bytes=None, uses=Uses(artifacts=tuple(uses)),
     )  # fmt: skip
-    return Entry(manifest, Path(key), None)
+    return Entry(manifest, Path(key), Use(used, None, key))
 
 
 @given(st.data())
@@ -248,7 +263,7 @@ def test_a_cache_is_found_by_its_config(project, hfopt):
     project.config["engine"]["cache_dir"] = "elsewhere"
     assert project.run().returncode == 0
 
-    assert hfopt("cache", "verify", "config.json").stdout == "7 artifacts: all intact\n"
+    assert hfopt("cache", "verify", "config.json").stdout == "9 artifacts: all intact\n"
     assert hfopt("cache", "verify", "--cache-dir", "elsewhere").returncode == 0
     assert len(json.loads(hfopt("runs", "config.json", "--json").stdout)) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 _NETWORK = re.compile(
@@ -14,8 +15,7 @@ _NETWORK = re.compile(
 
 def on_network(folder: Path) -> bool:
     """Whether a folder is on a network file system; False if the system does not say."""
-    kind = file_system(Path(os.path.realpath(folder)))
-    return kind is not None and is_network(kind)
+    return is_network(file_system(Path(os.path.realpath(folder))))
 
 
 def is_network(kind: str) -> bool:
@@ -26,16 +26,15 @@ def is_network(kind: str) -> bool:
     return _NETWORK.fullmatch(kind) is not None
 
 
-def file_system(path: Path) -> str | None:
+def file_system(path: Path) -> str:
     """The type of the file system that holds a path: the one mounted last on the deepest mount point above it.
 
     :param path: absolute, without symbolic links
+    :return: empty if the system does not say
     """
     import psutil
 
-    try:
-        mounts = psutil.disk_partitions(all=True)
-    except OSError:
-        return None
-    above = [mount for mount in mounts if path.is_relative_to(mount.mountpoint)]
-    return max(reversed(above), key=lambda mount: len(mount.mountpoint)).fstype if above else None
+    above = []
+    with suppress(OSError):
+        above = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+    return max(reversed(above), key=lambda mount: len(mount.mountpoint)).fstype if above else ""

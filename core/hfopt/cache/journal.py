@@ -12,7 +12,6 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +25,9 @@ from hfopt.cache.locks import exclusive
 
 FILE = "journal.sqlite"
 _SCHEMA = """
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS steps;
+DROP TABLE IF EXISTS runs;
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, status TEXT NOT NULL,
     config TEXT, output_dir TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT
@@ -43,8 +45,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run in the journal.
 
     :param status: running, killed (its process is gone), or as in run.json
@@ -78,10 +79,13 @@ class SettledStep(NamedTuple):
 
 
 class Use(NamedTuple):
-    """When an artifact was last made or found in the cache, by which run, and as which step."""
+    """When an artifact was last made or found in the cache, by which run, and as which step.
+
+    :param run: None if the journal does not know
+    """
 
     at: str
-    run: int
+    run: int | None
     step: str
 
 
@@ -97,55 +101,43 @@ class Journal:
         self.file = (_local_folder(self.cache) if self.shared else self.cache) / FILE
         self.warn = warn
         self.usable = True
-        self._running = False
         self._connection: sqlite3.Connection | None = None
-
-    # -- writing ----------------------------------------------------------------------------------------------------
 
     @contextmanager
     def run(self, config: Path | None, output_dir: Path) -> Iterator[RunLog]:
         """Record that a run has started, and how it ended unless the caller does."""
-        self._running = True
-        log = RunLog(self, self._begin(config, output_dir))
+        log = self.begin(config, output_dir)
         try:
             yield log
-        except KeyboardInterrupt:
-            log.end("interrupted")
-            raise
-        except BaseException:
-            log.end("failed")
+        except BaseException as error:
+            log.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         finally:
-            self._running = False
             self._close()
 
-    def _begin(self, config: Path | None, output_dir: Path) -> int | None:
+    def begin(self, config: Path | None, output_dir: Path) -> RunLog:
+        """Record that a run has started.
+
+        Where its run.json will be is noted in the cache as well: a lost journal is rebuilt from these notes.
+        """
         place = None if config is None else str(config.absolute())
-        self._point_to(place, output_dir)
-        insert = (
-            "INSERT INTO runs (started, status, config, output_dir, host, pid, born)"
-            " VALUES (?, 'running', ?, ?, ?, ?, ?)"
-        )
-        values = (now(), place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid()))
-        return self.do(lambda connection: connection.execute(insert, values).lastrowid, None)
-
-    def _point_to(self, config: str | None, output_dir: Path) -> None:
-        """Note in the cache where the run.json will be: a lost journal is rebuilt from these notes."""
-        file = self.cache / "outputs" / f"{sha256(os.fsencode(output_dir)).hexdigest()[:16]}.json"
+        note = self.cache / "outputs" / f"{sha256(os.fsencode(output_dir)).hexdigest()[:16]}.json"
         with suppress(OSError):
-            file.parent.mkdir(exist_ok=True)
-            write_atomically(file, json.dumps({"config": config, "output_dir": str(output_dir)}))
+            note.parent.mkdir(exist_ok=True)
+            write_atomically(note, json.dumps({"config": place, "output_dir": str(output_dir)}))
+        values = (now(), None, "running", place, str(output_dir), platform.node(), os.getpid(), _born(os.getpid()))
+        return RunLog(self, self.do(lambda connection: _insert_run(connection, values), None))
 
-    # -- reading ----------------------------------------------------------------------------------------------------
+    def runs(self, limit: int = -1) -> list[Run]:
+        """Runs, the latest first.
 
-    def runs(self, limit: int | None = None) -> list[Run]:
-        """Runs, the latest first."""
+        :param limit: how many at most; negative: all
+        """
         found = self._select(
             "SELECT host, pid, born, id, started, ended, status, config, output_dir,"
-            " coalesce(sum(outcome = 'made'), 0), coalesce(sum(outcome = 'cached'), 0),"
-            " coalesce(sum(outcome = 'failed'), 0)"
+            " sum(outcome IS 'made'), sum(outcome IS 'cached'), sum(outcome IS 'failed')"
             " FROM runs LEFT JOIN steps ON run = id GROUP BY id ORDER BY id DESC LIMIT ?",
-            -1 if limit is None else limit,
+            limit,
         )
         return [_judged(Run(*rest), host, pid, born) for host, pid, born, *rest in found]
 
@@ -153,7 +145,7 @@ class Journal:
         """The last use of each artifact, by key."""
         # SQLite takes the bare columns from the row that has the maximum.
         found = self._select("SELECT key, max(at), run, name FROM steps WHERE outcome != 'failed' GROUP BY key")
-        return {key: Use(at, run, name) for key, at, run, name in found}
+        return {key: Use(*use) for key, *use in found}
 
     def predecessor(self, key: str) -> tuple[int, str] | None:
         """What the previous run of the same config had for the step that made this artifact.
@@ -171,9 +163,10 @@ class Journal:
         return found[0] if found else None
 
     def _select(self, query: str, *values: object) -> list[Any]:
-        return self.do(lambda connection: connection.execute(query, values).fetchall(), [])
-
-    # -- the database -----------------------------------------------------------------------------------------------
+        try:
+            return self.do(lambda connection: connection.execute(query, values).fetchall(), [])
+        finally:
+            self._close()
 
     def do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Work in a transaction.
@@ -195,35 +188,22 @@ class Journal:
             self.usable = False
             self.warn(f"{self.file} can't be used: {error}")
             return otherwise
-        finally:
-            if not self._running:
-                self._close()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             self._connection = self._connect()
+            if _version_of(self._connection) != _VERSION:
+                with exclusive(self.cache / "locks" / "journal"):
+                    self._create(self._connection)
+            self._connection.execute("PRAGMA synchronous = NORMAL")
         with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE" if self._writable() else "BEGIN")
             return work(self._connection)
 
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        source = self.file.as_uri()
-        if not self._writable():
-            source += "?immutable=1"  # reads without the two files that WAL mode keeps beside it
-        connection = sqlite3.connect(source, timeout=_PATIENCE_SECONDS, isolation_level=None, uri=True)
-        try:
-            if _version_of(connection) != _VERSION:
-                with exclusive(self.cache / "locks" / "journal"):
-                    self._create(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _writable(self) -> bool:
-        return os.access(self.file.parent, os.W_OK)
+        # Read as immutable, a database needs none of the files that WAL mode keeps beside it.
+        source = self.file.as_uri() + ("" if os.access(self.file.parent, os.W_OK) else "?immutable=1")
+        return sqlite3.connect(source, timeout=_PATIENCE_SECONDS, uri=True)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -235,31 +215,22 @@ class Journal:
 
         In WAL mode a reader never waits for a writer, but it needs memory that a network does not share.
         """
-        version = _version_of(connection)
-        if version > _VERSION:
+        if (version := _version_of(connection)) > _VERSION:
             raise sqlite3.NotSupportedError("a later version of hfopt made it")
         if version == _VERSION:
             return
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
-        connection.execute("BEGIN IMMEDIATE")
-        for table in ("steps", "runs"):
-            connection.execute(f"DROP TABLE IF EXISTS {table}")
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        for record, config, output_dir in sorted(self._records(), key=lambda found: str(found[0]["started"])):
-            run = connection.execute(
-                "INSERT INTO runs (started, ended, status, config, output_dir, host, pid)"
-                " VALUES (?, ?, ?, ?, ?, '', 0)",
-                (record["started"], record["ended"], record["status"], config, output_dir),
-            ).lastrowid
-            insert_steps(connection, run, _steps_of(record), record["ended"])
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
+        with connection:
+            connection.executescript(_SCHEMA)
+            for record, config, output_dir in sorted(self._records(), key=lambda found: str(found[0]["started"])):
+                values = (record["started"], record["ended"], record["status"], config, output_dir, "", 0, None)
+                _insert_steps(connection, _insert_run(connection, values), _steps_of(record), record["ended"])
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _records(self) -> Iterator[tuple[dict[str, Any], str | None, str]]:
-        for pointer in self.cache.glob("outputs/*.json"):
+        for note in self.cache.glob("outputs/*.json"):
             with suppress(OSError, ValueError, LookupError, TypeError):
-                place = json.loads(pointer.read_bytes())
+                place = json.loads(note.read_bytes())
                 record = json.loads(Path(place["output_dir"], RECORD).read_bytes())
                 if record["schema"] == 1 and isinstance(record["started"], str):
                     yield record, place["config"], place["output_dir"]
@@ -272,49 +243,45 @@ class Journal:
         self.warn(f"{self.file} was damaged ({why}): it is rebuilt, and the damaged file kept as {damaged.name}")
 
 
-class RunLog:
+class RunLog(NamedTuple):
     """What one run records in the journal.
 
-    :param number: the run's id; None if it could not be recorded
+    :param number: the run's id; None in a journal that can't be used
     """
 
-    def __init__(self, journal: Journal, number: int | None) -> None:
-        self.journal = journal
-        self.number = number
-        self.ended = False
+    journal: Journal
+    number: int | None
 
     def note(self, steps: list[SettledStep]) -> None:
         """Record steps as they finish, so that they survive a kill."""
-        if self.number is not None:
-            at = datetime.now(UTC).isoformat()
-            self.journal.do(lambda connection: insert_steps(connection, self.number, steps, at), None)
+        at = datetime.now(UTC).isoformat()
+        self.journal.do(lambda connection: _insert_steps(connection, self.number, steps, at), None)
 
     def end(self, status: str) -> None:
-        """Record how the run ended."""
-        if self.number is not None and not self.ended:
-            self.ended = True
-            update = "UPDATE runs SET ended = ?, status = ? WHERE id = ?"
-            self.journal.do(lambda connection: connection.execute(update, (now(), status, self.number)), None)
+        """Record how the run ended, if that is not yet recorded."""
+        update = "UPDATE runs SET ended = ?, status = ? WHERE id = ? AND ended IS NULL"
+        self.journal.do(lambda connection: connection.execute(update, (now(), status, self.number)), None)
 
 
 def _version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[SettledStep], at: str) -> None:
-    """Record steps of a run."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO steps (run, name, key, component, outcome, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(run, *step, at) for step in steps],
-    )
+def _insert_run(connection: sqlite3.Connection, values: tuple[object, ...]) -> int | None:
+    return connection.execute("INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+
+
+def _insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[SettledStep], at: str) -> None:
+    rows = [(run, *step, at) for step in steps]
+    connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _steps_of(record: dict[str, Any]) -> list[SettledStep]:
     """The steps of a run.json. Steps without seconds failed or never ran."""
-    candidates = [candidate for result in record["results"] for candidate in result["candidates"]]
     return [
         SettledStep(step["name"], step["key"], step["type"], "cached" if step["cached"] else "made", step["seconds"])
-        for candidate in candidates
+        for result in record["results"]
+        for candidate in result["candidates"]
         for step in candidate["steps"]
         if step["seconds"] is not None
     ]
@@ -330,7 +297,7 @@ def _local_folder(cache_dir: Path) -> Path:
 def _judged(run: Run, host: str, pid: int, born: str | None) -> Run:
     """A run that is recorded as running was killed if its process is gone. Nobody can tell for another machine's."""
     if run.status == "running" and host == platform.node() and (born is None or born != _born(pid)):
-        return replace(run, status="killed")
+        return run._replace(status="killed")
     return run
 
 

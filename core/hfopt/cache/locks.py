@@ -123,20 +123,16 @@ def _open(file: Path, *, for_all: bool) -> int:
         except (PermissionError, IsADirectoryError):
             return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            _make_folder(file.parent, for_all)
+            file.parent.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            file.parent.mkdir()
+            if for_all:
+                file.parent.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
         with suppress(FileExistsError):
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             if for_all:
                 os.fchmod(descriptor, 0o666)  # an empty file, whose lock is all that counts
             return descriptor
-
-
-def _make_folder(folder: Path, for_all: bool) -> None:
-    with suppress(FileExistsError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        if for_all:
-            folder.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
 
 
 def _take(descriptor: int, kind: int, waiting: Callable[[], None]) -> bool:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hfopt.base.component import PROJECT
 from hfopt.base.errors import UsageError
-from hfopt.cache.digests import digest_file
+from hfopt.base.files import remove_folder
 from hfopt.cache.journal import Journal, Use
 from hfopt.cache.locks import exclusive_cache
-from hfopt.cache.reasons import Made, changes, reasons
-from hfopt.cache.store import MANIFEST, Manifest
+from hfopt.cache.store import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An artifact in the cache.
-
-    :param use: when it was last used; None if the journal does not know
-    """
+    """An artifact in the cache."""
 
     manifest: Manifest
     folder: Path
-    use: Use | None
+    use: Use
 
     @property
     def key(self) -> str:
@@ -41,32 +33,23 @@ class Entry:
     @property
     def used(self) -> str:
         """When a run last made it or found it in the cache."""
-        return self.manifest.created if self.use is None else max(self.use.at, self.manifest.created)
+        return max(self.use.at, self.manifest.created)
 
     @property
     def name(self) -> str:
         """The name of the step that it was last used for."""
-        return (self.manifest.name if self.use is None else self.use.step) or self.manifest.component
+        return self.use.step or self.manifest.component
 
 
 def entries(journal: Journal) -> list[Entry]:
     """Everything in a cache, most recently used first. Unreadable ones are left out: a run would make them again."""
     uses = journal.last_uses()
     found = [
-        Entry(manifest, folder, uses.get(manifest.key))
-        for folder, manifest in _artifacts(journal.cache)
-        if manifest is not None
+        Entry(manifest, folder, uses.get(manifest.key) or Use(manifest.created, None, manifest.name))
+        for folder in journal.cache.glob("artifacts/*/*")
+        if (manifest := read_manifest(folder)) is not None
     ]
     return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
-
-
-def _artifacts(cache_dir: Path) -> Iterator[tuple[Path, Manifest | None]]:
-    """Every artifact's folder with its manifest, None if that can't be read."""
-    for folder in sorted(cache_dir.glob("artifacts/*/*")):
-        try:
-            yield folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except (OSError, ValidationError):
-            yield folder, None
 
 
 def find(among: list[Entry], wanted: str) -> Entry:
@@ -84,61 +67,6 @@ def find(among: list[Entry], wanted: str) -> Entry:
     return matching[0]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Why an artifact was made although there was an earlier one.
-
-    :param key: the earlier one's key
-    :param run: the run that had it for the same step; None if it is only the most similar
-    :param reasons: what has changed since, as sentences
-    """
-
-    key: str
-    run: int | None
-    reasons: list[str]
-
-
-def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
-    """Compare an artifact with what the previous run had for its step, or else with the most similar earlier one.
-
-    :param there: everything in the cache
-    :return: None if there is no earlier one
-    """
-    by_key = {each.key: each for each in there}
-    run, key = journal.predecessor(entry.key) or (None, "")
-    if key not in by_key:
-        earlier = [
-            each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
-        ]
-        if not earlier:
-            return None
-        run = None
-        key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
-    made = {each.key: Made(each.manifest, each.name) for each in there}
-    return Comparison(key, run, reasons(made[entry.key], made[key], made.get))
-
-
-def _comparable(other: Entry, entry: Entry) -> bool:
-    """Whether two artifacts could be of one step. The core's own steps are so only if they have the same name."""
-    own = entry.manifest.component.startswith(f"{PROJECT}:")
-    return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
-
-
-def damaged(cache_dir: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every artifact, with what has changed in it since it was written."""
-    for folder, manifest in _artifacts(cache_dir):
-        yield folder, ["its manifest can't be read"] if manifest is None else list(_faults(folder, manifest))
-
-
-def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
-    for file in manifest.files:
-        try:
-            if digest_file(folder / file.path) != file.sha256:
-                yield f"{file.path} has changed"
-        except OSError:
-            yield f"{file.path} is missing"
-
-
 def remove(cache_dir: Path, folders: list[Path]) -> None:
     """Remove artifacts.
 
@@ -146,11 +74,11 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
     """
     with exclusive_cache(cache_dir):
         for folder in folders:
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
-    """Remove what was used longest ago, until the rest is at most `max_size` bytes.
+    """Remove what was used longest ago, until the rest is at most `max_size` bytes; 0 removes all.
 
     An artifact is kept only together with those that it refers to. Half-made artifacts and unused locks go too.
 
@@ -159,10 +87,10 @@ def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     """
     with exclusive_cache(journal.cache):
         there = entries(journal)
-        kept = keep({entry.key: entry for entry in there}, max_size)
+        kept = keep({entry.key: entry for entry in there}, max_size) if max_size else {}
         unwanted = [folder for folder in journal.cache.glob("artifacts/*/*") if folder.name not in kept]
         for folder in [*unwanted, *journal.cache.glob("making/*")]:
-            shutil.rmtree(folder)
+            remove_folder(folder)
         for folder in journal.cache.glob("artifacts/*"):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
@@ -179,24 +107,17 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
     """
     kept: dict[str, Entry] = {}
     for key in there:
-        wanted = _with_parts(key, there)
-        if wanted is None:
-            continue
-        more = kept | wanted
-        if sum(entry.size for entry in more.values()) > max_size:
-            break
-        kept = more
+        parts = dict.fromkeys(_with_parts(key, there))
+        if there.keys() >= parts.keys():
+            more = kept | {part: there[part] for part in parts}
+            if sum(entry.size for entry in more.values()) > max_size:
+                break
+            kept = more
     return kept
 
 
-def _with_parts(key: str, there: dict[str, Entry]) -> dict[str, Entry] | None:
-    """An artifact and all that it refers to; None if one of them is missing."""
-    if key not in there:
-        return None
-    found = {key: there[key]}
-    for other in there[key].manifest.uses.artifacts:
-        parts = _with_parts(other, there)
-        if parts is None:
-            return None
-        found |= parts
-    return found
+def _with_parts(key: str, there: dict[str, Entry]) -> Iterator[str]:
+    """The keys of an artifact and of all that it refers to."""
+    yield key
+    for other in there[key].manifest.uses.artifacts if key in there else ():
+        yield from _with_parts(other, there)

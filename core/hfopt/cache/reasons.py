@@ -1,74 +1,98 @@
 """Why a step ran again, in sentences: what differs between its key's recipe and an earlier one.
 
-Pure functions of recipes (`hfopt.planning.identity`).
+What a recipe is made of: `hfopt.planning.identity`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from hfopt.cache.store import Manifest
+from hfopt.api.protocol import INPUT
+from hfopt.base.component import PROJECT
+from hfopt.cache.journal import Journal
+from hfopt.cache.maintenance import Entry
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(rf"({INPUT})?[0-9a-f]{{64}}")
 _LONGEST = 80
+_SETTINGS = ("config", "parity", "accelerator", "machine", "seed")
 ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Made:
-    """An artifact, and the name of its step."""
+class Comparison(NamedTuple):
+    """Why an artifact was made although there was an earlier one.
 
-    manifest: Manifest
-    name: str
-
-
-def reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> list[str]:
-    """What has changed, upstream first: sentences such as ``passes.q: bits was 8 and is now 4``.
-
-    :param find: an artifact by key; None if it is no longer in the cache
+    :param key: the earlier one's key
+    :param run: the run that had it for the same step; None if it is only the most similar
+    :param reasons: what has changed since, upstream first: ``passes.q: bits was 8 and is now 4``
     """
-    return list(dict.fromkeys(_reasons(now, then, find)))
+
+    key: str
+    run: int | None
+    reasons: list[str]
 
 
-def _reasons(now: Made, then: Made, find: Callable[[str], Made | None]) -> Iterator[str]:
+def compare(journal: Journal, entry: Entry, there: list[Entry]) -> Comparison | None:
+    """Compare an artifact with what the previous run had for its step, or else with the most similar earlier one.
+
+    :param there: everything in the cache
+    :return: None if there is no earlier one
+    """
+    by_key = {each.key: each for each in there}
+    run, key = journal.predecessor(entry.key) or (None, "")
+    if key not in by_key:
+        earlier = [
+            each for each in there if _comparable(each, entry) and each.manifest.created < entry.manifest.created
+        ]
+        if not earlier:
+            return None
+        run = None
+        key = min(earlier, key=lambda each: len(changes(entry.manifest.recipe, each.manifest.recipe))).key
+    return Comparison(key, run, list(dict.fromkeys(_reasons(entry, by_key[key], by_key))))
+
+
+def _comparable(other: Entry, entry: Entry) -> bool:
+    """Whether two artifacts could be of one step. The core's own steps are so only if they have the same name."""
+    own = entry.manifest.component.startswith(f"{PROJECT}:")
+    return other.manifest.component == entry.manifest.component and (not own or other.name == entry.name)
+
+
+def _reasons(now: Entry, then: Entry, there: Mapping[str, Entry]) -> Iterator[str]:
     new, old = now.manifest.recipe, then.manifest.recipe
-    yield from _inputs(new.get("inputs", {}), old.get("inputs", {}), find)
-    place = place_of(now)
+    yield from _inputs(new.get("inputs", {}), old.get("inputs", {}), there)
+    place = _place_of(now)
     if new.get("component") != old.get("component"):
         yield f"{place}: was {old.get('component')} and is now {new.get('component')}"
         return
     if new.get("identity") != old.get("identity"):
         yield f"{place}: it resolved to {old.get('identity')} and now resolves to {new.get('identity')}"
-    for part in ("config", "parity", "accelerator", "machine"):
-        for path, (value, before) in changes(new.get(part) or {}, old.get(part) or {}).items():
-            yield f"{place}: {_was(path, value, before)}"
+    for path, (value, before) in changes(_settings(new), _settings(old)).items():
+        yield f"{place}: {_was(path.removeprefix('config.'), value, before)}"
     yield from _versions(new.get("versions", {}), old.get("versions", {}))
 
 
-def _inputs(new: Mapping[str, str], old: Mapping[str, str], find: Callable[[str], Made | None]) -> Iterator[str]:
+def _inputs(new: Mapping[str, str], old: Mapping[str, str], there: Mapping[str, Entry]) -> Iterator[str]:
     for role in sorted(new.keys() | old.keys()):
         now, then = new.get(role), old.get(role)
-        if now == then:
-            continue
-        found = None if now is None else find(now)
-        before = None if then is None else find(then)
-        if found is not None and before is not None:
-            yield from _reasons(found, before, find)
-        elif now is None or then is None:
+        if now is None or then is None:
             yield f"its input {role} is {'new' if then is None else 'no longer given'}"
-        else:
-            gone = then if before is None else now
+        elif now != then and now in there and then in there:
+            yield from _reasons(there[now], there[then], there)
+        elif now != then:
+            gone = then if now in there else now
             yield f"its input {role} has changed; the reason is unknown because {gone[:12]} is no longer in the cache"
+
+
+def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {part: recipe[part] for part in _SETTINGS if recipe.get(part) not in (None, {})}
 
 
 def _was(path: str, value: Any, before: Any) -> str:
     if before is ABSENT or value is ABSENT:
         return f"{path} was removed" if value is ABSENT else f"{path} is new: {_short(value)}"
-    if isinstance(value, str) and isinstance(before, str) and _DIGEST.fullmatch(value) and _DIGEST.fullmatch(before):
+    if all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in (value, before)):
         return f"the content of {path} has changed"
     return f"{path} was {_short(before)} and is now {_short(value)}"
 
@@ -79,30 +103,26 @@ def _short(value: Any) -> str:
 
 
 def _versions(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
-    """Distributions that any component needs, then ``-p`` files."""
-    for name, (version, before) in changes(_distributions(new), _distributions(old)).items():
-        if version is ABSENT or before is ABSENT:
-            yield f"{name} is {'now needed' if before is ABSENT else 'no longer needed'}"
-        elif version.startswith("source:") and before.startswith("source:"):
-            yield f"{name} has changed (its source)"
+    """What has changed of all that the components depend on: distributions, ``-p`` files, and what these import."""
+    files = {f"module:{component.partition(':')[0]}" for component in new}
+    needed, before = ({key: each[key] for each in versions.values() for key in each} for versions in (new, old))
+    for name, (version, earlier) in changes(needed, before).items():
+        kind, _, module = name.rpartition(":")
+        what = f"the plugin file {module}.py" if name in files else f"{kind} {module}".lstrip()
+        if version is ABSENT or earlier is ABSENT:
+            yield f"{what} is {'now needed' if earlier is ABSENT else 'no longer needed'}"
+        elif kind:
+            yield f"{what} has changed"
+        elif version.startswith("source:") and earlier.startswith("source:"):
+            yield f"{what} has changed (its source)"
         else:
-            yield f"{name} was {before} and is now {version}"
-    files = changes(new.get("files", {}), old.get("files", {}))
-    for plugin in sorted({name.partition(":")[0] for name in files}):
-        yield f"the plugin file {plugin}.py has changed"
+            yield f"{what} was {earlier} and is now {version}"
 
 
-def _distributions(versions: Mapping[str, Any]) -> dict[str, str]:
-    return {name: version for each in versions.get("components", {}).values() for name, version in each.items()}
-
-
-def place_of(made: Made) -> str:
+def _place_of(entry: Entry) -> str:
     """Where in a config the step is defined."""
-    if made.manifest.kind == "pass":
-        return f"passes.{made.name}"
-    if made.manifest.kind == "data":
-        return f"data_configs.{made.name.removeprefix('data ')}"
-    return made.name
+    places = {"pass": f"passes.{entry.name}", "data": f"data_configs.{entry.name.removeprefix('data ')}"}
+    return places.get(entry.manifest.kind, entry.name)
 
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
@@ -88,6 +88,11 @@ class Manifest(BaseModel):
 class ArtifactMissing(HfoptError):
     """An artifact that a step needs is not in the store, or not whole."""
 
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"artifact {key[:12]} is missing or damaged", hint="run the same command again: it is made anew"
+        )
+
 
 class ArtifactStore:
     """Artifacts under ``root/artifacts``, half-made ones under ``root/making``.
@@ -125,16 +130,17 @@ class ArtifactStore:
         except OSError:
             return False
 
-    def closure(self, keys: Iterable[str]) -> dict[str, Manifest]:
+    def closure(self, keys: Iterable[str], need: Callable[[str], Manifest] | None = None) -> dict[str, Manifest]:
         """The manifests of artifacts and of all that they use of others, by key.
 
+        :param need: instead of `need`
         :raises ArtifactMissing: one is not there, or not whole
         """
         waiting, found = list(keys), dict[str, Manifest]()
         while waiting:
             key = waiting.pop()
             if key not in found:
-                found[key] = self.need(key)
+                found[key] = (need or self.need)(key)
                 waiting += found[key].uses.artifacts
         return found
 
@@ -145,9 +151,7 @@ class ArtifactStore:
         """
         manifest = self.find(key)
         if manifest is None:
-            raise ArtifactMissing(
-                f"artifact {key[:12]} is missing or damaged", hint="run the same command again: it is made anew"
-            )
+            raise ArtifactMissing(key)
         return manifest
 
     @contextmanager
@@ -193,13 +197,24 @@ class ArtifactStore:
     def export(self, keys: Iterable[str], target: Path) -> list[str]:
         """Copy artifacts, and all that they use of others, into a folder that `adopt` takes anywhere else.
 
+        The inputs that models refer to are not copied, and need not be known here.
+
         :return: the keys of all that was copied
-        :raises ArtifactMissing: one is not there, or not whole
+        :raises ArtifactMissing: one is not there, or not as it was written
         """
-        found = self.closure(keys)
+        found = self.closure(keys, self._intact)
         for key in found:
+            if (target / key).exists():
+                remove_folder(target / key)
             shutil.copytree(self.folder(key), target / key)
         return list(found)
+
+    def _intact(self, key: str) -> Manifest:
+        """The manifest of an artifact that is as it was written, whether or not the inputs it refers to are known."""
+        manifest = read_manifest(self.folder(key))
+        if manifest is None or faults(self.folder(key), key):
+            raise ArtifactMissing(key)
+        return manifest
 
     def adopt(self, source: Path) -> list[str]:
         """Take in artifacts that another store has exported, each only if its bytes are what its manifest says.
@@ -208,17 +223,19 @@ class ArtifactStore:
         :raises HfoptError: a folder is no artifact, or not as it was written
         """
         self.set_aside_older()
-        adopted = []
-        for folder in sorted(place for place in source.iterdir() if place.is_dir()):
-            with exclusive(self.lock(folder.name)), self.making(folder.name) as making:
+        folders = sorted(place for place in source.iterdir() if place.is_dir())
+        for folder in folders:
+            key, target = folder.name, self.folder(folder.name)
+            with exclusive(self.lock(key)), self.making(key) as making:
                 shutil.copytree(folder, making, dirs_exist_ok=True)
-                manifest = read_manifest(making)
-                if manifest is None or manifest.key != folder.name or (faults := list(damage(making, manifest))):
-                    raise HfoptError(f"{folder}: {'not an artifact' if manifest is None else '; '.join(faults)}")
-                (making / MANIFEST).unlink()
-                self.commit(making, manifest)
-                adopted.append(manifest.key)
-        return adopted
+                if found := faults(making, key):
+                    raise HfoptError(f"{folder}: {'; '.join(found)}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists() and faults(target, key):
+                    remove_folder(target)
+                if not target.exists():
+                    os.rename(making, target)
+        return [folder.name for folder in folders]
 
     def sweep(self) -> None:
         """Remove what was left half made by makers that are gone: nobody holds the artifact's lock."""
@@ -334,6 +351,14 @@ def damage(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{file.path} has changed"
         except OSError:
             yield f"{file.path} is missing"
+
+
+def faults(folder: Path, key: str) -> list[str]:
+    """What is wrong with the artifact of that key in a folder: every file is read."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.key != key:
+        return ["its manifest is missing or damaged"]
+    return list(damage(folder, manifest))
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:

@@ -28,9 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"hfopt.cli.commands.{name}")
-        command = commands.add_parser(
-            name, help=module.SUMMARY, description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}."
-        )
+        command = commands.add_parser(name, help=module.SUMMARY, description=f"{module.SUMMARY.capitalize()}.")
         command.add_argument("--verbose", action="store_true", help="also show the traceback of expected failures")
         module.add_arguments(command)
         command.set_defaults(execute=module.execute)
@@ -45,23 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             args = build_parser().parse_args(argv)
-            code = _execute(args)
+            try:
+                code = int(args.execute(args))
+            except HfoptError as error:
+                if args.verbose:
+                    traceback.print_exc()
+                print(f"hfopt: {error}", file=sys.stderr)
+                code = error.exit_code
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        # the reader of our output has closed it (`| head`); the interpreter's own flush must not fail again
+        # The reader of our output has closed it (`| head`). The interpreter's own flush must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NO_RESULT
     except KeyboardInterrupt:
         print("hfopt: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-
-
-def _execute(args: argparse.Namespace) -> int:
-    try:
-        return int(args.execute(args))
-    except HfoptError as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(f"hfopt: {error}", file=sys.stderr)
-        return int(error.exit_code)

@@ -1,22 +1,20 @@
-"""What a person sees of a run: its progress (stderr) and its results (stdout)."""
+"""What a person sees of a run's progress, on stderr."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
 from textwrap import indent
+from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from hfopt.api.protocol import Fault, Progress
 from hfopt.base.text import duration
 from hfopt.cache.store import Manifest
-from hfopt.engine import summary
-from hfopt.engine.record import RunRecord
 from hfopt.engine.reporting import Reporter
 from hfopt.planning.graph import Plan, Step
 
@@ -37,12 +35,14 @@ class Terminal(Reporter):
         self.console = Console(stderr=True, highlight=False)
         self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
         self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
+        self.shown: dict[Step | None, TaskID] = {}  # None: what goes on before any step runs
+        self.told: set[tuple[Step, str]] = set()
         self.width = 0
         self.every = every
         self.ended = threading.Event()
         if self.live:
             self.bars.start()
-        self._show(None, phase="reading the config and its inputs")
+        self._show(None, "reading the config and its inputs")
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
@@ -56,17 +56,17 @@ class Terminal(Reporter):
         if cached == total:
             self._forget(None)
         elif self.live:
-            self._show(None, phase="starting a worker")
+            self._show(None, "starting a worker")
         else:
             threading.Thread(target=self._remind, name="reminders", daemon=True).start()
 
     def progress(self, step: Step, event: Progress) -> None:
         self._forget(None)
-        known = self._task(step)
-        if not self.live and event.phase.startswith("waiting") and event.phase != (known and known.fields["phase"]):
+        if not self.live and event.phase.startswith("waiting") and (step, event.phase) not in self.told:
+            self.told.add((step, event.phase))
             self._line(f"  {step.name:{self.width}}  {event.phase}")
         count = f"{event.done}/{event.total}" if event.total else ""
-        self._show(step, phase=event.phase, count=count, completed=event.done, total=event.total or None)
+        self._show(step, event.phase, count, completed=event.done, total=event.total or None)
 
     def finished(self, step: Step, manifest: Manifest, *, cached: bool) -> None:
         self._forget(step)
@@ -97,23 +97,15 @@ class Terminal(Reporter):
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _task(self, step: Step | None) -> Task | None:
-        """What is shown for a running step, or for None: before any step runs."""
-        return next((task for task in self.bars.tasks if task.fields["step"] is step), None)
-
-    def _show(
-        self, step: Step | None, *, phase: str, count: str = "", completed: int = 0, total: int | None = None
-    ) -> None:
-        if (task := self._task(step)) is None:
+    def _show(self, step: Step | None, phase: str, count: str = "", **length: Any) -> None:
+        if step not in self.shown:
             name = "" if step is None else f"{step.name:{self.width}}"
-            self.bars.add_task(name, total=total, completed=completed, step=step, phase=phase, count=count)
-        else:
-            self.bars.update(task.id, total=total, completed=completed, phase=phase, count=count)
+            self.shown[step] = self.bars.add_task(name, total=None, step=step, phase="", count="")
+        self.bars.update(self.shown[step], phase=phase, count=count, **length)
 
     def _forget(self, step: Step | None) -> None:
-        with suppress(KeyError):  # two workers may start their first steps at the same time
-            if (task := self._task(step)) is not None:
-                self.bars.remove_task(task.id)
+        if (task := self.shown.pop(step, None)) is not None:
+            self.bars.remove_task(task)
 
     def _remind(self) -> None:
         while not self.ended.wait(self.every):
@@ -146,9 +138,3 @@ class _Line(ProgressColumn):
 def _bars(console: Console) -> Bars:
     columns = [_Line(), _Bar(min(40, console.width // 4))] if console.width >= _WIDE_ENOUGH else [_Line()]
     return Bars(*columns, console=console, transient=True)
-
-
-def show_results(record: RunRecord) -> None:
-    """The run's results, on stdout."""
-    width = None if sys.stdout.isatty() else summary.WIDTH
-    summary.write(Console(highlight=False, width=width), record.data, record.folder)

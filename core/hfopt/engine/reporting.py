@@ -38,8 +38,7 @@ class Reporter:
 class LogReporter(Reporter):
     """Writes to the logger `hfopt`: failures as errors, notices as warnings (Python shows both), steps as info."""
 
-    def __init__(self) -> None:
-        self.log = logging.getLogger("hfopt")
+    log = logging.getLogger("hfopt")
 
     def notice(self, text: str) -> None:
         self.log.warning("%s", text)

@@ -62,21 +62,19 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
 
 def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> Iterator[str]:
     error = candidate["error"] or {"step": "?", "message": "a step that it depends on failed", "expected": True}
-    what = "no result" if _is_last(result, candidate) else f"no figures after {_last_pass(candidate)}"
-    yield f"{what}: {error['step']}: {error['message']}"
+    after = _after(result, candidate)
+    yield f"{f'no figures {after}' if after else 'no result'}: {error['step']}: {error['message']}"
     if not error["expected"]:
         yield f"this looks like a bug; the traceback is in {near(log)}"
 
 
 def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    accelerator = result["accelerator"]
-    table = Table(title=f"{accelerator['device']}, {accelerator['execution_provider']}", title_justify="left")
-    table.add_column("")
-    changed = "result" if _is_last(result, candidate) else f"after {_last_pass(candidate)}"
-    for heading in ("input model", changed, "difference"):
-        table.add_column(heading, justify="right")
+    title = "{device}, {execution_provider}".format_map(result["accelerator"])
+    headings = ("input model", _after(result, candidate) or "result", "difference")
+    columns = [Column(heading, justify="right") for heading in headings]
+    table = Table("", *columns, title=title, title_justify="left")
     for key, after in candidate["metrics"].items():
         before, difference, unit = _before(result, key, after), after["difference"], after["unit"]
         table.add_row(key, _number(before, unit), _number(after, unit), _number(difference, unit, signed=True))
@@ -110,24 +108,23 @@ def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Ma
     return shown if isclose(value, shown["value"], abs_tol=1e-9) else {**shown, "value": value, "low": None}
 
 
-def _is_last(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
-    return bool(candidate["id"] == result["candidates"][-1]["id"])
-
-
-def _last_pass(candidate: Mapping[str, Any]) -> str:
-    return next(str(step["name"]) for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
+def _after(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
+    """After which pass a candidate is; empty for the last candidate."""
+    if candidate["id"] == result["candidates"][-1]["id"]:
+        return ""
+    return next(f"after {step['name']}" for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
 
 
 def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[str]:
     """Each goal, and whether it is met."""
     for key, figure in candidate["metrics"].items():
         if "goal" in figure:
-            goal, value, unit = Goal(**figure["goal"]), figure["value"], figure["unit"]
+            goal, rising = Goal(**figure["goal"]), figure["higher_is_better"]
+            value, unit = figure["value"], figure["unit"]
             before = (_before(result, key, figure) or {}).get("value")
-            word = "met" if goal.met(value, before, figure["higher_is_better"]) else "MISSED"
-            limit = goal.limit(before, figure["higher_is_better"])
-            sign = ">=" if figure["higher_is_better"] else "<="
-            needed = "" if limit is None else f" ({sign} {_scaled(limit, unit)})"
+            word = "met" if goal.met(value, before, rising) else "MISSED"
+            limit = goal.limit(before, rising)
+            needed = "" if limit is None else f" ({'>=' if rising else '<='} {_scaled(limit, unit)})"
             yield f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_scaled(value, unit)}"
 
 
@@ -159,5 +156,5 @@ def _scaled(value: float, unit: str, *, signed: bool = False, bare: bool = False
     if unit == "":
         return f"{value:{sign}.4g}"
     if unit == "proportion":
-        return f"{100 * value:{sign}.2f}" + ("" if bare else (" points" if signed else " %"))
+        value, unit = 100 * value, "points" if signed else "%"
     return f"{value:{sign}.2f}" + ("" if bare else f" {unit}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfopt.base.errors import UsageError
 
@@ -19,28 +20,31 @@ def add_config(parser: ArgumentParser) -> None:
 
 
 def add_plugin_files(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "-p",
-        "--plugin",
-        dest="plugin_files",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="a Python file with hooks, in addition to the installed plugins",
-    )
+    about = "a Python file with hooks, in addition to the installed plugins"
+    names = "-p", "--plugin"
+    parser.add_argument(*names, dest="plugin_files", action="append", type=Path, default=[], metavar="FILE", help=about)
 
 
-def add_cache(parser: ArgumentParser) -> None:
-    """Which cache: a config's, or that of the current folder."""
-    parser.add_argument(
-        "config",
-        type=Path,
-        nargs="?",
-        metavar="CONFIG",
-        help="use this config's engine.cache_dir (default: .hfopt-cache)",
-    )
+def add_cache(parser: ArgumentParser, config: str = "config") -> None:
+    """Which cache: a config's, or that of the current folder.
+
+    :param config: the argument's name, or an option's where the arguments before it are any number
+    """
+    config_help = "use this config's engine.cache_dir (default: .hfopt-cache)"
+    number: dict[str, Any] = {} if config.startswith("--") else {"nargs": "?"}
+    parser.add_argument(config, type=Path, metavar="CONFIG", help=config_help, **number)
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="use this cache instead of a config's")
+
+
+def cache_of(args: Namespace) -> Path:
+    """The folder of the cache that `add_cache` names, whether or not it is there."""
+    from hfopt.config.document import read
+    from hfopt.config.schema import Engine
+
+    written = {} if args.config is None or args.cache_dir else read(args.config).value
+    with suppress(LookupError, TypeError):  # whatever else is wrong with the config does not matter here
+        return Path(args.cache_dir or written["engine"]["cache_dir"])
+    return Path(Engine.model_fields["cache_dir"].default)
 
 
 def journal_of(args: Namespace) -> Journal:
@@ -49,15 +53,8 @@ def journal_of(args: Namespace) -> Journal:
     :raises UsageError: there is none
     """
     from hfopt.cache.journal import Journal
-    from hfopt.config.document import read
-    from hfopt.config.schema import Engine
 
-    folder = args.cache_dir
-    if folder is None:
-        config = {} if args.config is None else read(args.config).value
-        engine = config.get("engine") if isinstance(config, dict) else None
-        wanted = engine.get("cache_dir") if isinstance(engine, dict) else None
-        folder = Path(wanted if isinstance(wanted, str) else Engine.model_fields["cache_dir"].default)
+    folder = cache_of(args)
     if not (folder / "artifacts").is_dir():
         raise UsageError(f"{folder}: no cache here", hint="name a config, or the folder itself with --cache-dir")
     return Journal(folder, lambda text: print(f"note: {text}", file=sys.stderr))

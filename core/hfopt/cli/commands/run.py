@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> int:
-    from hfopt.cli.terminal import Terminal, show_results
+    from rich.console import Console
+
+    from hfopt.cli.terminal import Terminal
+    from hfopt.engine import summary
     from hfopt.engine.record import Interrupted
     from hfopt.engine.run import exit_code, run
 
@@ -44,5 +48,6 @@ def execute(args: Namespace) -> int:
     if args.json:
         print(json.dumps(record.data, indent=1, ensure_ascii=False))
     else:
-        show_results(record)
+        width = None if sys.stdout.isatty() else summary.WIDTH
+        summary.write(Console(highlight=False, width=width), record.data, record.folder)
     return exit_code(record)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def _count(text: str) -> int:
 def execute(args: Namespace) -> int:
     runs = journal_of(args).runs(args.limit)
     if args.json:
-        print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+        print(json.dumps([run._asdict() for run in runs], indent=1))
     elif runs:
         headings = (">run", "started", "status", ">took", ">made", ">cached", ">failed", "config", "output")
         print_table(headings, [_row(run) for run in runs])
@@ -44,13 +44,8 @@ def execute(args: Namespace) -> int:
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    from datetime import datetime
-
-    took = ""
-    if run.ended is not None:
-        took = wording.duration(
-            (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds()
-        )
+    at = datetime.fromisoformat
+    took = "" if run.ended is None else wording.duration((at(run.ended) - at(run.started)).total_seconds())
     config = "(Python)" if run.config is None else wording.near(Path(run.config))
     counts = (str(run.made), str(run.cached), str(run.failed))
     return str(run.id), wording.age(run.started), run.status, took, *counts, config, wording.near(Path(run.output_dir))
