@@ -51,20 +51,24 @@ _JSON_NAMES = {
 }
 
 
-def validate(
-    model: type[M], value: Any, place: Place, problems: list[Problem], context: ConfigContext | None = None
-) -> M | None:
-    """The value as an instance of `model`, or None with every mistake added to `problems`.
+class Mistakes(Exception):
+    """Leaves nothing to go on with. Its arguments are the problems."""
+
+    args: tuple[Problem, ...]
+
+
+def validate(model: type[M], value: Any, place: Place, context: ConfigContext | None = None) -> M:
+    """The value as an instance of `model`.
 
     :param place: where the value stands in the config
+    :raises Mistakes: with a problem for each mistake in it
     """
     try:
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
-        problems += explain(error, model, value, place)
-    except (TypeError, ValueError):
-        problems.append(Problem(place, "holds a value that JSON can't express, such as a date or NaN"))
-    return None
+        raise Mistakes(*explain(error, model, value, place)) from error
+    except (TypeError, ValueError) as error:
+        raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, place: Place) -> list[Problem]:

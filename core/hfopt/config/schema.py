@@ -12,7 +12,7 @@ from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
 from hfopt.config.olive.dialect import NO_SCRIPTS, NO_SEARCH
 
-_AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
+_NEWER = "As components.{}, in the way of Olive from 0.6.2 on; the keys of params may stand beside type."
 
 
 def _checked(fits: Callable[[Any], Any], message: str) -> AfterValidator:
@@ -39,18 +39,11 @@ _not_an_output = _checked(
 )
 
 
-class InputModel(Config):
-    """``input_model``."""
+class Section(Config):
+    """``input_model``, an entry of ``systems``, and what ``passes`` and ``packaging_config`` have in common."""
 
-    type: str = Field(description="A model loader, such as PyTorchModel.")
-    config: dict[str, Any] = Field({}, description="The loader's options.")
-
-
-class SystemSection(Config):
-    """One entry of ``systems``."""
-
-    type: str = Field(description="A system, such as LocalSystem.")
-    config: dict[str, Any] = Field({}, description="The system's options.")
+    type: str = Field(description="A component: components.md lists them by kind.")
+    config: dict[str, Any] = Field({}, description="The component's options.")
 
 
 class ComponentSection(Config):
@@ -84,14 +77,10 @@ class DataSection(Config):
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
-    load_dataset_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("load_dataset"))
-    pre_process_data_config: OpenComponentSection | None = Field(
-        None, description=_AS_IN_0_6_2.format("pre_process_data")
-    )
-    post_process_data_config: OpenComponentSection | None = Field(
-        None, description=_AS_IN_0_6_2.format("post_process_data")
-    )
-    dataloader_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("dataloader"))
+    load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
+    pre_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("pre_process_data"))
+    post_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("post_process_data"))
+    dataloader_config: OpenComponentSection | None = Field(None, description=_NEWER.format("dataloader"))
 
 
 class Goal(Config):
@@ -144,18 +133,18 @@ class Goal(Config):
 
 UNRANKED = -1
 """The priority of a figure that has none."""
+_is_a_rank = _checked(
+    lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"
+)
 
 
 class SubType(Config):
     """One figure of a metric."""
 
     name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
-    priority: Annotated[
-        int,
-        _checked(
-            lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"
-        ),
-    ] = Field(UNRANKED, description="1 is the most important; -1: after all that have a number, in the order written.")
+    priority: Annotated[int, _is_a_rank] = Field(
+        UNRANKED, description="1 is the most important; -1: after all that have a number, in the order written."
+    )
     higher_is_better: bool | None = Field(None, description="null: as the metric defines it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
@@ -185,11 +174,9 @@ class Evaluator(Config):
     metrics: tuple[Metric, ...] = Field(min_length=1, description="What to measure.")
 
 
-class PassSection(Config):
+class PassSection(Section):
     """One entry of ``passes``."""
 
-    type: str = Field(description="A pass, such as OnnxConversion.")
-    config: dict[str, Any] = Field({}, description="The pass's options.")
     disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
         True, description="Only fixed options: there is no search without a search_strategy."
     )
@@ -210,12 +197,10 @@ class PassSection(Config):
 LogLevel = Literal[0, 1, 2, 3, 4]
 
 
-class Packaging(Config):
+class Packaging(Section):
     """One entry of ``engine.packaging_config``."""
 
-    type: str = Field(description="A packager, such as Zipfile.")
     name: PlainName = Field("OutputModels", description="What the package is called.")
-    config: dict[str, Any] = Field({}, description="The packager's options.")
 
 
 class Engine(Config):
