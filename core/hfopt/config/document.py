@@ -22,12 +22,7 @@ _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
-class DuplicateKey(ValueError):
-    """A key stands twice in one object."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"key {key!r} stands twice in one object")
-        self.key = key
+_TWICE = "key {!r} stands twice in one object"
 
 
 @dataclass(frozen=True)
@@ -100,11 +95,9 @@ def _parse_json(text: str, file: Path) -> Document:
         if not plain.strip():
             raise _syntax_error(file, "is empty") from error
         raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
-    except DuplicateKey as error:
-        lines = [line for line, key in _repeated_keys(composed()) if key == error.key]
-        raise _syntax_error(file, str(error), min(lines, default=None)) from error
     except (RecursionError, ValueError) as error:
-        raise _syntax_error(file, str(error) or "nested too deeply") from error
+        lines = [line for line, message in _repeated_keys(composed()) if message == str(error)]
+        raise _syntax_error(file, str(error) or "nested too deeply", min(lines, default=None)) from error
     return Document(value, file, lambda path: _node_line(composed(), path))
 
 
@@ -115,7 +108,8 @@ def _blank(match: re.Match[str]) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise DuplicateKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(_TWICE.format(key))
     return value
 
 
@@ -134,7 +128,7 @@ def _parse_yaml(text: str, file: Path) -> Document:
         loader = Loader(text)
         root = loader.get_single_node()
         if repeated := min(_repeated_keys(root), default=None):
-            raise _syntax_error(file, str(DuplicateKey(repeated[1])), repeated[0])
+            raise _syntax_error(file, repeated[1], repeated[0])
         value = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -152,8 +146,7 @@ def _parse_toml(text: str, file: Path) -> Document:
 
 
 def _syntax_error(file: Path, message: str, line: int | None = None) -> ConfigError:
-    place = file.name if line is None else f"{file.name}:{line}"
-    return ConfigError([Problem((), message)], [f"{place}: {message}"])
+    return Document(None, file, lambda path: line).error([Problem((), message)])
 
 
 def _compose(text: str) -> Any:
@@ -166,40 +159,38 @@ def _compose(text: str) -> Any:
         return None
 
 
+def _children(node: Any) -> list[tuple[Any, Any, Any]]:
+    """Of each part of a YAML node: its key or position, the node that has its line, and its value."""
+    if node is not None and node.id == "mapping":
+        return [(key.value if key.id == "scalar" else key, key, value) for key, value in node.value]
+    if node is not None and node.id == "sequence":
+        return [(str(number), value, value) for number, value in enumerate(node.value)]
+    return []
+
+
 def _node_line(node: Any, path: Sequence[str | int]) -> int | None:
     line = None
     for part in path:
-        if node is not None and node.id == "mapping":
-            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
-        elif node is not None and node.id == "sequence" and isinstance(part, int):
-            pairs = [(value, value) for value in node.value[part : part + 1]]
-        else:
+        found = [(at, value) for name, at, value in _children(node) if name == str(part)]
+        if not found:
             break
-        if not pairs:
-            break
-        key, node = pairs[-1]  # what a mapping merges (<<) comes first
-        line = key.start_mark.line + 1
+        at, node = found[-1]  # what a mapping merges (<<) comes first
+        line = at.start_mark.line + 1
     return line
 
 
 def _repeated_keys(root: Any) -> Iterator[tuple[int, str]]:
-    """Keys that their object has already, each after its line."""
-    left, seen = [root], {None}
+    """The line of each key that its object has already, with a message."""
+    left, seen = [root], set()
     while left:
         node = left.pop()
-        if node in seen:  # an alias
-            continue
+        names = set()
+        for name, at, value in () if node in seen else _children(node):  # seen before: an alias
+            if name in names:
+                yield at.start_mark.line + 1, _TWICE.format(name)
+            names.add(name)
+            left.append(value)
         seen.add(node)
-        if node.id == "sequence":
-            left += node.value
-        elif node.id == "mapping":
-            names: set[Any] = set()
-            for key, value in node.value:
-                left.append(value)
-                name = key.value if key.id == "scalar" else key
-                if name in names:
-                    yield key.start_mark.line + 1, name
-                names.add(name)
 
 
 def _toml_line(text: str, path: Sequence[str | int]) -> int | None:
