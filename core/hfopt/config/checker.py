@@ -16,9 +16,12 @@ from hfopt.base.errors import PluginError, Problem
 from hfopt.config.document import Document, dotted
 from hfopt.config.olive.dialect import unavailable
 from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
 T = TypeVar("T")
+Entries = dict[Any, T | None]
+"""By name or position; None: it has mistakes."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,19 @@ class Checker:
             self.problems += [problem for problem in mistakes.args if problem not in self.problems]
             return None
 
-    def entries(self, resolve: Callable[..., T], raw: Any, place: Place, *arguments: Any) -> dict[str, T | None]:
-        """The entries of a section whose keys are the user's own names; it may be absent.
+    def entries(
+        self, kind: type[Any], resolve: Callable[..., T], raw: Any, place: Place, *arguments: Any
+    ) -> Entries[T]:
+        """The entries of a section by key or position; it may be absent.
 
+        :param kind: dict, whose keys are the user's own names, or list
         :param resolve: is called with this checker, an entry, its place, and the arguments; see `attempt`
         """
-        if not isinstance(raw, dict | None):
-            self.problem(place, "expected an object")
+        if not isinstance(raw, kind | None):
+            self.problem(place, "expected a list" if kind is list else "expected an object")
             return {}
-        return {
-            name: self.attempt(resolve, self, value, (*place, name), *arguments) for name, value in (raw or {}).items()
-        }
+        written = raw.items() if isinstance(raw, dict) else enumerate(raw or ())
+        return {key: self.attempt(resolve, self, value, (*place, key), *arguments) for key, value in written}
 
     def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
         """Report a name that is not known. None passes, and so does any name if it can't be told which are known."""
@@ -86,28 +91,29 @@ class Checker:
             if first.setdefault(value, place) != place:
                 self.problem(place, f"must be unique: {dotted(first[value])} is {value!r} too")
 
-    def component(self, hook: str, name: str, options: Any, place: Place) -> ConfiguredComponent:
-        """A component with its options, which stand beside its type in ``config``.
+    def component(self, hook: str, section: Section | Reference, place: Place) -> ConfiguredComponent:
+        """What a section names and configures.
 
+        :param place: of the section
         :raises Mistakes: it can't be had, or not with these options
         """
-        return self.configured(self.find(hook, name, (*place, "type")), options, (*place, "config"))
+        registered, _ = self.find(hook, section.type, (*place, "type"))
+        return self.configured(registered, section.config, (*place, "config"))
 
-    def find(self, hook: str, name: str, place: Place) -> RegisteredComponent:
-        """A component by its name, which stands at a place.
+    def find(self, hook: str, name: str, place: Place) -> tuple[RegisteredComponent, Any]:
+        """A component by its name, which stands at a place, and its class.
 
         :raises Mistakes: the name is wrong, or the plugin is missing or broken
         """
         try:
             registered = self.plugins.find(hook, name)
-            registered.load()
+            return registered, registered.load()
         except (Unresolved, PluginError) as error:
             problem = Problem(place, error.message, error.hint, error.exit_code)
             if isinstance(error, UnknownComponent) and (olive := unavailable(hook, name)) is not None:
                 fact = f"{KINDS[hook]} {olive!r} is not available in this version; installed: {error.installed}"
                 problem = Problem(place, fact)
             raise Mistakes(problem) from error
-        return registered
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()
@@ -123,11 +129,7 @@ class Checker:
         config = validate(cls.Config, options, place, context)
         self.notices += context.notices
         self.notices += [f"{dotted((*place, key))} is ignored: {why}" for key, why in config.ignored().items()]
-        references = {token: Reference.of(token) for token in tokens_in(config.model_dump(mode="json"))}
-        resources = {
-            token: self.component("hfopt_resources", each.type, each.config, place)
-            for token, each in references.items()
-        }
-        return ConfiguredComponent(
-            registered, cls, config, tuple(context.used_paths), tuple(context.used_data), resources
-        )
+        tokens = tokens_in(config.model_dump(mode="json"))
+        resources = {token: self.component("hfopt_resources", Reference.of(token), place) for token in tokens}
+        paths, data = tuple(context.used_paths), tuple(context.used_data)
+        return ConfiguredComponent(registered, cls, config, paths, data, resources)

@@ -20,8 +20,6 @@ from hfopt.base.errors import ConfigError, Problem, UsageError
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
-
-
 _TWICE = "key {!r} stands twice in one object"
 
 
@@ -45,10 +43,9 @@ class Document:
     def render(self, problem: Problem) -> str:
         """A problem as a message: place, fact, hint."""
         line = self.line(problem.path)
-        place = [] if self.file is None else [self.file.name if line is None else f"{self.file.name}:{line}"]
-        if problem.path:
-            place.append(dotted(problem.path))
-        text = ": ".join([*place, problem.message])
+        name = "" if self.file is None else self.file.name
+        file = name if line is None else f"{name}:{line}"
+        text = ": ".join(filter(None, (file, dotted(problem.path), problem.message)))
         return text if problem.hint is None else f"{text}\n  hint: {problem.hint}"
 
     def error(self, problems: Sequence[Problem]) -> ConfigError:
@@ -59,8 +56,7 @@ class Document:
 
 def dotted(path: Sequence[str | int]) -> str:
     """``('passes', 'q', 'nodes', 0)`` as ``passes.q.nodes[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def read(source: Path | str | dict[str, Any]) -> Document:

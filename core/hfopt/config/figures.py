@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hfopt.api.config import Config, UnknownName
-from hfopt.api.metrics import MetricBackend, Statistic
+from hfopt.api.metrics import Statistic
 from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Problem
 from hfopt.config import schema
@@ -40,22 +40,20 @@ class Figure:
 class _Measured(NamedTuple):
     """A kind of metric that needs no backend.
 
-    :param names: the figures that it has
-    :param default: the figure wanted if none is written
+    :param names: the figures that it has; the first is wanted if none is written
     :param options: the model of its ``metric_config``
     """
 
-    names: Collection[str]
-    default: str
+    names: Sequence[str]
     options: type[Config]
     unit: str
     higher_is_better: bool
 
 
 _MEASURED = {
-    "latency": _Measured(FIGURES, "avg", TimingConfig, "ms", False),
-    "throughput": _Measured(FIGURES, "avg", TimingConfig, "rows/s", True),
-    "size": _Measured(["bytes"], "bytes", Config, "bytes", False),
+    "latency": _Measured(tuple(FIGURES), TimingConfig, "ms", False),
+    "throughput": _Measured(tuple(FIGURES), TimingConfig, "rows/s", True),
+    "size": _Measured(("bytes",), Config, "bytes", False),
 }
 
 
@@ -67,13 +65,14 @@ def evaluator(check: Checker, raw: Any, place: Place) -> tuple[Figure, ...]:
     section = validate(schema.Evaluator, raw, place)
     metrics = {(*place, "metrics", number): metric for number, metric in enumerate(section.metrics)}
     check.unique({(*at, "name"): metric.name for at, metric in metrics.items()})
-    priorities = {
-        (*at, "sub_types", number, "priority"): each.priority
-        for at, metric in metrics.items()
-        for number, each in enumerate(metric.sub_types)
-        if each.priority != schema.UNRANKED
-    }
-    check.unique(priorities)
+    check.unique(
+        {
+            (*at, "sub_types", number, "priority"): each.priority
+            for at, metric in metrics.items()
+            for number, each in enumerate(metric.sub_types)
+            if each.priority != schema.UNRANKED
+        }
+    )
     return _ranked([figure for at, metric in metrics.items() for figure in _figures(check, metric, at)])
 
 
@@ -81,9 +80,8 @@ def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure
     check.known((*place, "data_config"), "data config", metric.data_config, check.data_names)
     if metric.type != "size" and metric.data_config is None:
         check.problem((*place, "data_config"), f"is required: {metric.type} needs rows to work on")
-    sub_types = metric.sub_types
-    if not sub_types and metric.type in _MEASURED:
-        sub_types = (schema.SubType(name=_MEASURED[metric.type].default),)
+    usual = (schema.SubType(name=_MEASURED[metric.type].names[0]),) if metric.type in _MEASURED else ()
+    sub_types = metric.sub_types or usual
     if not sub_types:
         check.problem((*place, "sub_types"), "is required: name at least one figure, such as accuracy")
     places = {(*place, "sub_types", number): each for number, each in enumerate(sub_types)}
@@ -123,8 +121,7 @@ _Meaning = tuple[_Measured | Statistic, Config, RegisteredComponent | None]
 
 
 def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
-    registered = check.find("hfopt_metric_backends", metric.backend, (*place[:-2], "backend"))
-    backend: type[MetricBackend] = registered.load()
+    registered, backend = check.find("hfopt_metric_backends", metric.backend, (*place[:-2], "backend"))
     options = validate(backend.Config, sub_type.metric_config, (*place, "metric_config"))
     try:
         return backend().statistic(sub_type.name, options), options, registered

@@ -10,7 +10,7 @@ from typing import Any
 from hfopt.api.parity import Parity
 from hfopt.base.errors import Problem
 from hfopt.config import figures, schema
-from hfopt.config.checker import Checker, ConfiguredComponent, T
+from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T
 from hfopt.config.document import Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
@@ -68,27 +68,31 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         raise document.error([Problem((), "a config is an object with input_model and passes")])
     raw, problems, notices = dialect.strip_unsupported(document.value)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
-    names = _data_names(raw.get("data_configs"))
-    check = Checker(document, plugins, problems, notices, None if names is None else frozenset(names.values()))
+    written = raw.get("data_configs")
+    names = _data_names(written)
+    known = frozenset(names.values()) if isinstance(written, list | None) else None
+    check = Checker(document, plugins, problems, notices, known)
     engine = _engine(check, raw.get("engine", {}))
     systems = {
-        **check.entries(_component, {DEFAULT_SYSTEM: {"type": "LocalSystem"}}, ("systems",), "hfopt_systems"),
-        **check.entries(_component, raw.get("systems"), ("systems",), "hfopt_systems"),
+        **check.entries(dict, _component, {DEFAULT_SYSTEM: {"type": "LocalSystem"}}, ("systems",), "hfopt_systems"),
+        **check.entries(dict, _component, raw.get("systems"), ("systems",), "hfopt_systems"),
     }
     input_model = None
     if "input_model" in raw:
         input_model = check.attempt(_component, check, raw["input_model"], ("input_model",), "hfopt_model_loaders")
     else:
         check.problem(("input_model",), "is required")
+    defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
     roots = _data_root(check, raw.get("data_root"))
-    data = _data(check, raw.get("data_configs"), names, input_model, roots)
-    evaluators = check.entries(figures.evaluator, raw.get("evaluators"), ("evaluators",))
+    check.unique({("data_configs", number, "name"): name for number, name in names.items()})
+    data = check.entries(list, _container, written, ("data_configs",), defaults, roots)
+    evaluators = check.entries(dict, figures.evaluator, raw.get("evaluators"), ("evaluators",))
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
     wanted = _evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
     if not raw.get("passes"):
         check.problem(("passes",), "is required: there must be at least one pass")
-    passes = check.entries(_pass, raw.get("passes") or {}, ("passes",), engine, systems, evaluators)
+    passes = check.entries(dict, _pass, raw.get("passes") or {}, ("passes",), engine, systems, evaluators)
     _check_passes(check, input_model, passes)
     _check_evaluators(check, engine, wanted, passes)
     packagers = _packagers(check, engine)
@@ -98,7 +102,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         document=document,
         input_model=input_model,
         systems=_valid(systems),
-        data=_valid(data),
+        data={names[number]: each for number, each in _valid(data).items()},
         figures=wanted or (),
         passes=_valid(passes),
         engine=engine,
@@ -109,25 +113,23 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     )
 
 
-def _valid(entries: Mapping[str, T | None]) -> dict[str, T]:
+def _valid(entries: Entries[T]) -> dict[Any, T]:
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def _engine(check: Checker, raw: Any) -> schema.Engine:
     """The engine section; of one with mistakes, the names that it refers to, so that they are checked too."""
     engine = check.attempt(validate, schema.Engine, raw, ("engine",))
-    if engine is not None or not isinstance(raw, dict):
-        return engine or schema.Engine()
-    names = {key: raw[key] for key in ("host", "target", "evaluator") if isinstance(raw.get(key), str)}
-    return schema.Engine.model_validate(names)
+    written = raw if isinstance(raw, dict) else {}
+    names = {key: written[key] for key in ("host", "target", "evaluator") if isinstance(written.get(key), str)}
+    return engine or schema.Engine.model_validate(names)
 
 
 def _component(check: Checker, raw: Any, place: Place, hook: str) -> ConfiguredComponent:
-    section = validate(schema.Section, raw, place)
-    return check.component(hook, section.type, section.config, place)
+    return check.component(hook, validate(schema.Section, raw, place), place)
 
 
-def _packagers(check: Checker, engine: schema.Engine) -> dict[str, ConfiguredComponent | None]:
+def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredComponent]:
     written, place = engine.packaging_config, ("engine", "packaging_config")
     entries: dict[Place, schema.Packaging]
     if isinstance(written, schema.Packaging):
@@ -135,20 +137,16 @@ def _packagers(check: Checker, engine: schema.Engine) -> dict[str, ConfiguredCom
     else:
         entries = {(*place, number): each for number, each in enumerate(written or ())}
     check.unique({(*at, "name"): each.name for at, each in entries.items()})
-    return {
-        each.name: check.attempt(check.component, "hfopt_packagers", each.type, each.config, at)
-        for at, each in entries.items()
-    }
+    return {each.name: check.attempt(check.component, "hfopt_packagers", each, at) for at, each in entries.items()}
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
-def _data_names(raw: Any) -> dict[int, str] | None:
-    """The names under data_configs by position, as far as they can be read; None if it is not a list."""
-    if not isinstance(raw, list | None):
-        return None
-    names = {number: entry.get("name") for number, entry in enumerate(raw or ()) if isinstance(entry, dict)}
+def _data_names(raw: Any) -> dict[int, str]:
+    """The names under data_configs by position, as far as they can be read."""
+    entries = enumerate(raw if isinstance(raw, list) else ())
+    names = {number: entry.get("name") for number, entry in entries if isinstance(entry, dict)}
     return {number: name for number, name in names.items() if isinstance(name, str)}
 
 
@@ -167,30 +165,11 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
     return ()
 
 
-def _data(
-    check: Checker,
-    raw: Any,
-    names: Mapping[int, str] | None,
-    input_model: ConfiguredComponent | None,
-    roots: tuple[Path, ...],
-) -> dict[str, ConfiguredComponent | None]:
-    if names is None:
-        check.problem(("data_configs",), "expected a list")
-        return {}
-    check.unique({("data_configs", number, "name"): name for number, name in names.items()})
-    defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
-    return {
-        names.get(number, ""): check.attempt(_container, check, value, ("data_configs", number), defaults, roots)
-        for number, value in enumerate(raw or ())
-    }
-
-
 def _container(
     check: Checker, raw: Any, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
 ) -> ConfiguredComponent:
     section = validate(schema.DataSection, raw, place)
-    registered = check.find("hfopt_data_containers", section.type, (*place, "type"))
-    cls = registered.load()
+    registered, cls = check.find("hfopt_data_containers", section.type, (*place, "type"))
     data = normalize(section, place, cls.components)
     check.problems += data.problems
     try:
@@ -202,7 +181,7 @@ def _container(
 
 # -- passes ---------------------------------------------------------------------------------------------------------
 
-Evaluators = Mapping[str, tuple[Figure, ...] | None]
+Evaluators = Entries[tuple[Figure, ...]]
 
 
 def _pass(
@@ -211,8 +190,7 @@ def _pass(
     section = validate(schema.PassSection, raw, place)
     check.known((*place, "host"), "system", section.host, systems)
     wanted = _evaluator(check, section.evaluator, (*place, "evaluator"), evaluators)
-    registered = check.find("hfopt_passes", section.type, (*place, "type"))
-    cls = registered.load()
+    registered, cls = check.find("hfopt_passes", section.type, (*place, "type"))
     options, searched = dialect.fixed_options(section.config, keys_of(cls.Config), (*place, "config"))
     check.problems += searched
     chosen = check.configured(registered, options, (*place, "config"))
@@ -222,7 +200,7 @@ def _pass(
 
 
 def _evaluator(
-    check: Checker, written: str | dict[str, Any] | None, place: Place, evaluators: Evaluators
+    check: Checker, written: schema.NamedEvaluator, place: Place, evaluators: Evaluators
 ) -> tuple[Figure, ...] | None:
     """The figures of an evaluator that is named or written out in place."""
     if isinstance(written, dict):
@@ -231,9 +209,7 @@ def _evaluator(
     return None if written is None else evaluators.get(written)
 
 
-def _check_passes(
-    check: Checker, input_model: ConfiguredComponent | None, passes: Mapping[str, ConfiguredPass | None]
-) -> None:
+def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
     """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
     named = {("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()}
     check.unique({place: output_name for place, output_name in named.items() if output_name is not None})
@@ -241,14 +217,14 @@ def _check_passes(
     for name, entry in passes.items():
         if entry is None or current is None:
             return
-        cls = entry.component.cls
+        cls, kind = entry.component.cls, entry.component.registered.component.name
         if current not in cls.accepts:
-            kind, wanted = entry.component.registered.component.name, " or ".join(sorted(cls.accepts))
-            makers = _makers(check.plugins, cls.accepts)
-            hint = f"put {' or '.join(makers)} before it" if makers else None
+            fact = f"{kind} takes {' or '.join(sorted(cls.accepts))}, but here it would get {current}"
+            makers = " or ".join(_makers(check.plugins, cls.accepts))
+            hint = f"put {makers} before it" if makers else None
             if current == cls.produces:
                 hint = f"leave it out: the model is {current} already"
-            check.problem(("passes", name, "type"), f"{kind} takes {wanted}, but here it would get {current}", hint)
+            check.problem(("passes", name, "type"), fact, hint)
             return
         current = cls.produces or current
 
@@ -263,7 +239,7 @@ def _check_evaluators(
     check: Checker,
     engine: schema.Engine,
     wanted: tuple[Figure, ...] | None,
-    passes: dict[str, ConfiguredPass | None],
+    passes: Entries[ConfiguredPass],
 ) -> None:
     """A relative goal needs the input model evaluated (timings always include it); the last pass's evaluator wins."""
     own = {name: entry.figures for name, entry in _valid(passes).items() if entry.figures is not None}
