@@ -85,10 +85,10 @@ class Checker:
             self.problems.append(unknown_name(place, UnknownName(kind, name, sorted(known))))
 
     def unique(self, values: Mapping[Place, Hashable]) -> None:
-        """Report each value that an earlier place has too."""
+        """Report each value that an earlier place has too; None is no value."""
         first: dict[Hashable, Place] = {}
         for place, value in values.items():
-            if first.setdefault(value, place) != place:
+            if value is not None and first.setdefault(value, place) != place:
                 self.problem(place, f"must be unique: {dotted(first[value])} is {value!r} too")
 
     def component(self, hook: str, section: Section | Reference, place: Place) -> ConfiguredComponent:

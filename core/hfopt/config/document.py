@@ -191,13 +191,10 @@ def _repeated_keys(root: Any) -> Iterator[tuple[int, str]]:
 
 def _toml_line(text: str, path: Sequence[str | int]) -> int | None:
     """Where the keys of `path` first follow one another: TOML's parser keeps no positions."""
-    position, line = 0, None
-    for part in path:
-        if isinstance(part, int):
-            continue
+    position = 0
+    for part in (part for part in path if isinstance(part, str)):
         found = re.compile(rf"""(?m)(?:^|[\s.\["'{{,]){re.escape(part)}["']?\s*[\].=]""").search(text, position)
         if found is None:
             break
         position = found.end() - 1
-        line = text.count("\n", 0, position) + 1
-    return line
+    return text.count("\n", 0, position) + 1 if position else None

@@ -73,7 +73,10 @@ def evaluator(check: Checker, raw: Any, place: Place) -> tuple[Figure, ...]:
             if each.priority != schema.UNRANKED
         }
     )
-    return _ranked([figure for at, metric in metrics.items() for figure in _figures(check, metric, at)])
+    found = [figure for at, metric in metrics.items() for figure in _figures(check, metric, at)]
+    # Priorities from 1 without gaps: the user's own order first, then the unranked as written.
+    order = sorted(found, key=lambda figure: (figure.priority == schema.UNRANKED, figure.priority))
+    return tuple(replace(figure, priority=order.index(figure) + 1) for figure in found)
 
 
 def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure]:
@@ -135,9 +138,3 @@ def _measured(check: Checker, metric: schema.Metric, sub_type: schema.SubType, p
     kind = _MEASURED[metric.type]
     check.known((*place, "name"), f"{metric.type} figure", sub_type.name, kind.names)
     return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None
-
-
-def _ranked(figures: list[Figure]) -> tuple[Figure, ...]:
-    """Priorities from 1 without gaps: the user's own order first, then the unranked as written."""
-    order = sorted(figures, key=lambda figure: (figure.priority == schema.UNRANKED, figure.priority))
-    return tuple(replace(figure, priority=order.index(figure) + 1) for figure in figures)

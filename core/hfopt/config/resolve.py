@@ -145,9 +145,8 @@ def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredCompo
 
 def _data_names(raw: Any) -> dict[int, str]:
     """The names under data_configs by position, as far as they can be read."""
-    entries = enumerate(raw if isinstance(raw, list) else ())
-    names = {number: entry.get("name") for number, entry in entries if isinstance(entry, dict)}
-    return {number: name for number, name in names.items() if isinstance(name, str)}
+    named = [each if isinstance(each, dict) else {} for each in (raw if isinstance(raw, list) else ())]
+    return {number: each["name"] for number, each in enumerate(named) if isinstance(each.get("name"), str)}
 
 
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
@@ -211,8 +210,7 @@ def _evaluator(
 
 def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
     """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
-    named = {("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()}
-    check.unique({place: output_name for place, output_name in named.items() if output_name is not None})
+    check.unique({("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()})
     current = None if input_model is None else input_model.registered.component.name
     for name, entry in passes.items():
         if entry is None or current is None:

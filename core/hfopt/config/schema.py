@@ -176,15 +176,11 @@ class Evaluator(Config):
 class PassSection(Section):
     """One entry of ``passes``."""
 
-    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
-        True, description="Only fixed options: there is no search without a search_strategy."
-    )
+    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(True, description="No search.")
     host: str | None = Field(None, description="The system that runs it; null: engine.host.")
     evaluator: NamedEvaluator = Field(None, description="The evaluator, named or written out, of this pass's model.")
     parity: bool | Parity | None = Field(
-        None,
-        description="Compare the outputs of this pass's model with those of the model before it, on made-up inputs of "
-        "several shapes: true, false, or how; null: only if the pass should not change them.",
+        None, description="Compare outputs with the model before: true, false or how; null: if they must be the same."
     )
     output_name: OutputName | None = Field(None, description="A folder in output_dir for this pass's model.")
 

@@ -60,25 +60,23 @@ def _objects(value: Any, pattern: Sequence[str], place: Place = ()) -> Iterator[
             yield from _objects(part, pattern[1:], (*place, key))
 
 
-def fixed_options(options: Any, known: Collection[str], place: Place) -> tuple[Any, list[Problem]]:
+def fixed_options(
+    options: Mapping[str, Any], known: Collection[str], place: Place
+) -> tuple[dict[str, Any], list[Problem]]:
     """A pass's options without those whose value Olive would choose.
 
     An option that asks for its default is left out; one that asks for a search is a problem.
 
     :param known: the pass's options; unknown ones are kept, so that its config refuses them
     """
-    if not isinstance(options, dict):
-        return options, []
     chosen = {name: value for name, value in options.items() if name in known and _is_chosen(value)}
-    searched = [name for name, value in chosen.items() if value != "DEFAULT_VALUE"]
-    kept = {name: value for name, value in options.items() if name not in chosen}
-    return kept, [Problem((*place, name), NO_SEARCH) for name in searched]
+    searched = [Problem((*place, name), NO_SEARCH) for name, value in chosen.items() if value != "DEFAULT_VALUE"]
+    return {name: value for name, value in options.items() if name not in chosen}, searched
 
 
 def _is_chosen(value: Any) -> bool:
-    return value in ("DEFAULT_VALUE", "SEARCHABLE_VALUES") or (
-        isinstance(value, dict) and "olive_parameter_type" in value
-    )
+    choices = ("DEFAULT_VALUE", "SEARCHABLE_VALUES")
+    return "olive_parameter_type" in value if isinstance(value, dict) else value in choices
 
 
 def unavailable(hook: str, name: str) -> str | None:
