@@ -176,11 +176,15 @@ class Evaluator(Config):
 class PassSection(Section):
     """One entry of ``passes``."""
 
-    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(True, description="No search.")
+    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
+        True, description="Only fixed options: this version has no search."
+    )
     host: str | None = Field(None, description="The system that runs it; null: engine.host.")
     evaluator: NamedEvaluator = Field(None, description="The evaluator, named or written out, of this pass's model.")
     parity: bool | Parity | None = Field(
-        None, description="Compare outputs with the model before: true, false or how; null: if they must be the same."
+        None,
+        description="Compare outputs with the model before, on made-up inputs of several shapes: true, false, or how; "
+        "null: only if the pass should not change them.",
     )
     output_name: OutputName | None = Field(None, description="A folder in output_dir for this pass's model.")
 
@@ -197,9 +201,11 @@ class Engine(Config):
     host: str | None = Field(None, description="The system that runs passes; null: this machine.")
     target: str | None = Field(None, description="The system that evaluates and measures; null: this machine.")
     evaluator: NamedEvaluator = Field(None, description="Named or written out; null: nothing is measured.")
-    evaluate_input_model: bool = Field(True, description="Compute its accuracy; it is timed in any case.")
+    evaluate_input_model: bool = Field(True, description="Compute its accuracy; its time and size are taken anyway.")
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(None, description="What to make besides best/.")
-    log_severity_level: LogLevel = Field(None, description="Workers' messages in hfopt.log: 0 (all) to 4 (fatal).")
+    log_severity_level: LogLevel = Field(
+        None, description="Workers' messages in hfopt.log: 0 all, 1 info and up, 2 warnings, 3 errors, 4 fatal ones."
+    )
     ort_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's sessions; null: 4.")
     ort_py_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's Python tools; null: 3.")
     cache_dir: str = Field(".hfopt-cache", min_length=1, description="Where finished steps are kept.")
