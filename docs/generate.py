@@ -64,8 +64,8 @@ def _help(arguments: list[str]) -> str:
 def config_page() -> str:
     """Every section of a run config, then what is refused or ignored."""
     sections: list[tuple[str, type[BaseModel]]] = [
-        ("input_model", schema.InputModel),
-        ("systems.NAME", schema.SystemSection),
+        ("input_model", schema.Section),
+        ("systems.NAME", schema.Section),
         ("systems.NAME.config", SystemConfig),
         ("data_configs[]", schema.DataSection),
         ("evaluators.NAME.metrics[]", schema.Metric),
@@ -162,7 +162,7 @@ def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
 
 def _section_model(where: str) -> type[BaseModel]:
     sections: dict[str, type[BaseModel]] = {
-        "systems": schema.SystemSection,
+        "systems": schema.Section,
         "data_configs": schema.DataSection,
         "components": schema.Components,
         "component": schema.ComponentSection,

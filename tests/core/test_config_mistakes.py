@@ -318,6 +318,20 @@ def test_keys_of_olive_that_are_not_needed_are_ignored_with_a_notice(project):
     assert "note: passes.first.clean_run_cache is ignored: a step runs again whenever anything" in done.stdout
 
 
+def test_a_figure_without_a_priority_comes_after_every_other(project):
+    sub_types = [{"name": "accuracy"}, {"name": "mean", "priority": 9}]
+    project.config["evaluators"]["e"]["metrics"][0]["sub_types"] = sub_types
+    project.write()
+
+    figures = hfopt.validate(project.folder / "config.json", plugin_files=[project.plugin]).figures
+
+    assert {figure.key: figure.priority for figure in figures} == {
+        "accuracy-accuracy": 2,
+        "accuracy-mean": 1,
+        "size-bytes": 3,
+    }
+
+
 def test_an_option_that_changes_nothing_is_a_notice_with_its_place(project):
     project.config["passes"]["third"]["config"]["unused"] = 3
 

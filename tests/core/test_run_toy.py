@@ -193,6 +193,15 @@ def test_a_moved_project_finds_its_cache_again(project):
     assert all(project.cached().values())
 
 
+def test_an_input_may_be_written_by_way_of_another_folder(project):
+    (project.folder / "configs").mkdir()
+    project.config["input_model"]["config"]["model_path"] = "configs/../line.json"
+
+    assert project.run().returncode == 0
+    assert project.run().returncode == 0
+    assert all(project.cached().values())
+
+
 def test_an_edited_plugin_file_runs_again(project, tmp_path):
     project.plugin = tmp_path / "own.py"
     project.plugin.write_text((__import__("pathlib").Path(__file__).with_name("toy.py")).read_text())

@@ -321,7 +321,10 @@ class ArtifactStore:
         place, _, rest = text.partition("/")
         if place.startswith(_ARTIFACT):
             return str(self.folder(place.removeprefix(_ARTIFACT)) / rest)
-        return os.path.normpath(Path(self.inputs[place]) / rest) if place in self.inputs else text
+        if place not in self.inputs:
+            return text
+        given = Path(self.inputs[place])
+        return str(given.parent / rest.removeprefix("../") if rest.startswith("../") else given / rest)
 
     @property
     def _artifacts(self) -> Path:

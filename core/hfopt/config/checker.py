@@ -5,18 +5,23 @@ Imports the components that the config names and nothing else: no network, no us
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
 from hfopt.base.errors import PluginError, Problem
 from hfopt.config.document import Document, dotted
 from hfopt.config.olive.dialect import unavailable
-from hfopt.config.problems import M, Place, unknown_name, validate
+from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
+
+T = TypeVar("T")
+Entries = dict[Any, T | None]
+"""By name or position; None: it has mistakes."""
 
 
 @dataclass(frozen=True)
@@ -52,77 +57,79 @@ class Checker:
     def problem(self, place: Place, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(place, message, hint))
 
-    def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> bool:
-        """Whether a name is known, or none is written; an unknown one is a problem."""
-        if name is None or known is None or name in known:
-            return True
-        self.problems.append(unknown_name(place, UnknownName(kind, name, sorted(known))))
-        return False
+    def attempt(self, resolve: Callable[..., T], *arguments: Any) -> T | None:
+        """What a function returns; None if it raises `Mistakes`, which are noted."""
+        try:
+            return resolve(*arguments)
+        except Mistakes as mistakes:
+            self.problems += [problem for problem in mistakes.args if problem not in self.problems]
+            return None
+
+    def entries(
+        self, kind: type[Any], resolve: Callable[..., T], raw: Any, place: Place, *arguments: Any
+    ) -> Entries[T]:
+        """The entries of a section by key or position; it may be absent.
+
+        :param kind: dict, whose keys are the user's own names, or list
+        :param resolve: is called with this checker, an entry, its place, and the arguments; see `attempt`
+        """
+        if not isinstance(raw, kind | None):
+            self.problem(place, "expected a list" if kind is list else "expected an object")
+            return {}
+        written = raw.items() if isinstance(raw, dict) else enumerate(raw or ())
+        return {key: self.attempt(resolve, self, value, (*place, key), *arguments) for key, value in written}
+
+    def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
+        """Report a name that is not known. None passes, and so does any name if it can't be told which are known."""
+        if name is not None and known is not None and name not in known:
+            self.problems.append(unknown_name(place, UnknownName(kind, name, sorted(known))))
 
     def unique(self, values: Mapping[Place, Hashable]) -> None:
-        """Report each value that an earlier place has too."""
+        """Report each value that an earlier place has too; None is no value."""
         first: dict[Hashable, Place] = {}
         for place, value in values.items():
-            if first.setdefault(value, place) != place:
+            if value is not None and first.setdefault(value, place) != place:
                 self.problem(place, f"must be unique: {dotted(first[value])} is {value!r} too")
 
-    def unresolved(self, place: Place, error: Unresolved | PluginError) -> None:
-        """Report a component that can't be had: the user's mistake, or a missing plugin."""
-        problem = Problem(place, error.message, error.hint, error.exit_code)
-        if isinstance(error, UnknownComponent) and (olive := unavailable(error.hook, error.name)) is not None:
-            fact = f"{KINDS[error.hook]} {olive!r} is not available in this version; installed: {error.installed}"
-            problem = Problem(place, fact)
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def component(self, hook: str, section: Section | Reference, place: Place) -> ConfiguredComponent:
+        """What a section names and configures.
 
-    def section(self, model: type[M], value: Any, place: Place) -> M | None:
-        """A section as an instance of its model, or None with every mistake in it reported."""
-        return validate(model, value, place, self.problems)
+        :param place: of the section
+        :raises Mistakes: it can't be had, or not with these options
+        """
+        registered, _ = self.find(hook, section.type, (*place, "type"))
+        return self.configured(registered, section.config, (*place, "config"))
 
-    def entries(self, raw: Any, place: Place) -> dict[str, Any]:
-        """The entries of a section whose keys are the user's own names; it may be absent."""
-        if not isinstance(raw, dict | None):
-            self.problem(place, "expected an object")
-            return {}
-        return raw or {}
+    def find(self, hook: str, name: str, place: Place) -> tuple[RegisteredComponent, Any]:
+        """A component by its name, which stands at a place, and its class.
 
-    def component(self, hook: str, name: str, options: Any, place: Place) -> ConfiguredComponent | None:
-        """A component with its options, which stand beside its type in ``config``."""
-        registered = self.find(hook, name, place)
-        return None if registered is None else self.configured(registered, options, (*place, "config"))
-
-    def find(self, hook: str, name: str, place: Place) -> RegisteredComponent | None:
-        """A component by its name, if it can be used."""
+        :raises Mistakes: the name is wrong, or the plugin is missing or broken
+        """
         try:
             registered = self.plugins.find(hook, name)
-            registered.load()
+            return registered, registered.load()
         except (Unresolved, PluginError) as error:
-            self.unresolved((*place, "type"), error)
-            return None
-        return registered
+            problem = Problem(place, error.message, error.hint, error.exit_code)
+            if isinstance(error, UnknownComponent) and (olive := unavailable(hook, name)) is not None:
+                fact = f"{KINDS[hook]} {olive!r} is not available in this version; installed: {error.installed}"
+                problem = Problem(place, fact)
+            raise Mistakes(problem) from error
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()
-    ) -> ConfiguredComponent | None:
-        """A component with its options, if they are valid.
+    ) -> ConfiguredComponent:
+        """A component with its options.
 
         :param place: where the options stand
         :param roots: folders in which input paths are looked for before the config file's own
+        :raises Mistakes: the options are not valid
         """
         cls = registered.load()
         context = ConfigContext(self.document.folder, self.data_names, roots=roots)
-        config = validate(cls.Config, options, place, self.problems, context)
+        config = validate(cls.Config, options, place, context)
         self.notices += context.notices
-        if config is None:
-            return None
-        for option, reason in config.ignored().items():
-            self.notices.append(f"{dotted((*place, option))} is ignored: {reason}")
-        resources: dict[str, ConfiguredComponent] = {}
-        for token in dict.fromkeys(tokens_in(config.model_dump(mode="json"))):
-            reference = Reference.of(token)
-            resource = self.component("hfopt_resources", reference.type, reference.config, place)
-            if resource is not None:
-                resources[token] = resource
-        return ConfiguredComponent(
-            registered, cls, config, tuple(context.used_paths), tuple(context.used_data), resources
-        )
+        self.notices += [f"{dotted((*place, key))} is ignored: {why}" for key, why in config.ignored().items()]
+        tokens = tokens_in(config.model_dump(mode="json"))
+        resources = {token: self.component("hfopt_resources", Reference.of(token), place) for token in tokens}
+        paths, data = tuple(context.used_paths), tuple(context.used_data)
+        return ConfiguredComponent(registered, cls, config, paths, data, resources)

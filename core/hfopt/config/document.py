@@ -20,14 +20,7 @@ from hfopt.base.errors import ConfigError, Problem, UsageError
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
-
-
-class DuplicateKey(ValueError):
-    """A key stands twice in one object."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"key {key!r} stands twice in one object")
-        self.key = key
+_TWICE = "key {!r} stands twice in one object"
 
 
 @dataclass(frozen=True)
@@ -50,10 +43,9 @@ class Document:
     def render(self, problem: Problem) -> str:
         """A problem as a message: place, fact, hint."""
         line = self.line(problem.path)
-        place = [] if self.file is None else [self.file.name if line is None else f"{self.file.name}:{line}"]
-        if problem.path:
-            place.append(dotted(problem.path))
-        text = ": ".join([*place, problem.message])
+        name = "" if self.file is None else self.file.name
+        file = name if line is None else f"{name}:{line}"
+        text = ": ".join(filter(None, (file, dotted(problem.path), problem.message)))
         return text if problem.hint is None else f"{text}\n  hint: {problem.hint}"
 
     def error(self, problems: Sequence[Problem]) -> ConfigError:
@@ -64,8 +56,7 @@ class Document:
 
 def dotted(path: Sequence[str | int]) -> str:
     """``('passes', 'q', 'nodes', 0)`` as ``passes.q.nodes[0]``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def read(source: Path | str | dict[str, Any]) -> Document:
@@ -100,11 +91,9 @@ def _parse_json(text: str, file: Path) -> Document:
         if not plain.strip():
             raise _syntax_error(file, "is empty") from error
         raise _syntax_error(file, f"{error.msg} (column {error.colno})", error.lineno) from error
-    except DuplicateKey as error:
-        lines = [line for line, key in _repeated_keys(composed()) if key == error.key]
-        raise _syntax_error(file, str(error), min(lines, default=None)) from error
     except (RecursionError, ValueError) as error:
-        raise _syntax_error(file, str(error) or "nested too deeply") from error
+        lines = [line for line, message in _repeated_keys(composed()) if message == str(error)]
+        raise _syntax_error(file, str(error) or "nested too deeply", min(lines, default=None)) from error
     return Document(value, file, lambda path: _node_line(composed(), path))
 
 
@@ -115,7 +104,8 @@ def _blank(match: re.Match[str]) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise DuplicateKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(_TWICE.format(key))
     return value
 
 
@@ -134,7 +124,7 @@ def _parse_yaml(text: str, file: Path) -> Document:
         loader = Loader(text)
         root = loader.get_single_node()
         if repeated := min(_repeated_keys(root), default=None):
-            raise _syntax_error(file, str(DuplicateKey(repeated[1])), repeated[0])
+            raise _syntax_error(file, repeated[1], repeated[0])
         value = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -152,8 +142,7 @@ def _parse_toml(text: str, file: Path) -> Document:
 
 
 def _syntax_error(file: Path, message: str, line: int | None = None) -> ConfigError:
-    place = file.name if line is None else f"{file.name}:{line}"
-    return ConfigError([Problem((), message)], [f"{place}: {message}"])
+    return Document(None, file, lambda path: line).error([Problem((), message)])
 
 
 def _compose(text: str) -> Any:
@@ -166,51 +155,46 @@ def _compose(text: str) -> Any:
         return None
 
 
+def _children(node: Any) -> list[tuple[Any, Any, Any]]:
+    """Of each part of a YAML node: its key or position, the node that has its line, and its value."""
+    if node is not None and node.id == "mapping":
+        return [(key.value if key.id == "scalar" else key, key, value) for key, value in node.value]
+    if node is not None and node.id == "sequence":
+        return [(str(number), value, value) for number, value in enumerate(node.value)]
+    return []
+
+
 def _node_line(node: Any, path: Sequence[str | int]) -> int | None:
     line = None
     for part in path:
-        if node is not None and node.id == "mapping":
-            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
-        elif node is not None and node.id == "sequence" and isinstance(part, int):
-            pairs = [(value, value) for value in node.value[part : part + 1]]
-        else:
+        found = [(at, value) for name, at, value in _children(node) if name == str(part)]
+        if not found:
             break
-        if not pairs:
-            break
-        key, node = pairs[-1]  # what a mapping merges (<<) comes first
-        line = key.start_mark.line + 1
+        at, node = found[-1]  # what a mapping merges (<<) comes first
+        line = at.start_mark.line + 1
     return line
 
 
 def _repeated_keys(root: Any) -> Iterator[tuple[int, str]]:
-    """Keys that their object has already, each after its line."""
-    left, seen = [root], {None}
+    """The line of each key that its object has already, with a message."""
+    left, seen = [root], set()
     while left:
         node = left.pop()
-        if node in seen:  # an alias
-            continue
+        names = set()
+        for name, at, value in () if node in seen else _children(node):  # seen before: an alias
+            if name in names:
+                yield at.start_mark.line + 1, _TWICE.format(name)
+            names.add(name)
+            left.append(value)
         seen.add(node)
-        if node.id == "sequence":
-            left += node.value
-        elif node.id == "mapping":
-            names: set[Any] = set()
-            for key, value in node.value:
-                left.append(value)
-                name = key.value if key.id == "scalar" else key
-                if name in names:
-                    yield key.start_mark.line + 1, name
-                names.add(name)
 
 
 def _toml_line(text: str, path: Sequence[str | int]) -> int | None:
     """Where the keys of `path` first follow one another: TOML's parser keeps no positions."""
-    position, line = 0, None
-    for part in path:
-        if isinstance(part, int):
-            continue
+    position = 0
+    for part in (part for part in path if isinstance(part, str)):
         found = re.compile(rf"""(?m)(?:^|[\s.\["'{{,]){re.escape(part)}["']?\s*[\].=]""").search(text, position)
         if found is None:
             break
         position = found.end() - 1
-        line = text.count("\n", 0, position) + 1
-    return line
+    return text.count("\n", 0, position) + 1 if position else None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hfopt.api.config import Config, UnknownName
-from hfopt.api.metrics import MetricBackend
+from hfopt.api.metrics import Statistic
 from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
-from hfopt.base.errors import PluginError
+from hfopt.base.errors import Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
-from hfopt.config.problems import Place, unknown_name
-from hfopt.discovery.plugins import RegisteredComponent, Unresolved
+from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.discovery.plugins import RegisteredComponent
 
 
 @dataclass(frozen=True)
@@ -40,78 +40,70 @@ class Figure:
 class _Measured(NamedTuple):
     """A kind of metric that needs no backend.
 
-    :param names: the figures that it has
-    :param default: the figure wanted if none is written
+    :param names: the figures that it has; the first is wanted if none is written
     :param options: the model of its ``metric_config``
     """
 
-    names: Collection[str]
-    default: str
+    names: Sequence[str]
     options: type[Config]
     unit: str
     higher_is_better: bool
 
 
 _MEASURED = {
-    "latency": _Measured(FIGURES, "avg", TimingConfig, "ms", False),
-    "throughput": _Measured(FIGURES, "avg", TimingConfig, "rows/s", True),
-    "size": _Measured(["bytes"], "bytes", Config, "bytes", False),
+    "latency": _Measured(tuple(FIGURES), TimingConfig, "ms", False),
+    "throughput": _Measured(tuple(FIGURES), TimingConfig, "rows/s", True),
+    "size": _Measured(("bytes",), Config, "bytes", False),
 }
 
 
-class _Meaning(NamedTuple):
-    """What a figure is, by its name and options."""
-
-    options: dict[str, Any]
-    unit: str
-    higher_is_better: bool
-    backend: RegisteredComponent | None = None
-
-
 def evaluator(check: Checker, raw: Any, place: Place) -> tuple[Figure, ...]:
-    """The figures of one evaluator, ranked; none if it has mistakes."""
-    section = check.section(schema.Evaluator, raw, place)
-    if section is None:
-        return ()
+    """The figures of one evaluator, ranked.
+
+    :raises Mistakes: it is not of the right form; other mistakes are noted
+    """
+    section = validate(schema.Evaluator, raw, place)
     metrics = {(*place, "metrics", number): metric for number, metric in enumerate(section.metrics)}
     check.unique({(*at, "name"): metric.name for at, metric in metrics.items()})
-    priorities = {
-        (*at, "sub_types", number, "priority"): each.priority
-        for at, metric in metrics.items()
-        for number, each in enumerate(metric.sub_types)
-    }
-    check.unique({at: priority for at, priority in priorities.items() if priority != schema.UNRANKED})
-    return _ranked([figure for at, metric in metrics.items() for figure in _figures(check, metric, at)])
+    check.unique(
+        {
+            (*at, "sub_types", number, "priority"): each.priority
+            for at, metric in metrics.items()
+            for number, each in enumerate(metric.sub_types)
+            if each.priority != schema.UNRANKED
+        }
+    )
+    found = [figure for at, metric in metrics.items() for figure in _figures(check, metric, at)]
+    # Priorities from 1 without gaps: the user's own order first, then the unranked as written.
+    order = sorted(found, key=lambda figure: (figure.priority == schema.UNRANKED, figure.priority))
+    return tuple(replace(figure, priority=order.index(figure) + 1) for figure in found)
 
 
 def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure]:
     check.known((*place, "data_config"), "data config", metric.data_config, check.data_names)
     if metric.type != "size" and metric.data_config is None:
         check.problem((*place, "data_config"), f"is required: {metric.type} needs rows to work on")
-    sub_types = metric.sub_types
-    if not sub_types and metric.type in _MEASURED:
-        sub_types = (schema.SubType(name=_MEASURED[metric.type].default),)
+    usual = (schema.SubType(name=_MEASURED[metric.type].names[0]),) if metric.type in _MEASURED else ()
+    sub_types = metric.sub_types or usual
     if not sub_types:
         check.problem((*place, "sub_types"), "is required: name at least one figure, such as accuracy")
     places = {(*place, "sub_types", number): each for number, each in enumerate(sub_types)}
     check.unique({(*at, "name"): each.name for at, each in places.items()})
-    found = [_figure(check, metric, each, at) for at, each in places.items()]
+    found = [check.attempt(_figure, check, metric, each, at) for at, each in places.items()]
     figures = [figure for figure in found if figure is not None]
     if metric.type not in TIMED_KINDS:
         return figures
-    written = [figure.options for figure in figures if figure.options]
+    written = [figure.options for figure in figures if figure.options] or [TimingConfig().model_dump(mode="json")]
     if any(options != written[0] for options in written):
         check.problem(
             (*place, "sub_types"), "figures of one metric come from the same timings: their metric_config must agree"
         )
-    options = written[0] if written else TimingConfig().model_dump(mode="json")
-    return [replace(figure, options=options) for figure in figures]
+    return [replace(figure, options=written[0]) for figure in figures]
 
 
-def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> Figure | None:
-    meaning = (_of_backend if metric.type == "accuracy" else _measured)(check, metric, sub_type, place)
-    if meaning is None:
-        return None
+def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> Figure:
+    find = _measured if metric.type in _MEASURED else _of_backend
+    meaning, options, backend = find(check, metric, sub_type, place)
     higher = meaning.higher_is_better if sub_type.higher_is_better is None else sub_type.higher_is_better
     if sub_type.goal is not None and (reason := sub_type.goal.impossible(higher, meaning.unit)):
         check.problem((*place, "goal", "value"), reason)
@@ -120,47 +112,29 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
         kind=metric.type,
         name=sub_type.name,
         data=metric.data_config,
-        options=meaning.options,
+        options=options.model_dump(mode="json") if backend or sub_type.metric_config else {},
         priority=sub_type.priority,
         higher_is_better=higher,
-        backend=meaning.backend,
+        backend=backend,
         goal=sub_type.goal,
     )
 
 
-def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning | None:
+_Meaning = tuple[_Measured | Statistic, Config, RegisteredComponent | None]
+
+
+def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
+    registered, backend = check.find("hfopt_metric_backends", metric.backend, (*place[:-2], "backend"))
+    options = validate(backend.Config, sub_type.metric_config, (*place, "metric_config"))
     try:
-        registered = check.plugins.find("hfopt_metric_backends", metric.backend)
-        backend: type[MetricBackend] = registered.load()
-    except (Unresolved, PluginError) as error:
-        check.unresolved((*place[:-2], "backend"), error)
-        return None
-    options = check.section(backend.Config, sub_type.metric_config, (*place, "metric_config"))
-    if options is None:
-        return None
-    try:
-        statistic = backend().statistic(sub_type.name, options)
+        return backend().statistic(sub_type.name, options), options, registered
     except UnknownName as error:
-        check.problems.append(unknown_name((*place, "name"), error))
+        raise Mistakes(unknown_name((*place, "name"), error)) from error
     except ValueError as error:
-        check.problem((*place, "metric_config"), str(error))
-    else:
-        return _Meaning(options.model_dump(mode="json"), statistic.unit, statistic.higher_is_better, registered)
-    return None
+        raise Mistakes(Problem((*place, "metric_config"), str(error))) from error
 
 
-def _measured(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning | None:
-    """What a figure without a backend is; its options only as far as the user wrote any."""
+def _measured(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
     kind = _MEASURED[metric.type]
-    options = check.section(kind.options, sub_type.metric_config, (*place, "metric_config"))
-    if not check.known((*place, "name"), f"{metric.type} figure", sub_type.name, kind.names) or options is None:
-        return None
-    written = options.model_dump(mode="json") if sub_type.metric_config else {}
-    return _Meaning(written, kind.unit, kind.higher_is_better)
-
-
-def _ranked(figures: list[Figure]) -> tuple[Figure, ...]:
-    """Priorities from 1 without gaps: the user's own order first, then the unranked as written."""
-    order = sorted(figures, key=lambda figure: figure.priority if figure.priority > 0 else len(figures) + 1)
-    rank = {id(figure): position for position, figure in enumerate(order, 1)}
-    return tuple(replace(figure, priority=rank[id(figure)]) for figure in figures)
+    check.known((*place, "name"), f"{metric.type} figure", sub_type.name, kind.names)
+    return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None

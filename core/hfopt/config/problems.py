@@ -19,16 +19,13 @@ Place = tuple[str | int, ...]
 
 _EXPECTED = {
     "bool_type": "true or false",
-    "int_type": "an integer",
-    "int_from_float": "an integer",
     "float_type": "a number",
     "string_type": "a string",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "an object",
-    "mapping_type": "an object",
-    "model_type": "an object",
+    **dict.fromkeys(("int_type", "int_from_float"), "an integer"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "an object"),
 }
+"""By type of pydantic's error: what it expected."""
 _MESSAGES = {
     "missing": "is required",
     "string_too_short": "must not be empty",
@@ -51,20 +48,24 @@ _JSON_NAMES = {
 }
 
 
-def validate(
-    model: type[M], value: Any, place: Place, problems: list[Problem], context: ConfigContext | None = None
-) -> M | None:
-    """The value as an instance of `model`, or None with every mistake added to `problems`.
+class Mistakes(Exception):
+    """Leaves nothing to go on with. Its arguments are the problems."""
+
+    args: tuple[Problem, ...]
+
+
+def validate(model: type[M], value: Any, place: Place, context: ConfigContext | None = None) -> M:
+    """The value as an instance of `model`.
 
     :param place: where the value stands in the config
+    :raises Mistakes: with a problem for each mistake in it
     """
     try:
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
-        problems += explain(error, model, value, place)
-    except (TypeError, ValueError):
-        problems.append(Problem(place, "holds a value that JSON can't express, such as a date or NaN"))
-    return None
+        raise Mistakes(*explain(error, model, value, place)) from error
+    except (TypeError, ValueError) as error:
+        raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, place: Place) -> list[Problem]:
@@ -72,13 +73,12 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, place: P
     by_place: dict[Place, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(detail, value), []).append(detail)
-    problems = []
-    for inner, details in by_place.items():
-        deeper = any(other != inner and other[: len(inner)] == inner for other in by_place)
-        if deeper and all(detail["type"] in (*_EXPECTED, "too_short") for detail in details):
-            continue
-        problems.append(_problem(details, model, value, inner, place))
-    return problems
+    return [
+        _problem(details, model, inner, place)
+        for inner, details in by_place.items()
+        if not any(other != inner and other[: len(inner)] == inner for other in by_place)
+        or any(detail["type"] not in (*_EXPECTED, "too_short") for detail in details)
+    ]
 
 
 def unknown_key(place: Place, known: Sequence[str]) -> Problem:
@@ -101,21 +101,18 @@ def _place(detail: ErrorDetails, value: Any) -> Place:
     """pydantic's location without the names of union branches, which are not keys of the user's."""
     place: list[str | int] = []
     for part in detail["loc"]:
-        in_object = isinstance(value, dict) and part in value
-        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
-        if in_object or in_list:
+        try:
             value = value[part]
-        elif not (detail["type"] == "missing" and part is detail["loc"][-1]):
-            continue
+        except (LookupError, TypeError):
+            if detail["type"] != "missing" or part is not detail["loc"][-1]:
+                continue
         place.append(part)
     return tuple(place)
 
 
-def _problem(
-    details: Sequence[ErrorDetails], model: type[BaseModel], value: Any, inner: Place, outer: Place
-) -> Problem:
+def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Place, outer: Place) -> Problem:
     """What is wrong at one place: `inner`, counted from the value, which stands at `outer`."""
-    kind, context = details[0]["type"], details[0].get("ctx", {})
+    kind, written, context = details[0]["type"], details[0]["input"], details[0].get("ctx", {})
     place, cause = (*outer, *inner), context.get("error")
     if kind == "extra_forbidden":
         return unknown_key(place, _keys_at(model, inner[:-1]))
@@ -128,14 +125,12 @@ def _problem(
         return Problem(place, str(cause))
     if kind in _MESSAGES:
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
-        hint = _near_literal(details[0]["input"], context["expected"]) if kind == "literal_error" else None
+        hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None
         return Problem(place, _MESSAGES[kind].format(**shown), hint)
-    expected = dict.fromkeys(_EXPECTED[detail["type"]] for detail in details if detail["type"] in _EXPECTED)
-    if expected:
-        for part in inner:
-            value = value[part]
-        got = _JSON_NAMES.get(type(value), type(value).__name__)
-        return Problem(place, f"expected {' or '.join(expected)}, got {got}")
+    if expected := dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED):
+        return Problem(
+            place, f"expected {' or '.join(expected)}, got {_JSON_NAMES.get(type(written), 'another value')}"
+        )
     return Problem(place, details[0]["msg"][0].lower() + details[0]["msg"][1:])
 
 
@@ -150,9 +145,8 @@ def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
     """The keys that the object at `place` may have."""
     models = [model]
     for part in place:
-        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        if annotations:
-            models = [found for annotation in annotations for found in _models_in(annotation)]
+        fields = [each.model_fields[part] for each in models if part in each.model_fields]
+        models = [found for field in fields for found in _models_in(field.annotation)] or models
     return sorted({key for found in models for key in keys_of(found)})
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hfopt.api.parity import Parity
-from hfopt.base.errors import PluginError, Problem
+from hfopt.base.errors import Problem
 from hfopt.config import figures, schema
-from hfopt.config.checker import Checker, ConfiguredComponent
+from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T
 from hfopt.config.document import Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.olive.data import normalize
-from hfopt.config.problems import Place, keys_of, unknown_key
+from hfopt.config.problems import Mistakes, Place, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
-
-T = TypeVar("T")
 
 DEFAULT_SYSTEM = "local_system"
 
@@ -71,33 +68,31 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         raise document.error([Problem((), "a config is an object with input_model and passes")])
     raw, problems, notices = dialect.strip_unsupported(document.value)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
-    check = Checker(document, plugins, problems, notices, _data_names(raw.get("data_configs")))
+    written = raw.get("data_configs")
+    names = _data_names(written)
+    known = frozenset(names.values()) if isinstance(written, list | None) else None
+    check = Checker(document, plugins, problems, notices, known)
     engine = _engine(check, raw.get("engine", {}))
-    default = {DEFAULT_SYSTEM: {"type": "LocalSystem"}}
     systems = {
-        name: _component(check, "hfopt_systems", schema.SystemSection, value, ("systems", name))
-        for name, value in {**default, **check.entries(raw.get("systems"), ("systems",))}.items()
+        **check.entries(dict, _component, {DEFAULT_SYSTEM: {"type": "LocalSystem"}}, ("systems",), "hfopt_systems"),
+        **check.entries(dict, _component, raw.get("systems"), ("systems",), "hfopt_systems"),
     }
     input_model = None
     if "input_model" in raw:
-        written, place = raw["input_model"], ("input_model",)
-        input_model = _component(check, "hfopt_model_loaders", schema.InputModel, written, place)
+        input_model = check.attempt(_component, check, raw["input_model"], ("input_model",), "hfopt_model_loaders")
     else:
         check.problem(("input_model",), "is required")
-    data = _data(check, raw.get("data_configs"), input_model, _data_root(check, raw.get("data_root")))
-    evaluators = {
-        name: figures.evaluator(check, value, ("evaluators", name))
-        for name, value in check.entries(raw.get("evaluators"), ("evaluators",)).items()
-    }
+    defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
+    roots = _data_root(check, raw.get("data_root"))
+    check.unique({("data_configs", number, "name"): name for number, name in names.items()})
+    data = check.entries(list, _container, written, ("data_configs",), defaults, roots)
+    evaluators = check.entries(dict, figures.evaluator, raw.get("evaluators"), ("evaluators",))
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
     wanted = _evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
     if not raw.get("passes"):
         check.problem(("passes",), "is required: there must be at least one pass")
-    passes = {
-        name: _pass(check, value, ("passes", name), engine, systems, evaluators)
-        for name, value in check.entries(raw.get("passes") or {}, ("passes",)).items()
-    }
+    passes = check.entries(dict, _pass, raw.get("passes") or {}, ("passes",), engine, systems, evaluators)
     _check_passes(check, input_model, passes)
     _check_evaluators(check, engine, wanted, passes)
     packagers = _packagers(check, engine)
@@ -107,7 +102,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         document=document,
         input_model=input_model,
         systems=_valid(systems),
-        data=_valid(data),
+        data={names[number]: each for number, each in _valid(data).items()},
         figures=wanted or (),
         passes=_valid(passes),
         engine=engine,
@@ -118,45 +113,40 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     )
 
 
-def _valid(entries: Mapping[str, T | None]) -> dict[str, T]:
+def _valid(entries: Entries[T]) -> dict[Any, T]:
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def _engine(check: Checker, raw: Any) -> schema.Engine:
     """The engine section; of one with mistakes, the names that it refers to, so that they are checked too."""
-    engine = check.section(schema.Engine, raw, ("engine",))
-    if engine is not None or not isinstance(raw, dict):
-        return engine or schema.Engine()
-    names = {key: raw[key] for key in ("host", "target", "evaluator") if isinstance(raw.get(key), str)}
-    return schema.Engine.model_validate(names)
+    engine = check.attempt(validate, schema.Engine, raw, ("engine",))
+    written = raw if isinstance(raw, dict) else {}
+    names = {key: written[key] for key in ("host", "target", "evaluator") if isinstance(written.get(key), str)}
+    return engine or schema.Engine.model_validate(names)
 
 
-def _component(
-    check: Checker, hook: str, model: type[schema.InputModel | schema.SystemSection], raw: Any, place: Place
-) -> ConfiguredComponent | None:
-    section = check.section(model, raw, place)
-    return None if section is None else check.component(hook, section.type, section.config, place)
+def _component(check: Checker, raw: Any, place: Place, hook: str) -> ConfiguredComponent:
+    return check.component(hook, validate(schema.Section, raw, place), place)
 
 
-def _packagers(check: Checker, engine: schema.Engine) -> dict[str, ConfiguredComponent | None]:
-    written = engine.packaging_config
-    place: Place = ("engine", "packaging_config")
-    entries = {place: written} if isinstance(written, schema.Packaging) else {}
-    if isinstance(written, tuple):
-        entries = {(*place, number): each for number, each in enumerate(written)}
+def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredComponent]:
+    written, place = engine.packaging_config, ("engine", "packaging_config")
+    entries: dict[Place, schema.Packaging]
+    if isinstance(written, schema.Packaging):
+        entries = {place: written}
+    else:
+        entries = {(*place, number): each for number, each in enumerate(written or ())}
     check.unique({(*at, "name"): each.name for at, each in entries.items()})
-    return {each.name: check.component("hfopt_packagers", each.type, each.config, at) for at, each in entries.items()}
+    return {each.name: check.attempt(check.component, "hfopt_packagers", each, at) for at, each in entries.items()}
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
-def _data_names(raw: Any) -> frozenset[str] | None:
-    """The names under data_configs, as far as they can be read; None if it is not a list."""
-    if not isinstance(raw, list | None):
-        return None
-    names = [entry.get("name") for entry in raw or () if isinstance(entry, dict)]
-    return frozenset(name for name in names if isinstance(name, str))
+def _data_names(raw: Any) -> dict[int, str]:
+    """The names under data_configs by position, as far as they can be read."""
+    named = [each if isinstance(each, dict) else {} for each in (raw if isinstance(raw, list) else ())]
+    return {number: each["name"] for number, each in enumerate(named) if isinstance(each.get("name"), str)}
 
 
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
@@ -174,131 +164,95 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
     return ()
 
 
-def _data(
-    check: Checker, raw: Any, input_model: ConfiguredComponent | None, roots: tuple[Path, ...]
-) -> dict[str, ConfiguredComponent | None]:
-    if not isinstance(raw, list | None):
-        check.problem(("data_configs",), "expected a list")
-        return {}
-    sections: dict[Place, schema.DataSection] = {}
-    for number, value in enumerate(raw or ()):
-        place = ("data_configs", number)
-        if (section := check.section(schema.DataSection, value, place)) is not None:
-            sections[place] = section
-    check.unique({(*place, "name"): section.name for place, section in sections.items()})
-    defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
-    return {section.name: _container(check, section, place, defaults, roots) for place, section in sections.items()}
-
-
 def _container(
-    check: Checker, section: schema.DataSection, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
-) -> ConfiguredComponent | None:
-    registered = check.find("hfopt_data_containers", section.type, place)
-    if registered is None:
-        return None
-    cls = registered.load()
+    check: Checker, raw: Any, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
+) -> ConfiguredComponent:
+    section = validate(schema.DataSection, raw, place)
+    registered, cls = check.find("hfopt_data_containers", section.type, (*place, "type"))
     data = normalize(section, place, cls.components)
-    before = len(check.problems)
-    options = cls.with_defaults(data.params, defaults)
-    chosen = check.configured(registered, options, (*place, "params_config"), roots)
-    found = [replace(problem, path=data.written_at(problem.path)) for problem in check.problems[before:]]
-    check.problems[before:] = [*data.problems, *found]
-    return chosen
+    check.problems += data.problems
+    try:
+        return check.configured(registered, cls.with_defaults(data.params, defaults), (*place, "params_config"), roots)
+    except Mistakes as mistakes:
+        moved = (replace(problem, path=data.written_at(problem.path)) for problem in mistakes.args)
+        raise Mistakes(*moved) from mistakes
 
 
 # -- passes ---------------------------------------------------------------------------------------------------------
 
+Evaluators = Entries[tuple[Figure, ...]]
+
 
 def _pass(
-    check: Checker,
-    raw: Any,
-    place: Place,
-    engine: schema.Engine,
-    systems: Collection[str],
-    evaluators: Mapping[str, tuple[Figure, ...]],
-) -> ConfiguredPass | None:
-    section = check.section(schema.PassSection, raw, place)
-    if section is None:
-        return None
+    check: Checker, raw: Any, place: Place, engine: schema.Engine, systems: Collection[str], evaluators: Evaluators
+) -> ConfiguredPass:
+    section = validate(schema.PassSection, raw, place)
     check.known((*place, "host"), "system", section.host, systems)
     wanted = _evaluator(check, section.evaluator, (*place, "evaluator"), evaluators)
-    registered = check.find("hfopt_passes", section.type, place)
-    if registered is None:
-        return None
-    cls = registered.load()
+    registered, cls = check.find("hfopt_passes", section.type, (*place, "type"))
     options, searched = dialect.fixed_options(section.config, keys_of(cls.Config), (*place, "config"))
     check.problems += searched
     chosen = check.configured(registered, options, (*place, "config"))
-    if chosen is None:
-        return None
     host = section.host or (engine.target if cls.measures else engine.host) or DEFAULT_SYSTEM
     parity = cls.keeps_outputs if section.parity is None else section.parity
-    if isinstance(parity, bool):
-        parity = Parity() if parity else None
-    return ConfiguredPass(chosen, host, wanted, section.output_name, parity)
+    return ConfiguredPass(chosen, host, wanted, section.output_name, Parity() if parity is True else parity or None)
 
 
 def _evaluator(
-    check: Checker,
-    written: str | dict[str, Any] | None,
-    place: Place,
-    evaluators: Mapping[str, tuple[Figure, ...]],
+    check: Checker, written: schema.NamedEvaluator, place: Place, evaluators: Evaluators
 ) -> tuple[Figure, ...] | None:
     """The figures of an evaluator that is named or written out in place."""
     if isinstance(written, dict):
-        return figures.evaluator(check, written, place)
+        return check.attempt(figures.evaluator, check, written, place)
     check.known(place, "evaluator", written, evaluators)
     return None if written is None else evaluators.get(written)
 
 
-def _check_passes(
-    check: Checker, input_model: ConfiguredComponent | None, passes: Mapping[str, ConfiguredPass | None]
-) -> None:
+def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
     """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
-    named = {name: entry.output_name for name, entry in _valid(passes).items() if entry.output_name is not None}
-    check.unique({("passes", name, "output_name"): output_name for name, output_name in named.items()})
+    check.unique({("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()})
     current = None if input_model is None else input_model.registered.component.name
     for name, entry in passes.items():
         if entry is None or current is None:
             return
-        cls = entry.component.cls
+        cls, kind = entry.component.cls, entry.component.registered.component.name
         if current not in cls.accepts:
-            kind, wanted = entry.component.registered.component.name, " or ".join(sorted(cls.accepts))
-            makers = _makers(check.plugins, cls.accepts)
-            hint = f"put {' or '.join(makers)} before it" if makers else None
+            fact = f"{kind} takes {' or '.join(sorted(cls.accepts))}, but here it would get {current}"
+            makers = " or ".join(_makers(check.plugins, cls.accepts))
+            hint = f"put {makers} before it" if makers else None
             if current == cls.produces:
                 hint = f"leave it out: the model is {current} already"
-            check.problem(("passes", name, "type"), f"{kind} takes {wanted}, but here it would get {current}", hint)
+            check.problem(("passes", name, "type"), fact, hint)
             return
         current = cls.produces or current
 
 
 def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:
     """The passes that make a model of one of some types; those that can't be imported are left out."""
-    makers = []
-    for registered in plugins.of_kind("hfopt_passes"):
-        with suppress(PluginError):
-            if registered.load().produces in wanted:
-                makers.append(registered.component.name)
-    return sorted(makers)
+    usable = [registered for registered in plugins.of_kind("hfopt_passes") if registered.problem() is None]
+    return sorted(registered.component.name for registered in usable if registered.load().produces in wanted)
 
 
 def _check_evaluators(
     check: Checker,
     engine: schema.Engine,
     wanted: tuple[Figure, ...] | None,
-    passes: dict[str, ConfiguredPass | None],
+    passes: Entries[ConfiguredPass],
 ) -> None:
     """A relative goal needs the input model evaluated (timings always include it); the last pass's evaluator wins."""
-    own = [entry.figures for entry in _valid(passes).values() if entry.figures is not None]
-    accuracy = [figure for each in (wanted or (), *own) for figure in each if figure.kind == "accuracy"]
-    relative = [figure.key for figure in accuracy if figure.goal is not None and figure.goal.relative]
-    for key in dict.fromkeys(() if engine.evaluate_input_model else relative):
+    own = {name: entry.figures for name, entry in _valid(passes).items() if entry.figures is not None}
+    relative = {
+        figure.key
+        for each in (wanted or (), *own.values())
+        for figure in each
+        if figure.kind == "accuracy" and figure.goal is not None and figure.goal.relative
+    }
+    for key in () if engine.evaluate_input_model else sorted(relative):
         check.problem(
             ("engine", "evaluate_input_model"),
             f"the goal of {key} is relative to the input model, which is not evaluated",
             "set it to true, or write the goal as a threshold",
         )
     last = next(reversed(passes), "")
-    if engine.evaluator is not None and (entry := passes.get(last)) is not None and entry.figures is not None:
+    if engine.evaluator is not None and last in own:
         check.notices.append(f"engine.evaluator is ignored: passes.{last} is the last pass, and has one of its own")

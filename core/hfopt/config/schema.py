@@ -12,10 +12,10 @@ from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
 from hfopt.config.olive.dialect import NO_SCRIPTS, NO_SEARCH
 
-_AS_IN_0_6_2 = "The same as components.{}, as Olive writes it from 0.6.2 on; the keys of params may stand beside type."
+_NEWER = "As components.{}, in the way of Olive from 0.6.2 on; the keys of params may stand beside type."
 
 
-def _checked(fits: Callable[[Any], Any], message: str) -> AfterValidator:
+def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., Any] = AfterValidator) -> Any:
     """Accepts values that fit; any other is a mistake with this message."""
 
     def check(value: Any) -> Any:
@@ -23,9 +23,10 @@ def _checked(fits: Callable[[Any], Any], message: str) -> AfterValidator:
             raise ValueError(message.format(value=value))
         return value
 
-    return AfterValidator(check)
+    return validator(check)
 
 
+Word = Annotated[str, _checked(re.compile(r"\w+", re.ASCII).fullmatch, "must be made of letters, digits and '_'")]
 PlainName = Annotated[
     str,
     _checked(
@@ -33,24 +34,35 @@ PlainName = Annotated[
         "must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
     ),
 ]
-_not_an_output = _checked(
-    lambda name: not re.fullmatch(r"best(-.*)?|run\.json|hfopt\.log|report\.html", name),
-    "{value} is the name of a result of hfopt's own: choose another",
-)
+OutputName = Annotated[
+    PlainName,
+    _checked(
+        lambda name: not re.fullmatch(r"best(-.*)?|run\.json|hfopt\.log|report\.html", name),
+        "{value} is the name of a result of hfopt's own: choose another",
+    ),
+]
+UNRANKED = -1
+"""The priority of a figure that has none."""
+Rank = Annotated[
+    int,
+    _checked(lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"),
+]
+MetricType = Annotated[
+    Literal["accuracy", "latency", "throughput", "size"],
+    _checked(
+        lambda kind: kind != "custom", f"{{value!r}} is not available in this version: {NO_SCRIPTS}", BeforeValidator
+    ),
+]
+LogLevel = Literal[0, 1, 2, 3, 4] | None
+NamedEvaluator = str | dict[str, Any] | None
+"""The name of an entry of ``evaluators``, or one that is written out in place."""
 
 
-class InputModel(Config):
-    """``input_model``."""
+class Section(Config):
+    """``input_model``, an entry of ``systems``, and what ``passes`` and ``packaging_config`` have in common."""
 
-    type: str = Field(description="A model loader, such as PyTorchModel.")
-    config: dict[str, Any] = Field({}, description="The loader's options.")
-
-
-class SystemSection(Config):
-    """One entry of ``systems``."""
-
-    type: str = Field(description="A system, such as LocalSystem.")
-    config: dict[str, Any] = Field({}, description="The system's options.")
+    type: str = Field(description="A component: components.md lists them by kind.")
+    config: dict[str, Any] = Field({}, description="The component's options.")
 
 
 class ComponentSection(Config):
@@ -78,20 +90,14 @@ class Components(Config):
 class DataSection(Config):
     """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.data` understands."""
 
-    name: Annotated[
-        str, _checked(re.compile(r"[A-Za-z0-9_]+").fullmatch, "must be made of letters, digits and '_'")
-    ] = Field(description="What passes and metrics call it.")
+    name: Word = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
     params_config: dict[str, Any] = Field({}, description="The container's options.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
-    load_dataset_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("load_dataset"))
-    pre_process_data_config: OpenComponentSection | None = Field(
-        None, description=_AS_IN_0_6_2.format("pre_process_data")
-    )
-    post_process_data_config: OpenComponentSection | None = Field(
-        None, description=_AS_IN_0_6_2.format("post_process_data")
-    )
-    dataloader_config: OpenComponentSection | None = Field(None, description=_AS_IN_0_6_2.format("dataloader"))
+    load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
+    pre_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("pre_process_data"))
+    post_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("post_process_data"))
+    dataloader_config: OpenComponentSection | None = Field(None, description=_NEWER.format("dataloader"))
 
 
 class Goal(Config):
@@ -117,63 +123,45 @@ class Goal(Config):
             return self.value
         if baseline is None:
             return None
-        sign = 1 if higher_is_better else -1
-        sign = -sign if self.type.endswith("degradation") else sign
         change = baseline * self.value / 100 if self.type.startswith("percent") else self.value
-        return baseline + sign * change
+        return baseline - change if self._may_fall(higher_is_better) else baseline + change
+
+    def _may_fall(self, higher_is_better: bool) -> bool:
+        """Whether the limit of a relative goal is below the baseline."""
+        return higher_is_better == self.type.endswith("degradation")
 
     def met(self, value: float, baseline: float | None, higher_is_better: bool) -> bool:
         """Whether a value is good enough; a goal without its baseline is not met."""
         limit = self.limit(baseline, higher_is_better)
-        if limit is None:
-            return False
-        return value >= limit if higher_is_better else value <= limit
+        return limit is not None and (value >= limit if higher_is_better else value <= limit)
 
     def impossible(self, higher_is_better: bool, unit: str) -> str | None:
         """Why no model could meet it, or every model would."""
-        absolute = not self.type.startswith("percent")
-        if absolute and unit == "proportion" and self.value > 1:
+        percent = self.type.startswith("percent")
+        if unit == "proportion" and not percent and self.value > 1:
             return f"a proportion is at most 1: write {self.value:g} per cent as {self.value / 100:g}"
-        shrinks = higher_is_better == self.type.endswith("degradation")
         if self.relative and self.value < 0:
             return "must not be negative"
-        if self.type.startswith("percent") and shrinks and self.value >= 100:
+        if percent and self.value >= 100 and self._may_fall(higher_is_better):
             return "can't be met: no figure falls by 100 per cent or more"
         return None
-
-
-UNRANKED = -1
-"""The priority of a figure that has none."""
 
 
 class SubType(Config):
     """One figure of a metric."""
 
     name: str = Field(description="Which figure: accuracy, f1; avg, p50, max...")
-    priority: Annotated[
-        int,
-        _checked(
-            lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"
-        ),
-    ] = Field(UNRANKED, description="1 is the most important; -1: after all that have a number, in the order written.")
+    priority: Rank = Field(UNRANKED, description="1 is the most important; -1: after all that have a number.")
     higher_is_better: bool | None = Field(None, description="null: as the metric defines it.")
     metric_config: dict[str, Any] = Field({}, description="Options of this figure.")
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
-
-
-def _no_script(kind: Any) -> Any:
-    if kind == "custom":
-        raise ValueError(f"'custom' is not available in this version: {NO_SCRIPTS}")
-    return kind
 
 
 class Metric(Config):
     """One entry of an evaluator's ``metrics``."""
 
     name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
-    type: Annotated[Literal["accuracy", "latency", "throughput", "size"], BeforeValidator(_no_script)] = Field(
-        description="What kind of metric."
-    )
+    type: MetricType = Field(description="What kind of metric.")
     backend: str = Field("huggingface_metrics", description="What computes accuracy metrics.")
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")
@@ -185,37 +173,26 @@ class Evaluator(Config):
     metrics: tuple[Metric, ...] = Field(min_length=1, description="What to measure.")
 
 
-class PassSection(Config):
+class PassSection(Section):
     """One entry of ``passes``."""
 
-    type: str = Field(description="A pass, such as OnnxConversion.")
-    config: dict[str, Any] = Field({}, description="The pass's options.")
     disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
-        True, description="Only fixed options: there is no search without a search_strategy."
+        True, description="Only fixed options: this version has no search."
     )
     host: str | None = Field(None, description="The system that runs it; null: engine.host.")
-    evaluator: str | dict[str, Any] | None = Field(
-        None, description="An entry of evaluators, or one written out, to measure this pass's model by."
-    )
+    evaluator: NamedEvaluator = Field(None, description="The evaluator, named or written out, of this pass's model.")
     parity: bool | Parity | None = Field(
         None,
-        description="Compare the outputs of this pass's model with those of the model before it, on made-up inputs of "
-        "several shapes: true, false, or how; null: only if the pass should not change them.",
+        description="Compare outputs with the model before, on made-up inputs of several shapes: true, false, or how; "
+        "null: only if the pass should not change them.",
     )
-    output_name: Annotated[PlainName, _not_an_output] | None = Field(
-        None, description="A folder in output_dir for this pass's model."
-    )
+    output_name: OutputName | None = Field(None, description="A folder in output_dir for this pass's model.")
 
 
-LogLevel = Literal[0, 1, 2, 3, 4]
-
-
-class Packaging(Config):
+class Packaging(Section):
     """One entry of ``engine.packaging_config``."""
 
-    type: str = Field(description="A packager, such as Zipfile.")
     name: PlainName = Field("OutputModels", description="What the package is called.")
-    config: dict[str, Any] = Field({}, description="The packager's options.")
 
 
 class Engine(Config):
@@ -223,28 +200,17 @@ class Engine(Config):
 
     host: str | None = Field(None, description="The system that runs passes; null: this machine.")
     target: str | None = Field(None, description="The system that evaluates and measures; null: this machine.")
-    evaluator: str | dict[str, Any] | None = Field(
-        None, description="An entry of evaluators, or one written out; null: nothing is measured."
+    evaluator: NamedEvaluator = Field(None, description="Named or written out; null: nothing is measured.")
+    evaluate_input_model: bool = Field(True, description="Compute its accuracy; its time and size are taken anyway.")
+    packaging_config: Packaging | tuple[Packaging, ...] | None = Field(None, description="What to make besides best/.")
+    log_severity_level: LogLevel = Field(
+        None, description="Workers' messages in hfopt.log: 0 all, 1 info and up, 2 warnings, 3 errors, 4 fatal ones."
     )
-    evaluate_input_model: bool = Field(
-        True, description="Evaluate the input model too. Latency and size are compared with its own in any case."
-    )
-    packaging_config: Packaging | tuple[Packaging, ...] | None = Field(
-        None, description="What to make besides best/: one package, or a list of them."
-    )
-    log_severity_level: LogLevel | None = Field(
-        None,
-        description="Which of the workers' messages go to hfopt.log: 0 all, 1 info, 2 warnings, 3 errors, 4 fatal.",
-    )
-    ort_log_severity_level: LogLevel | None = Field(None, description="The same for ONNX Runtime's sessions; null: 4.")
-    ort_py_log_severity_level: LogLevel | None = Field(
-        None, description="The same for ONNX Runtime's tools in Python; null: 3."
-    )
-    cache_dir: str = Field(
-        ".hfopt-cache", min_length=1, description="Where finished steps are kept, relative to the current folder."
-    )
+    ort_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's sessions; null: 4.")
+    ort_py_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's Python tools; null: 3.")
+    cache_dir: str = Field(".hfopt-cache", min_length=1, description="Where finished steps are kept.")
     output_name: PlainName | None = Field(None, description="A folder in output_dir for run.json and best/.")
-    output_dir: str = Field("hfopt-output", description="Where run.json and best/ go, relative to the current folder.")
+    output_dir: str = Field("hfopt-output", description="Where run.json and best/ go.")
 
 
 SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hfopt.api.config import ConfigContext
 from hfopt.api.model import ModelHandle
 from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass, PassContext, PassResult
-from hfopt.config.problems import validate
+from hfopt.base.errors import Problem
+from hfopt.config import problems as _problems
+from hfopt.config.problems import M, Mistakes, Place
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring.parity import compared
 from hfopt.worker.stopwatch import Stopwatch
@@ -19,3 +24,17 @@ def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: P
     :param parity: None: don't compare
     """
     return compared(work.run(model, context), model, context, parity)
+
+
+def validate(
+    model: type[M], value: Any, place: Place, problems: list[Problem], context: ConfigContext | None = None
+) -> M | None:
+    """The value as an instance of `model`, or None with every mistake added to `problems`.
+
+    :param place: where the value stands in the config
+    """
+    try:
+        return _problems.validate(model, value, place, context)
+    except Mistakes as mistakes:
+        problems += mistakes.args
+        return None

@@ -7,6 +7,7 @@ from 0.6.2 on it stands in ``load_dataset_config`` and the like. A container tak
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -125,17 +126,12 @@ def _ranked(*sources: Options) -> dict[str, Option]:
 
 
 def _contradictions(said: Options, again: Options) -> list[Problem]:
-    """Options that have two different values."""
+    """Options that have two different values. Null is none; true is not 1."""
     return [
-        Problem(again[name].place, f"{dotted(said[name].place)} has another value", "keep one of the two")
-        for name in again
-        if name in said and _differ(said[name].value, again[name].value)
+        Problem(each.place, f"{dotted(said[name].place)} has another value", "keep one of the two")
+        for name, each in again.items()
+        if name in said and len({json.dumps(value) for value in (each.value, said[name].value)} - {"null"}) > 1
     ]
-
-
-def _differ(one: Any, other: Any) -> bool:
-    """Whether both are values and not the same; true is not 1 here."""
-    return one is not None and other is not None and (type(one) is not type(other) or one != other)
 
 
 def _no_component(place: Place, component: str, known: Mapping[str, Any]) -> Problem:
@@ -153,9 +149,8 @@ def _type_problems(
     name, place = _ranked(*types)["type"]
     if contradictions or name is None:
         return contradictions
-    reasons = {each.casefold(): reason for each, reason in known.items()}
-    if name.casefold() in reasons:
-        reason = reasons[name.casefold()]
-        return [] if reason is None else [Problem(place, reason)]
+    for each, reason in known.items():
+        if each.casefold() == name.casefold():
+            return [] if reason is None else [Problem(place, reason)]
     able = ", ".join(each for each, reason in known.items() if reason is None) or "none"
     return [Problem(place, f"no {component} component named {name!r}; there is {able}", did_you_mean(name, known))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from importlib.resources import files
 from typing import Any
 
@@ -37,58 +37,46 @@ UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
 
 def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
     """A config without the keys that this version refuses or ignores, with a problem or a notice for each of them."""
-    problems: list[Problem] = []
-    notices: list[str] = []
-
-    def clean(section: str, found: dict[str, Any], place: Place) -> dict[str, Any]:
-        refused, ignored = REFUSED.get(section, {}), IGNORED.get(section, {})
-        for key, value in found.items():
-            if key in refused and value:
-                problems.append(Problem((*place, key), refused[key]))
-            if key in ignored and value is not None:
-                notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
-        return {key: value for key, value in found.items() if key not in refused and key not in ignored}
-
+    config, problems, notices = deepcopy(config), [], []
     for section, patterns in _TABLES["sections"].items():
-        for pattern in patterns:
-            config = _rewrite(config, pattern, partial(clean, section))
+        refused, ignored = REFUSED.get(section, {}), IGNORED.get(section, {})
+        for place, found in (each for pattern in patterns for each in _objects(config, pattern)):
+            for key in [key for key in found if key in refused or key in ignored]:
+                value = found.pop(key)
+                if key in refused and value:
+                    problems.append(Problem((*place, key), refused[key]))
+                if key in ignored and value is not None:
+                    notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
     return config, problems, notices
 
 
-def _rewrite(
-    value: Any, pattern: Sequence[str], change: Callable[[dict[str, Any], Place], Any], place: Place = ()
-) -> Any:
-    """A copy of a value with every object changed whose place matches the pattern."""
-    if not pattern:
-        return change(value, place) if isinstance(value, dict) else value
-
-    def inside(key: str | int, each: Any) -> Any:
-        return _rewrite(each, pattern[1:], change, (*place, key)) if pattern[0] in ("*", key) else each
-
-    if isinstance(value, dict):
-        return {key: inside(key, each) for key, each in value.items()}
-    return [inside(*each) for each in enumerate(value)] if isinstance(value, list) else value
+def _objects(value: Any, pattern: Sequence[str], place: Place = ()) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Every object whose place matches the pattern, after its place."""
+    if not pattern and isinstance(value, dict):
+        yield place, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts if pattern else ():
+        if pattern[0] in ("*", key):
+            yield from _objects(part, pattern[1:], (*place, key))
 
 
-def fixed_options(options: Any, known: Collection[str], place: Place) -> tuple[Any, list[Problem]]:
+def fixed_options(
+    options: Mapping[str, Any], known: Collection[str], place: Place
+) -> tuple[dict[str, Any], list[Problem]]:
     """A pass's options without those whose value Olive would choose.
 
     An option that asks for its default is left out; one that asks for a search is a problem.
 
     :param known: the pass's options; unknown ones are kept, so that its config refuses them
     """
-    if not isinstance(options, dict):
-        return options, []
     chosen = {name: value for name, value in options.items() if name in known and _is_chosen(value)}
-    searched = [name for name, value in chosen.items() if value != "DEFAULT_VALUE"]
-    kept = {name: value for name, value in options.items() if name not in chosen}
-    return kept, [Problem((*place, name), NO_SEARCH) for name in searched]
+    searched = [Problem((*place, name), NO_SEARCH) for name, value in chosen.items() if value != "DEFAULT_VALUE"]
+    return {name: value for name, value in options.items() if name not in chosen}, searched
 
 
 def _is_chosen(value: Any) -> bool:
-    return value in ("DEFAULT_VALUE", "SEARCHABLE_VALUES") or (
-        isinstance(value, dict) and "olive_parameter_type" in value
-    )
+    choices = ("DEFAULT_VALUE", "SEARCHABLE_VALUES")
+    return "olive_parameter_type" in value if isinstance(value, dict) else value in choices
 
 
 def unavailable(hook: str, name: str) -> str | None:
