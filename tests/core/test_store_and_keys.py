@@ -190,7 +190,10 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     assert second.of(file) not in (digest, "remembered")
 
 
-FINGERPRINT = "from hfopt.discovery.versions import fingerprint; import json; print(json.dumps(fingerprint('acme')))"
+FINGERPRINT = (
+    "from hfopt.discovery.versions import Environment; import json; "
+    "print(json.dumps(Environment().fingerprint('acme')))"
+)
 
 
 def install(

@@ -14,7 +14,7 @@ import pytest
 
 from hfopt import Component
 from hfopt.discovery.plugins import RegisteredComponent
-from hfopt.discovery.versions import file_fingerprint, fingerprint, versions_of
+from hfopt.discovery.versions import Environment
 
 HOOKS_ENTRY = "[hfopt.plugins]\nacme = acme.hooks\n"
 
@@ -53,27 +53,27 @@ def site(tmp_path, monkeypatch) -> Path:
 
 def test_a_plugin_reinstalled_with_other_code_under_the_same_version_counts(site):
     install(site, "acme", {"acme/hooks.py": "one"}, entry_points=HOOKS_ENTRY)
-    before = fingerprint("acme")["acme"]
+    before = Environment().fingerprint("acme")["acme"]
 
     install(site, "acme", {"acme/hooks.py": "two"}, entry_points=HOOKS_ENTRY)
 
     assert before.startswith("1.0+")
-    assert fingerprint("acme")["acme"] != before
+    assert Environment().fingerprint("acme")["acme"] != before
 
 
 def test_the_core_itself_counts_by_its_code(site):
     install(site, "hfopt", {"hfopt/run.py": "one"})
-    before = fingerprint(None)["hfopt"]
+    before = Environment().fingerprint(None)["hfopt"]
 
     install(site, "hfopt", {"hfopt/run.py": "two"})
 
     assert before.startswith("1.0+")
-    assert fingerprint(None)["hfopt"] != before
+    assert Environment().fingerprint(None)["hfopt"] != before
 
 
 def test_what_an_installer_writes_of_its_own_does_not_count(site):
     info = install(site, "acme", {"acme/hooks.py": "one"}, entry_points=HOOKS_ENTRY)
-    before = fingerprint("acme")
+    before = Environment().fingerprint("acme")
 
     with (info / "RECORD").open("a") as record:
         record.write(
@@ -81,7 +81,7 @@ def test_what_an_installer_writes_of_its_own_does_not_count(site):
             f"../../../bin/acme,{hash_of('script')},6\nacme/__pycache__/hooks.cpython-311.pyc,,\n"
         )
 
-    assert fingerprint("acme") == before
+    assert Environment().fingerprint("acme") == before
 
 
 def test_what_is_installed_from_elsewhere_than_an_index_counts_by_its_code_wherever_it_is_required(site):
@@ -89,11 +89,11 @@ def test_what_is_installed_from_elsewhere_than_an_index_counts_by_its_code_where
     install(site, "libone", {"libone.py": "one"}, direct_url=json.dumps({"url": "file:///a.whl", "archive_info": {}}))
     install(site, "libtwo", {"libtwo.py": "one"})
 
-    before = fingerprint("acme")
+    before = Environment().fingerprint("acme")
     install(site, "libone", {"libone.py": "two"})
 
-    assert before["libone"] != fingerprint("acme")["libone"]
-    assert before["libtwo"] == fingerprint("acme")["libtwo"] == "1.0"
+    assert before["libone"] != Environment().fingerprint("acme")["libone"]
+    assert before["libtwo"] == Environment().fingerprint("acme")["libtwo"] == "1.0"
 
 
 def test_a_wheel_that_pip_installs_twice_is_two_versions_if_its_code_differs_and_one_if_not(site, tmp_path):
@@ -107,7 +107,7 @@ def test_a_wheel_that_pip_installs_twice_is_two_versions_if_its_code_differs_and
             archive.writestr(f"{info}/RECORD", f"wheelie.py,{hash_of(code)},{len(code)}\n{info}/RECORD,,\n")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--upgrade"]
         subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True)
-        return fingerprint("wheelie")["wheelie"]
+        return Environment().fingerprint("wheelie")["wheelie"]
 
     one, two, again = reinstall("x = 1"), reinstall("x = 2"), reinstall("x = 1")
 
@@ -135,11 +135,11 @@ def plugin(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_plugin_file_counts_with_the_local_modules_that_it_imports_anywhere(plugin):
-    found = file_fingerprint(plugin)
+    found = Environment().file_fingerprint(plugin)
 
     names = {name.removeprefix("module:") for name in found if name.startswith("module:")}
     assert names == {"plugin", "near_module", "further_module", "local_tools"}
-    assert found.items() >= fingerprint(None).items()
+    assert found.items() >= Environment().fingerprint(None).items()
     assert "near_module" not in sys.modules
 
 
@@ -147,37 +147,37 @@ def test_a_plugin_file_counts_with_the_local_modules_that_it_imports_anywhere(pl
     "file", ["plugin.py", "near_module.py", "further_module.py", "local_tools/other.py", "local_tools/table.csv"]
 )
 def test_a_change_in_any_of_them_is_another_version(plugin, file):
-    before = file_fingerprint(plugin)
+    before = Environment().file_fingerprint(plugin)
 
     with (plugin.parent / file).open("a") as changed:
         changed.write("\n# changed")
 
-    assert file_fingerprint(plugin) != before
+    assert Environment().file_fingerprint(plugin) != before
 
 
 def test_a_change_elsewhere_is_none(plugin):
-    before = file_fingerprint(plugin)
+    before = Environment().file_fingerprint(plugin)
 
     (plugin.parent / "unrelated_module.py").write_text("x = 2")
 
-    assert file_fingerprint(plugin) == before
+    assert Environment().file_fingerprint(plugin) == before
 
 
 def test_the_distributions_that_a_plugin_file_or_its_modules_import_count_with_what_they_require(plugin, site):
-    assert "libone" not in file_fingerprint(plugin)
+    assert "libone" not in Environment().file_fingerprint(plugin)
 
     install(site, "libone", {"libone/__init__.py": ""}, ["libtwo", 'dev; extra == "test"'])
     install(site, "libtwo", {"libtwo.py": ""})
     install(site, "dev", {"dev.py": ""})
 
-    assert file_fingerprint(plugin).items() >= {"libone": "1.0", "libtwo": "1.0"}.items()
-    assert "dev" not in file_fingerprint(plugin)
+    assert Environment().file_fingerprint(plugin).items() >= {"libone": "1.0", "libtwo": "1.0"}.items()
+    assert "dev" not in Environment().file_fingerprint(plugin)
 
 
 def test_a_module_may_have_another_name_than_its_distribution(plugin, site):
     install(site, "lib-of-one", {"libone/__init__.py": ""})
 
-    assert file_fingerprint(plugin)["lib-of-one"] == "1.0"
+    assert Environment().file_fingerprint(plugin)["lib-of-one"] == "1.0"
 
 
 def test_an_editable_distribution_that_a_plugin_file_imports_counts_by_its_sources(plugin, site, tmp_path):
@@ -186,22 +186,26 @@ def test_an_editable_distribution_that_a_plugin_file_imports_counts_by_its_sourc
     (sources / "libone.py").write_text("x = 1")
     origin = {"url": sources.as_uri(), "dir_info": {"editable": True}}
     install(site, "libone", {}, direct_url=json.dumps(origin))
-    before = file_fingerprint(plugin)["libone"]
+    before = Environment().file_fingerprint(plugin)["libone"]
 
     (sources / "libone.py").write_text("x = 2")
 
     assert before.startswith("source:")
-    assert file_fingerprint(plugin)["libone"] != before
+    assert Environment().file_fingerprint(plugin)["libone"] != before
 
 
 def test_a_plugin_file_that_is_no_python_counts_all_the_same(tmp_path):
     (tmp_path / "odd.py").write_text("def (")
 
-    assert "module:odd" in file_fingerprint(tmp_path / "odd.py")
+    assert "module:odd" in Environment().file_fingerprint(tmp_path / "odd.py")
 
 
 def test_a_component_has_the_versions_of_its_distribution_or_of_its_file(plugin):
     component = Component("A", "a:A", "")
 
-    assert versions_of(RegisteredComponent(component, "hfopt_passes", "x", "hfopt")) == fingerprint("hfopt")
-    assert versions_of(RegisteredComponent(component, "hfopt_passes", "x", None, plugin)) == file_fingerprint(plugin)
+    assert Environment().versions_of(
+        RegisteredComponent(component, "hfopt_passes", "x", "hfopt")
+    ) == Environment().fingerprint("hfopt")
+    assert Environment().versions_of(
+        RegisteredComponent(component, "hfopt_passes", "x", None, plugin)
+    ) == Environment().file_fingerprint(plugin)

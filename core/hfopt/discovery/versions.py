@@ -1,8 +1,7 @@
 """Which versions a component's result depends on: of its own code, and of all that this requires.
 
 Reads metadata and sources and imports nothing. A distribution counts by its version; an editable one by the digest of
-its sources, and one whose code may differ under the same version by its files' hashes as well. Nothing is remembered:
-a caller that asks often may, for as long as nothing can change.
+its sources, and one whose code may differ under the same version by its files' hashes as well.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from hfopt.base.component import PROJECT
 from hfopt.discovery.sources import GROUP
@@ -34,82 +33,89 @@ if TYPE_CHECKING:
 _SKIPPED = {"__pycache__", ".git", ".venv", "tests"}
 
 
-def versions_of(registered: RegisteredComponent) -> dict[str, str]:
-    """What a component's result depends on, in this environment."""
-    return fingerprint(registered.distribution) if registered.source is None else file_fingerprint(registered.source)
+class Environment:
+    """What is installed. Each distribution is read once: ask a new one when something may have changed."""
 
+    def __init__(self) -> None:
+        self.version = cache(_version)
+        self.needs = cache(_needs)
 
-def fingerprint(distribution: str | None) -> dict[str, str]:
-    """Versions of a distribution, of the installed closure of what it requires, and of Python.
+    def versions_of(self, registered: RegisteredComponent) -> dict[str, str]:
+        """What a component's result depends on."""
+        source = registered.source
+        return self.fingerprint(registered.distribution) if source is None else self.file_fingerprint(source)
 
-    All extras of the distribution itself are followed. Other installed packages don't count, so that an unrelated
-    ``pip install`` changes nothing.
+    def fingerprint(self, distribution: str | None) -> dict[str, str]:
+        """Versions of a distribution, of the installed closure of what it requires, and of Python.
 
-    :param distribution: None stands for the core alone
-    :return: normalised name to version, or to a digest, in order of name
-    """
-    root = distribution or PROJECT
-    with suppress(metadata.PackageNotFoundError):
-        return _closure([(root, frozenset(metadata.metadata(root).get_all("Provides-Extra") or ()))])
-    return _closure([])
+        All extras of the distribution itself are followed. Other installed packages don't count, so that an unrelated
+        ``pip install`` changes nothing.
 
-
-def file_fingerprint(file: Path) -> dict[str, str]:
-    """What a ``-p`` file's components depend on: the file, and what it and its local modules import anywhere.
-
-    A module that is neither Python's own nor an installed distribution's is local. Of a local package all of its files
-    count. What is imported by a name that is put together at run time is not seen.
-
-    :return: as `fingerprint` of the core and of every imported distribution, and ``module:<name>`` to a digest
-    """
-    offers = cache(metadata.packages_distributions)  # reads every distribution there is
-    local: dict[str, Path] = {file.stem: file}
-    installed: set[str] = set()
-    queue = [file]
-    for place in queue:  # which grows meanwhile
-        imported = {name for source in _files(place) if source.suffix == ".py" for name in _imports(source)}
-        for name in imported - local.keys() - sys.stdlib_module_names:
-            if homes := _distributions_of(name, offers):
-                installed.update(homes)
-            elif (found := _find(name, file.parent)) is not None:
-                local[name] = found
-                queue.append(found)
-    versions = _closure((name, frozenset()) for name in (PROJECT, *installed))
-    return versions | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
-
-
-def _closure(roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
-    """Versions of distributions, each with some extras, and of what they require as far as that is installed."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    queue = [(canonicalize_name(name), extras) for name, extras in roots]
-    for name, extras in queue:  # which grows meanwhile
+        :param distribution: None stands for the core alone
+        :return: normalised name to version, or to a digest, in order of name
+        """
+        root = distribution or PROJECT
         with suppress(metadata.PackageNotFoundError):
-            installed = metadata.distribution(name)
-            found[name] = found.get(name) or _version(installed)
-            needs = {(canonicalize_name(need.name), frozenset(need.extras)) for need in _needs(installed, extras)}
-            queue += needs.difference(queue)
-    return dict(sorted(found.items()))
+            return self._closure([(root, frozenset(metadata.metadata(root).get_all("Provides-Extra") or ()))])
+        return self._closure([])
+
+    def file_fingerprint(self, file: Path) -> dict[str, str]:
+        """What a ``-p`` file's components depend on: the file, and what it and its local modules import anywhere.
+
+        A module that is neither Python's own nor an installed distribution's is local. Of a local package all of its
+        files count. What is imported by a name that is put together at run time is not seen.
+
+        :return: as `fingerprint` of the core and of every imported distribution, and ``module:<name>`` to a digest
+        """
+        offers = cache(metadata.packages_distributions)  # reads every distribution there is
+        local: dict[str, Path] = {file.stem: file}
+        installed: set[str] = set()
+        queue = [file]
+        for place in queue:  # which grows meanwhile
+            imported = {name for source in _files(place) if source.suffix == ".py" for name in _imports(source)}
+            for name in imported - local.keys() - sys.stdlib_module_names:
+                if homes := _distributions_of(name, offers):
+                    installed.update(homes)
+                elif (found := _find(name, file.parent)) is not None:
+                    local[name] = found
+                    queue.append(found)
+        versions = self._closure((name, frozenset()) for name in (PROJECT, *installed))
+        return versions | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
+
+    def _closure(self, roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
+        """Versions of distributions, each with some extras, and of what they require as far as that is installed."""
+        found = {"python": ".".join(map(str, sys.version_info[:3]))}
+        queue = [(canonicalize_name(name), extras) for name, extras in roots]
+        for name, extras in queue:  # which grows meanwhile
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = self.version(name)
+                queue += self.needs(name, extras).difference(queue)
+        return dict(sorted(found.items()))
 
 
-def _needs(installed: metadata.Distribution, extras: frozenset[str]) -> Iterable[Requirement]:
-    for line in installed.requires or ():
+def _needs(name: str, extras: frozenset[str]) -> frozenset[tuple[NormalizedName, frozenset[str]]]:
+    """What a distribution requires with some extras, each with its own extras."""
+    found = set()
+    for line in metadata.distribution(name).requires or ():
         if "extra" not in line or any(extra in line for extra in extras):  # the others need no parsing
             with suppress(InvalidRequirement):
                 need = Requirement(line)
                 if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-                    yield need
+                    found.add((canonicalize_name(need.name), frozenset(need.extras)))
+    return frozenset(found)
 
 
-def _version(installed: metadata.Distribution) -> str:
+def _version(name: str) -> str:
+    installed = metadata.distribution(name)
     if roots := editable_roots(installed):
         return f"source:{digest_sources(roots)}"
     may_differ = (
-        installed.name == PROJECT
+        name == PROJECT
         or installed.read_text("direct_url.json") is not None  # it was installed from elsewhere than an index
         or installed.entry_points.select(group=GROUP)
     )
-    code = "\n".join(_recorded(installed)) if may_differ else ""
-    return f"{installed.version}+{sha256(code.encode()).hexdigest()[:16]}" if code else installed.version
+    version, code = installed.version, "\n".join(_recorded(installed)) if may_differ else ""
+    return f"{version}+{sha256(code.encode()).hexdigest()[:16]}" if code else version
 
 
 def _recorded(installed: metadata.Distribution) -> list[str]:

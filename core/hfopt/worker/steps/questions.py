@@ -7,7 +7,7 @@ from typing import Any
 
 from hfopt.api.model import ModelLoader
 from hfopt.api.resources import Resource
-from hfopt.discovery.versions import versions_of
+from hfopt.discovery.versions import Environment
 from hfopt.measuring import machine as this_machine
 from hfopt.worker.context import StepContext
 
@@ -30,7 +30,8 @@ def versions(step: StepContext) -> dict[str, Any]:
     The request's config has the components: declaring hook by ``plugin:Name``.
     """
     found = {name: step.plugins.find(hook, name) for name, hook in step.request.config.items()}
-    return {name: versions_of(each) for name, each in found.items()}
+    here = Environment()
+    return {name: here.versions_of(each) for name, each in found.items()}
 
 
 def machine(step: StepContext) -> dict[str, Any]:
