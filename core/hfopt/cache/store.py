@@ -89,9 +89,7 @@ class ArtifactMissing(HfoptError):
     """An artifact that a step needs is not in the store, or not whole."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(
-            f"artifact {key[:12]} is missing or damaged", hint="run the same command again: it is made anew"
-        )
+        super().__init__(f"artifact {key[:12]} is missing or damaged", hint="run the same command again")
 
 
 class ArtifactStore:
@@ -251,9 +249,11 @@ class ArtifactStore:
         stamp, aside = self.root / "format", self.root / "artifacts-of-another-format"
         if stamp.exists() and stamp.read_text("utf-8").strip() == FORMAT:
             return None
-        moved = self._artifacts.is_dir() and not aside.exists()
-        if self._artifacts.is_dir():
-            os.rename(self._artifacts, aside) if moved else remove_folder(self._artifacts)
+        moved = self._artifacts.is_dir()
+        if moved:
+            if aside.exists():
+                remove_folder(aside)
+            os.rename(self._artifacts, aside)
         self.root.mkdir(parents=True, exist_ok=True)
         write_atomically(stamp, f"{FORMAT}\n")
         return aside if moved else None
@@ -274,14 +274,10 @@ class ArtifactStore:
         (folder / MODEL).write_text(json.dumps(packed, indent=1, sort_keys=True) + "\n", "utf-8")
         places = sorted({place for place in strings_in(packed) if place.startswith((_ARTIFACT, INPUT))})
         roots = dict.fromkeys(place.partition("/")[0] for place in places)
-        beside = [Path(self._located(folder, place)) for place in places if "/../" in place]
         return Uses(
             artifacts=tuple(root.removeprefix(_ARTIFACT) for root in roots if root.startswith(_ARTIFACT)),
             inputs=tuple(root for root in roots if root.startswith(INPUT)),
-            beside=tuple(
-                ArtifactFile(path=self._place(folder, str(file)), size=file.stat().st_size, sha256=digest_file(file))
-                for file in beside
-            ),
+            beside=tuple(_described(place, Path(self._located(folder, place))) for place in places if "/../" in place),
         )
 
     def pack(self, handle: ModelHandle, folder: Path) -> dict[str, Any]:
@@ -303,12 +299,12 @@ class ArtifactStore:
             return _HERE + path.relative_to(folder).as_posix()
         if path.is_relative_to(self._artifacts):
             return _ARTIFACT + "/".join(path.relative_to(self._artifacts).parts[1:])
-        for token, place in self.inputs.items():
-            if path.is_relative_to(place):
-                return f"{token}/{path.relative_to(place).as_posix()}".removesuffix("/.")
-        for token, place in self.inputs.items():
-            if Path(place).is_file() and path.is_relative_to(Path(place).parent):
-                return f"{token}/../{path.relative_to(Path(place).parent).as_posix()}"
+        for token, given in self.inputs.items():
+            if path.is_relative_to(given):
+                return f"{token}/{path.relative_to(given).as_posix()}".removesuffix("/.")
+        for token, given in self.inputs.items():
+            if Path(given).is_file() and path.is_relative_to(Path(given).parent):
+                return f"{token}/../{path.relative_to(Path(given).parent).as_posix()}"
         return text
 
     def unpack(self, packed: Mapping[str, Any], folder: Path) -> ModelHandle:
@@ -346,31 +342,29 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def damage(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """What of an artifact is not as it was written: every file is read."""
-    for file in manifest.files:
-        try:
-            if digest_file(folder / file.path) != file.sha256:
-                yield f"{file.path} has changed"
-        except OSError:
-            yield f"{file.path} is missing"
-
-
 def faults(folder: Path, key: str) -> list[str]:
     """What is wrong with the artifact of that key in a folder: every file is read."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.key != key:
         return ["its manifest is missing or damaged"]
-    return list(damage(folder, manifest))
+    found = []
+    for file in manifest.files:
+        try:
+            if digest_file(folder / file.path) != file.sha256:
+                found.append(f"{file.path} has changed")
+        except OSError:
+            found.append(f"{file.path} is missing")
+    return found
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
     """Every file below a folder, with its digest, in order of path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(
-        ArtifactFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest_file(path))
-        for path in paths
-    )
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(_described(file.relative_to(folder).as_posix(), file) for file in files)
+
+
+def _described(path: str, file: Path) -> ArtifactFile:
+    return ArtifactFile(path=path, size=file.stat().st_size, sha256=digest_file(file))
 
 
 def digest_of(files: tuple[ArtifactFile, ...]) -> str:

@@ -53,6 +53,7 @@ def identify(
             "versions": {each.full_name: versions[each.full_name] for each in step.needs},
             "config": replace_strings(portable_config(step, leaves), fetched),
             "inputs": {role: key for role, key in parents.items() if role not in fetched},
+            "paths": sorted({leaves[path] for path in step.paths}),
             "accelerator": step.accelerator.model_dump(),
             "seed": step.seed,
             "machine": machine if step.measures else None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hfopt.api.protocol import INPUT
 from hfopt.base.errors import StepFailed
 from hfopt.cache.digests import Digests
-from hfopt.cache.store import Manifest, damage
+from hfopt.cache.store import faults
 from hfopt.worker.context import StepContext
 
 
@@ -24,29 +24,28 @@ def inputs_unchanged(step: StepContext) -> Iterator[None]:
     """
     remembered = Digests(step.store.root)
     for token, path in step.request.paths.items():
-        if _token(remembered, Path(path)) != token:
+        if _token(remembered, path) != token:
             raise StepFailed(f"{path} has changed since the run began", hint="run the same command again")
-    artifacts = step.store.closure(step.request.inputs.values())
-    before = {file: _stat(file) for file in _files(step, artifacts)}
+    store, artifacts = step.store, step.store.closure(step.request.inputs.values())
+    folders = {key: [store.folder(key) / file.path for file in each.files] for key, each in artifacts.items()}
+    given = {path: [Path(path), *Path(path).rglob("*")] for path in step.request.paths.values()}
+    before = {file: _stat(file) for files in (*folders.values(), *given.values()) for file in files}
     changed: list[str] = []
     try:
         yield
     finally:
-        touched = {file for file, state in before.items() if _stat(file) != state}
-        changed += _changed(step, artifacts, touched)
+        for key, files in folders.items():
+            if any(_stat(file) != before[file] for file in files) and (found := faults(store.folder(key), key)):
+                store.discard(key)
+                changed += [f"{fault} in the result of {artifacts[key].name}" for fault in found]
+        for token, path in step.request.paths.items():
+            if any(_stat(file) != before[file] for file in given[path]) and _token(Digests(), path) != token:
+                changed.append(path)
     if changed:
         raise StepFailed(
             f"{step.request.component} has changed what it was given to read: {', '.join(changed)}",
             hint="a pass writes into context.folder alone: this is a mistake in the plugin",
         )
-
-
-def _files(step: StepContext, artifacts: Mapping[str, Manifest]) -> Iterator[Path]:
-    """Every file that the step may read."""
-    for key, manifest in artifacts.items():
-        yield from (step.store.folder(key) / file.path for file in manifest.files)
-    for path in map(Path, step.request.paths.values()):
-        yield from path.rglob("*") if path.is_dir() else [path]
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:
@@ -56,19 +55,7 @@ def _stat(file: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _token(digests: Digests, path: Path) -> str | None:
+def _token(digests: Digests, path: str) -> str | None:
     with suppress(OSError):
-        return INPUT + digests.of(path)
+        return INPUT + digests.of(Path(path))
     return None
-
-
-def _changed(step: StepContext, artifacts: Mapping[str, Manifest], touched: set[Path]) -> Iterator[str]:
-    """What of the touched files has another content now."""
-    for key, manifest in artifacts.items():
-        folder = step.store.folder(key)
-        if any(file.is_relative_to(folder) for file in touched) and (faults := list(damage(folder, manifest))):
-            step.store.discard(key)
-            yield from (f"{fault} in the result of {manifest.name}" for fault in faults)
-    for token, path in step.request.paths.items():
-        if any(file.is_relative_to(path) for file in touched) and _token(Digests(), Path(path)) != token:
-            yield path

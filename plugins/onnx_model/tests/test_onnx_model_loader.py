@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hfopt import Accelerator, FetchContext, PreconditionFailed
+from hfopt.api.config import ConfigContext
+from hfopt.testing import validate
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
@@ -132,6 +134,17 @@ def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_t
     (tmp_path / "model.onnx.data").unlink()
     with pytest.raises(PreconditionFailed, match=r"its weights are in model\.onnx\.data, which is missing"):
         fetch(tmp_path)
+
+
+def test_external_data_beside_a_model_that_is_named_by_its_file_counts_by_its_content(tmp_path):
+    for name in ("model.onnx", "model.onnx.data", "other.onnx"):
+        (tmp_path / name).write_text(name)
+    context = ConfigContext(tmp_path)
+
+    problems = []
+    assert validate(ONNXModelConfig, {"model_path": "model.onnx"}, (), problems, context) is not None, problems
+
+    assert [path.name for path in context.used_paths] == ["model.onnx", "model.onnx.data"]
 
 
 def test_what_a_pass_made_keeps_ranges_companions_and_settings(file):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from hfopt import (
     Accelerator,
@@ -18,6 +19,7 @@ from hfopt import (
     PreconditionFailed,
     Session,
 )
+from hfopt.api.config import ConfigContext
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
@@ -31,6 +33,15 @@ class ONNXModelConfig(Config):
     model_attributes: dict[str, Any] = Field(
         {}, description="Attributes that passes may ask for: model_type, hidden_size..."
     )
+
+    @model_validator(mode="after")
+    def _external_data_counts(self, info: ValidationInfo) -> Self:
+        """Files beside the model that are named after it hold its weights: their content counts like its own."""
+        file = Path(self.model_path or "")
+        if isinstance(info.context, ConfigContext) and file.is_file():
+            beside = sorted(file.parent.glob(f"{escape(file.name)}?*"))
+            info.context.used_paths += [each for each in beside if each.is_file()]
+        return self
 
 
 class ONNXModel(ModelLoader):
