@@ -72,9 +72,14 @@ class ModelHandle(_Data):
     @property
     def size_bytes(self) -> int:
         """The bytes of the model's files, those of its components included."""
-        return sum(path.stat().st_size for path in self.files) + sum(
-            part.size_bytes for part in self.components.values()
-        )
+        own = sum(path.stat().st_size for path in self.files)
+        return own + sum(part.size_bytes for part in self.components.values())
+
+    @property
+    def every_file(self) -> list[Path]:
+        """What the model consists of or travels with, its components' files included."""
+        own = [self.path, *self.files, *self.companions]
+        return own + [file for part in self.components.values() for file in part.every_file]
 
 
 class Session(ABC):

@@ -100,6 +100,7 @@ class ArtifactStore:
 
     def __init__(self, root: Path, inputs: dict[str, str] | None = None) -> None:
         self.root = root.absolute()
+        self._artifacts = self.root / "artifacts"
         self.inputs = {} if inputs is None else inputs
 
     def folder(self, key: str) -> Path:
@@ -112,21 +113,20 @@ class ArtifactStore:
 
     def find(self, key: str) -> Manifest | None:
         """The manifest, if the artifact is whole: no file that it consists of or uses is missing or truncated."""
-        manifest = read_manifest(self.folder(key))
-        return manifest if manifest is not None and self._whole(manifest) else None
-
-    def _whole(self, manifest: Manifest) -> bool:
-        folder, uses = self.folder(manifest.key), manifest.uses
+        folder = self.folder(key)
+        if (manifest := read_manifest(folder)) is None:
+            return None
+        uses = manifest.uses
         digests = Digests(self.root if uses.beside else None)
-        try:
-            return (
+        with suppress(OSError):
+            if (
                 all((folder / file.path).stat().st_size == file.size for file in manifest.files)
-                and all(token in self.inputs for token in uses.inputs)
+                and self.inputs.keys() >= {*uses.inputs}
                 and all(digests.of(Path(self._located(folder, file.path))) == file.sha256 for file in uses.beside)
-                and all(self.find(other) for other in uses.artifacts)
-            )
-        except OSError:
-            return False
+                and all(map(self.find, uses.artifacts))
+            ):
+                return manifest
+        return None
 
     def closure(self, keys: Iterable[str], need: Callable[[str], Manifest] | None = None) -> dict[str, Manifest]:
         """The manifests of artifacts and of all that they use of others, by key.
@@ -286,8 +286,8 @@ class ArtifactStore:
         ``here:FILE`` lies in `folder`, ``artifact:KEY/FILE`` in another artifact, ``input:DIGEST/FILE`` in an input.
         """
         packed: dict[str, Any] = map_strings(handle.model_dump(mode="json"), partial(self._place, folder))
-        for path in files_of(packed):
-            if not path.startswith((_HERE, _ARTIFACT, INPUT)):
+        for path in handle.every_file:
+            if self._place(folder, str(path)) == str(path):
                 raise HfoptError(f"{path}: a model's files lie in its step's folder or among its inputs")
         return packed
 
@@ -321,17 +321,6 @@ class ArtifactStore:
             return text
         given = Path(self.inputs[place])
         return str(given.parent / rest.removeprefix("../") if rest.startswith("../") else given / rest)
-
-    @property
-    def _artifacts(self) -> Path:
-        return self.root / "artifacts"
-
-
-def files_of(packed: Mapping[str, Any]) -> Iterator[str]:
-    """Every place of a file that a packed model consists of or travels with, those of its components included."""
-    yield from (packed["path"], *packed["files"], *packed["companions"])
-    for part in packed["components"].values():
-        yield from files_of(part)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

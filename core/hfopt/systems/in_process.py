@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from hfopt.api.protocol import Progress, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig
-from hfopt.worker.serve import work_for
+from hfopt.worker.serve import execute_here
 
 
 class InProcessSystem(System):
@@ -19,7 +19,7 @@ class InProcessSystem(System):
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
         futures: list[Future[StepResult]] = [Future() for _ in steps]
         for step, future in zip(steps, futures, strict=True):
-            future.set_result(work_for(self.context).run(step, on_progress))
+            future.set_result(execute_here(step, self.context, on_progress))
         return futures
 
     def cancel(self) -> None:

@@ -54,9 +54,9 @@ class LocalSystem(System):
 
     def _execute(self, step: StepRequest, on_progress: Callable[[Progress], None]) -> StepResult:
         if step.kind in self.answered_here:
-            from hfopt.worker.serve import work_for
+            from hfopt.worker.serve import execute_here
 
-            return work_for(self.context).run(step, on_progress)
+            return execute_here(step, self.context, on_progress)
         try:
             child = self._ready_child()
         except OSError as error:

@@ -13,7 +13,7 @@ from hfopt.api.data import DataContainer, Dataset
 from hfopt.api.metrics import Metric
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
 from hfopt.api.protocol import StepRequest
-from hfopt.api.resources import MARK, ResourceContext
+from hfopt.api.resources import MARK
 from hfopt.base.values import replace_strings
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
@@ -60,18 +60,15 @@ class StepContext:
         }
         return cls(load_options(cls.Config, replace_strings(self.request.config, fetched | self.request.paths)))
 
-    @property
-    def resource_context(self) -> ResourceContext:
-        """What a resource gets to work with."""
-        return ResourceContext(self.offline, self.progress)
-
     def model(self, role: str) -> ModelHandle:
         """The model of an input artifact."""
         return self.store.read_model(self.request.inputs[role])
 
     def data(self, role: str) -> Dataset:
-        """The prepared rows of an input artifact."""
-        return open_data(self.store, self.plugins, self.request.inputs[role])
+        """The prepared rows of an input artifact, opened with the container that made it."""
+        manifest = self.store.need(self.request.inputs[role])
+        cls: type[DataContainer] = self.plugins.find("hfopt_data_containers", manifest.component).load()
+        return cls(load_options(cls.Config, manifest.config)).open(self.store.folder(manifest.key))
 
     def open(self, handle: ModelHandle, settings: Mapping[str, Any] | None = None) -> Session:
         """Open a model for this step's accelerator and threads."""
@@ -92,10 +89,3 @@ def open_model(plugins: Plugins, handle: ModelHandle, accelerator: Accelerator, 
     """Open a model with the loader of its type."""
     cls: type[ModelLoader] = plugins.find("hfopt_model_loaders", handle.type).load()
     return cls(load_options(cls.Config, handle.config)).open(handle, accelerator, settings)
-
-
-def open_data(store: ArtifactStore, plugins: Plugins, key: str) -> Dataset:
-    """Open a data artifact with the container that made it."""
-    manifest = store.need(key)
-    cls: type[DataContainer] = plugins.find("hfopt_data_containers", manifest.component).load()
-    return cls(load_options(cls.Config, manifest.config)).open(store.folder(key))

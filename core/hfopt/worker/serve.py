@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
@@ -50,28 +52,27 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
     answers = _private_stdout()
     faulthandler.enable()
     logs.configure()
-    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    idle = threading.Event()
-    idle.set()
+    requests: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
             requests.put(line)
-        requests.put(None)
-        if not idle.is_set():
+        if requests.unfinished_tasks:  # one that nobody has begun counts too
             end_group()
             os._exit(GUARD_EXIT)
+        requests.put(None)
+
+    def answer(message: Progress | StepResult) -> None:
+        print(message.model_dump_json(), file=answers, flush=True)
 
     threading.Thread(target=read, name="guard", daemon=True).start()
-    work = Work(store, Plugins.discover(plugin_files), offline=offline)
+    plugins = Plugins.discover(plugin_files)
     while (line := requests.get()) is not None:
-        idle.clear()
         for step in Request.model_validate_json(line).steps:
             if step.kind not in _ANSWER:
                 print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
-            result = work.run(step, lambda event: print(event.model_dump_json(), file=answers, flush=True))
-            print(result.model_dump_json(), file=answers, flush=True)
-        idle.set()
+            answer(execute(step, store, plugins, answer, offline=offline))
+        requests.task_done()
 
 
 def _private_stdout() -> TextIO:
@@ -85,38 +86,37 @@ def _private_stdout() -> TextIO:
     return private
 
 
-class Work:
-    """Executes steps against one store with one set of plugins.
+def execute(
+    request: StepRequest, root: Path, plugins: Plugins, emit: Callable[[Progress], None], *, offline: bool
+) -> StepResult:
+    """Execute one step and commit its artifact, or answer a question; a failure is a result too.
 
     :param root: of the artifact store
     :param offline: resources may make no request
     """
+    started, peak = time.monotonic(), _watch_peak_memory()
+    fault = answer = None
+    try:
+        check_distributions(request.distributions)
+        store = ArtifactStore(root, request.paths)
+        step = StepContext(request, root, store, plugins, _throttled(request.key, emit), offline)
+        if request.kind in _ANSWER:
+            answer = _ANSWER[request.kind](step)
+        elif store.find(request.key) is None:
+            for parent in request.inputs.values():
+                store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
+            emit(Progress(key=request.key, phase="running"))
+            _make_in_turn(step, peak, emit)
+    except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
+        fault = _fault(error)
+    seconds, memory = time.monotonic() - started, peak() if fault is None else None
+    return StepResult(key=request.key, fault=fault, seconds=seconds, peak_rss_bytes=memory, answer=answer)
 
-    def __init__(self, root: Path, plugins: Plugins, *, offline: bool) -> None:
-        self.root = root
-        self.plugins = plugins
-        self.offline = offline
 
-    def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
-        """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
-        started, peak = time.monotonic(), _watch_peak_memory()
-        fault = answer = None
-        try:
-            check_distributions(request.distributions)
-            store, progress = ArtifactStore(self.root, request.paths), _throttled(request.key, emit)
-            step = StepContext(request, self.root, store, self.plugins, progress, self.offline)
-            if request.kind in _ANSWER:
-                answer = _ANSWER[request.kind](step)
-            elif store.find(request.key) is None:
-                for parent in request.inputs.values():
-                    store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
-                emit(Progress(key=request.key, phase="running"))
-                _make_in_turn(step, peak, emit)
-        except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
-            fault = _fault(error)
-        seconds = time.monotonic() - started
-        memory = peak() if fault is None else None
-        return StepResult(key=request.key, fault=fault, seconds=seconds, peak_rss_bytes=memory, answer=answer)
+def execute_here(request: StepRequest, context: SystemContext, emit: Callable[[Progress], None]) -> StepResult:
+    """What a worker of a system does, in this process."""
+    plugins = Plugins.discover(context.plugin_files)
+    return execute(request, context.store, plugins, emit, offline=context.offline)
 
 
 def _fault(error: Exception) -> Fault:
@@ -129,11 +129,6 @@ def _fault(error: Exception) -> Fault:
     return Fault(type=name, message=message, expected=False, traceback="".join(traceback.format_exception(error)))
 
 
-def work_for(context: SystemContext) -> Work:
-    """What a worker of a system does, in this process."""
-    return Work(context.store, Plugins.discover(context.plugin_files), offline=context.offline)
-
-
 def check_distributions(needed: Mapping[str, str]) -> None:
     """See that hfopt and the plugins that a step needs are here, in the version that the host has.
 
@@ -141,10 +136,7 @@ def check_distributions(needed: Mapping[str, str]) -> None:
     :raises PluginError: with the package, what is needed and what was found
     """
     for name, version in needed.items():
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = "none"
+        found = next((each.version for each in metadata.distributions(name=name)), "none")
         if found != version:
             raise PluginError(f"{name} {version} is needed where the step runs; found: {found}")
 
@@ -153,20 +145,20 @@ def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Calla
     """Make the artifact, unless another run made it while this one waited for its turn."""
     request = step.request
 
-    def waiting(phase: str) -> Callable[[], None]:
-        return lambda: emit(Progress(key=request.key, phase=phase))
+    def waiting(what: str) -> Callable[[], None]:
+        return lambda: emit(Progress(key=request.key, phase=f"waiting for {what}"))
 
-    others = "waiting for other steps to end" if request.measures else "waiting for a measurement to end"
+    others = waiting("other steps to end" if request.measures else "a measurement to end")
     with (
-        exclusive(step.store.lock(request.key), waiting("waiting for another run that does the same")),
-        machine_lock(alone=request.measures, waiting=waiting(others)),
+        exclusive(step.store.lock(request.key), waiting("another run that does the same")),
+        machine_lock(alone=request.measures, waiting=others),
     ):
         if step.store.find(request.key) is None:
-            _make(step, time.monotonic(), peak)
+            _make(step, peak)
 
 
-def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> None:
-    request, store = step.request, step.store
+def _make(step: StepContext, peak: Callable[[], int | None]) -> None:
+    request, store, started = step.request, step.store, time.monotonic()
     with store.making(request.key) as folder:
         with inputs_unchanged(step):
             outcome = _RUN[request.kind](replace(step, folder=folder))
@@ -205,26 +197,18 @@ def _watch_peak_memory() -> Callable[[], int | None]:
     :return: reads it, in bytes; None where the kernel can't start it over, since it would be another step's
     """
 
-    def start_over() -> None:
-        Path("/proc/self/clear_refs").write_text("5")
-
     def read() -> int | None:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-        return int(peak[0]) * 1024 if peak else None
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return int(peak[1]) * 1024 if peak else None
 
+    start_over = partial(Path("/proc/self/clear_refs").write_text, "5")
     try:
         start_over()
         if (read() or 0) > _WORTH_COLLECTING:
-            _give_back_memory()
+            gc.collect()  # models lie in cycles until Python happens to look
+            with suppress(OSError, AttributeError):  # another C library than glibc, which keeps what is freed
+                ctypes.CDLL(None).malloc_trim(0)
             start_over()
     except OSError:
         return lambda: None
     return read
-
-
-def _give_back_memory() -> None:
-    """Models lie in cycles until Python happens to look, and glibc keeps what is freed: gigabytes, of a large one."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfopt.api.model import FetchContext, ModelLoader
-from hfopt.api.resources import Resource
+from hfopt.api.resources import Resource, ResourceContext
 from hfopt.worker.context import FETCHED, Outcome, StepContext
 
 
@@ -12,6 +12,7 @@ def run(step: StepContext) -> Outcome:
         resource: Resource = step.component("hfopt_resources")
         folder = step.folder / FETCHED
         folder.mkdir()
-        return Outcome(report=resource.fetch(step.request.pin, folder, step.resource_context))
+        context = ResourceContext(step.offline, step.progress)
+        return Outcome(report=resource.fetch(step.request.pin, folder, context))
     loader: ModelLoader = step.component("hfopt_model_loaders")
     return Outcome(model=loader.fetch(FetchContext(step.folder, step.progress)))

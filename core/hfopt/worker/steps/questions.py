@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from hfopt.api.model import ModelLoader
-from hfopt.api.resources import Resource
+from hfopt.api.resources import Resource, ResourceContext
 from hfopt.discovery.versions import Environment
 from hfopt.measuring import machine as this_machine
 from hfopt.worker.context import StepContext
@@ -15,7 +15,7 @@ from hfopt.worker.context import StepContext
 def resolve(step: StepContext) -> dict[str, Any]:
     """What a reference means now."""
     resource: Resource = step.component("hfopt_resources")
-    return dataclasses.asdict(resource.resolve(step.resource_context))
+    return dataclasses.asdict(resource.resolve(ResourceContext(step.offline, step.progress)))
 
 
 def probe(step: StepContext) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hfopt.api.model import ModelHandle
 from hfopt.api.passes import Pass, PassContext, PassResult
 from hfopt.base.errors import PluginError, PreconditionFailed
@@ -47,16 +45,10 @@ def _checked(step: StepContext, work: Pass, model: ModelHandle, result: object) 
     wanted = work.produces or model.type
     if made.type != wanted:
         raise PluginError(f"{name} must make a model of type {wanted}, and made one of type {made.type}")
-    for file in files_of(made):
+    for file in made.every_file:
         if not file.exists():
             raise PluginError(f"{name} returned a model with a file that it did not write: {file}")
     return result
-
-
-def files_of(model: ModelHandle) -> list[Path]:
-    """Every file that a model consists of or travels with, those of its components included."""
-    own = [model.path, *model.files, *model.companions]
-    return own + [file for part in model.components.values() for file in files_of(part)]
 
 
 def _described(value: object) -> str:
