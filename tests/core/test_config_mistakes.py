@@ -70,6 +70,7 @@ MISTAKES = {
     "system": (("engine", "target"), "cluster", "no system named 'cluster'; there is local_system", None),
     "model type": (("input_model", "type"), "Lin", "no model type named 'Lin'", "did you mean 'Line'?"),
     "missing file": (("input_model", "config", "model_path"), "x.json", "no such file or folder: x.json", None),
+    "long path": (("input_model", "config", "model_path"), "x" * 300, "no such file or folder: " + "x" * 300, None),
     "wrong kind of section": (("passes",), [1], "expected an object", None),
     "wrong kind of list": (("data_configs",), {}, "expected a list", None),
     "bound": (("passes", "third", "config", "delay"), -0.5, "passes.third.config.delay: must be at least 0", None),

@@ -150,3 +150,13 @@ def test_a_busy_worker_ends_when_its_host_is_gone(worker, tmp_path):
     worker.stdin.close()
 
     assert worker.wait(timeout=10) == 75
+
+
+def test_a_worker_whose_host_is_gone_begins_nothing(worker, tmp_path):
+    hang = request(
+        tmp_path, "b" * 64, kind="pass", component="toy:Misbehave", inputs={"model": "a" * 64}, config={"how": "hang"}
+    )
+    worker.stdin.write(Request(steps=(request(tmp_path, "a" * 64), hang)).model_dump_json() + "\n")
+    worker.stdin.close()
+
+    assert worker.wait(timeout=10) == 75

@@ -5,11 +5,13 @@ Light: pydantic only. Reading the user's file belongs to ``hfopt.config``.
 
 from __future__ import annotations
 
+import os
 import re
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
@@ -32,6 +34,15 @@ class Config(BaseModel):
         """Which of these options differ from their default, as the user writes them."""
         fields = type(self).model_fields
         return [fields[name].alias or name for name in names if getattr(self, name) != fields[name].default]
+
+
+class Configured(ABC):
+    """What a plugin offers and a config names: a class with a model of its options, made with options of that model."""
+
+    Config: ClassVar[type[Config]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
 
 @dataclass
@@ -62,13 +73,12 @@ def find_input(value: str, context: ConfigContext) -> Path | None:
     if not value:
         return None
     for folder in (*context.roots, context.folder):
-        if (folder / value).exists():
+        if os.path.exists(folder / value):  # which is false of what is too long for a path
             return (folder / value).absolute()
-    here = Path(value).absolute()
-    if here.exists():
-        context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
-        return here
-    return None
+    if not os.path.exists(value):
+        return None
+    context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
+    return Path(value).absolute()
 
 
 def looks_like_hub_name(value: str) -> bool:

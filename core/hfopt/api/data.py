@@ -6,15 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from hfopt.api.config import Config, ReportProgress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from hfopt.api.model import Session
+from hfopt.api.arrays import Array, Integers
+from hfopt.api.config import Configured, ReportProgress
+from hfopt.api.model import Session
 
 
 @dataclass(frozen=True)
@@ -26,9 +22,9 @@ class Batch:
     :param labels: [batch, ...], or None if the data has none
     """
 
-    rows: NDArray[np.int64]
-    feeds: dict[str, NDArray[Any]]
-    labels: NDArray[Any] | None
+    rows: Integers
+    feeds: dict[str, Array]
+    labels: Array | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Dataset(ABC):
         :param size: rows in a batch; None: as the config states
         """
 
-    def lengths(self) -> NDArray[np.int64] | None:
+    def lengths(self) -> Integers | None:
         """The length of every row as a model gets it, [n]: rows of equal length need no padding to share a batch.
 
         :return: None where batches must stay as `batches` makes them: the user wrote a batch size, or rows have no
@@ -62,7 +58,7 @@ class Dataset(ABC):
         """
         return None
 
-    def predict(self, session: Session, batch: Batch) -> NDArray[Any] | Sequence[NDArray[Any]]:
+    def predict(self, session: Session, batch: Batch) -> Array | Sequence[Array]:
         """What an open model predicts for one batch. To be overridden by decoding loops and where outputs are ragged.
 
         :return: one prediction for each row, as `Statistic.rows` takes them: an array [batch, ...], or a list of arrays
@@ -71,11 +67,11 @@ class Dataset(ABC):
         return self.post_process(session.run(batch.feeds))
 
     @abstractmethod
-    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    def post_process(self, outputs: Mapping[str, Array]) -> Array:
         """Turn a model's outputs for one batch into predictions [batch, ...] that compare with `Batch.labels`."""
 
 
-class DataContainer(ABC):
+class DataContainer(Configured):
     """Knows one way of loading and preprocessing data. Called in workers only.
 
     :cvar Config: the model of ``params_config``. However a config writes data, this is how a container gets it: what is
@@ -85,11 +81,7 @@ class DataContainer(ABC):
         container can't be had with that type; None: it can. Without any there are no options by component.
     """
 
-    Config: ClassVar[type[Config]]
     components: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     @classmethod
     def with_defaults(cls, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

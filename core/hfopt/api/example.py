@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
 
+from hfopt.api.arrays import Array
 from hfopt.api.model import TensorSpec
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MASK = "attention_mask"
 BATCH_AXIS = "batch_size"
@@ -17,7 +14,7 @@ BATCH_AXIS = "batch_size"
 
 def example_feeds(
     specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, padded: bool = False, seed: int = 0
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Array]:
     """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones.
 
     :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``)
@@ -28,7 +25,7 @@ def example_feeds(
     import numpy as np
 
     random = np.random.default_rng(seed)
-    feeds: dict[str, NDArray[Any]] = {}
+    feeds: dict[str, Array] = {}
     for spec in specs:
         shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes)
         if spec.name == MASK:
@@ -40,7 +37,7 @@ def example_feeds(
     return feeds
 
 
-def _padded_mask(shape: tuple[int, ...]) -> NDArray[Any]:
+def _padded_mask(shape: tuple[int, ...]) -> Array:
     """True where a token is, [..., length]: row i of the flattened batch ends (i odd) or begins (i even) in i pads."""
     import numpy as np
 

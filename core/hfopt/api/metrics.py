@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from hfopt.api.arrays import Array, Floats
 from hfopt.api.config import Config
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class Estimate(BaseModel):
@@ -47,14 +44,14 @@ class Statistic(ABC):
     unit: str = ""
 
     @abstractmethod
-    def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float64]:
+    def rows(self, predictions: Array, references: Array) -> Floats:
         """What each row adds: [n, k].
 
         :raises PreconditionFailed: predictions and references don't suit this metric
         """
 
     @abstractmethod
-    def value(self, sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    def value(self, sums: Floats, n: int) -> Floats:
         """The metric from sums over n rows.
 
         :param sums: [..., k], one per resample

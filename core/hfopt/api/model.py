@@ -9,18 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hfopt.api.config import Config, ReportProgress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Feeds = Mapping[str, NDArray[np.generic]]
-    Arrays = dict[str, NDArray[Any]]
+from hfopt.api.arrays import Array, Feeds
+from hfopt.api.config import Configured, ReportProgress
 
 
 class _Data(BaseModel):
@@ -101,7 +95,7 @@ class Session(ABC):
         return True
 
     @abstractmethod
-    def run(self, feeds: Feeds) -> Arrays:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Compute every output for one batch.
 
         :param feeds: arrays by input name, the batch first
@@ -139,13 +133,8 @@ class FetchContext:
     progress: ReportProgress
 
 
-class ModelLoader(ABC):
+class ModelLoader(Configured):
     """Knows one type of model. Called in workers only; its module imports frameworks inside methods."""
-
-    Config: ClassVar[type[Config]]
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     @abstractmethod
     def fetch(self, context: FetchContext) -> ModelHandle:

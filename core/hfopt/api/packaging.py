@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from hfopt.api.config import Config
+from hfopt.api.config import Configured
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,8 @@ class RankedModel:
     folder: Path
 
 
-class Packager(ABC):
+class Packager(Configured):
     """Hands on what a run made. Called in the host process, after the run."""
-
-    Config: ClassVar[type[Config]]
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     @abstractmethod
     def package(self, name: str, models: Sequence[RankedModel], record: Mapping[str, Any], folder: Path) -> Path:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from hfopt.api.arrays import Array, Feeds
 from hfopt.api.config import Config
 from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
 from hfopt.api.model import Session, TensorSpec
 from hfopt.base.errors import PreconditionFailed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SHAPES: tuple[tuple[int, int, bool], ...] = ((1, 7, False), (2, 16, False), (4, 21, True))
 """Batch size, size of every other dynamic axis, padded rows: of four, one begins and two end in padding."""
@@ -44,8 +42,8 @@ class Parity(Config):
 class Example:
     """One batch, and what the source computes of it."""
 
-    feeds: Mapping[str, NDArray[Any]]
-    outputs: Mapping[str, NDArray[Any]]
+    feeds: Feeds
+    outputs: Feeds
 
 
 def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
@@ -103,7 +101,7 @@ def _part(case: Mapping[str, float]) -> float:
 
 
 def _difference(
-    expected: NDArray[Any], got: NDArray[Any], mask: NDArray[Any] | None, relative: float, absolute: float
+    expected: Array, got: Array, mask: Array | None, relative: float, absolute: float
 ) -> tuple[float, float]:
     """The largest difference at unpadded positions, and the largest allowed."""
     import numpy as np

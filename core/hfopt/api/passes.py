@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from hfopt.api.config import Config, ReportProgress
+from hfopt.api.arrays import Floats
+from hfopt.api.config import Configured, ReportProgress
 from hfopt.api.data import Dataset
 from hfopt.api.model import Accelerator, ModelHandle, Session
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class PassContext:
     seed: int
     data: Mapping[str, Dataset]
     open: Callable[[ModelHandle, Mapping[str, Any]], Session]
-    compare: Callable[..., NDArray[np.float64]]
+    compare: Callable[..., Floats]
     progress: ReportProgress
 
 
@@ -63,7 +60,7 @@ class PassResult:
         return replace(self, report={**self.report, **more, **told})
 
 
-class Pass(ABC):
+class Pass(Configured):
     """One way of making a model smaller or faster. It never decides where it runs.
 
     ``accepts`` names the model types it takes, ``produces`` the one it makes (None: that of its input). A pass that
@@ -73,15 +70,11 @@ class Pass(ABC):
     otherwise (`hfopt.api.parity`).
     """
 
-    Config: ClassVar[type[Config]]
     accepts: ClassVar[frozenset[str]]
     produces: ClassVar[str | None] = None
     measures: ClassVar[bool] = False
     accelerator_agnostic: ClassVar[bool] = False
     keeps_outputs: ClassVar[bool] = False
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     def requires(self, model: ModelHandle) -> None:
         """Check what `accepts` can't say.

@@ -7,13 +7,13 @@ folder in its place.
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from hfopt.api.config import Config, ReportProgress
+from hfopt.api.config import Configured, ReportProgress
 from hfopt.base.values import strings_in
 
 MARK = "resource:"
@@ -67,13 +67,8 @@ class Resolved:
     notice: str | None = None
 
 
-class Resource(ABC):
+class Resource(Configured):
     """Knows one kind of place. Called in workers only; its module imports clients inside methods."""
-
-    Config: ClassVar[type[Config]]
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     @abstractmethod
     def resolve(self, context: ResourceContext) -> Resolved:

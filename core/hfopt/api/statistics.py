@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hfopt.api.arrays import Floats
 from hfopt.api.metrics import Estimate
-
-Floats = NDArray[np.float64]
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""

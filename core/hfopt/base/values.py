@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def strings_in(value: Any) -> Iterator[str]:
+def strings_in(value: Any) -> list[str]:
     """Every string in a JSON value, except keys."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from strings_in(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from strings_in(each)
+        return [value]
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [text for each in inside for text in strings_in(each)]
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:

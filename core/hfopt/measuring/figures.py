@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from hfopt.api import statistics
+from hfopt.api.arrays import Floats
 from hfopt.api.metrics import Metric, Statistic
-from hfopt.api.statistics import Floats, Interval
+from hfopt.api.statistics import Interval
 from hfopt.api.timing import FIGURES, TimedFigure
 
 

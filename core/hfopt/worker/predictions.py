@@ -5,13 +5,11 @@ An array where all rows are of one shape; else all values in one row, with each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from hfopt.api.arrays import Array
 
 FILE = "predictions.npz"
 
@@ -24,7 +22,7 @@ def write(folder: Path, predictions: Sequence[Any], labels: Sequence[Any] | None
     np.savez(folder / FILE, allow_pickle=False, **columns)
 
 
-def read(folder: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def read(folder: Path) -> tuple[Array, Array | None]:
     """Predictions and labels: arrays [n, ...], or [n] of arrays where shapes differ; None without labels."""
     import numpy as np
 
@@ -33,7 +31,7 @@ def read(folder: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         return _unpacked("predictions", columns), _unpacked("labels", columns) if labelled else None
 
 
-def _packed(name: str, rows: Sequence[Any]) -> dict[str, NDArray[Any]]:
+def _packed(name: str, rows: Sequence[Any]) -> dict[str, Array]:
     import numpy as np
 
     arrays = [np.asarray(row) for row in rows]
@@ -43,12 +41,11 @@ def _packed(name: str, rows: Sequence[Any]) -> dict[str, NDArray[Any]]:
     return {f"{name}.values": values, f"{name}.shapes": np.array([array.shape for array in arrays])}
 
 
-def _unpacked(name: str, columns: np.lib.npyio.NpzFile) -> NDArray[Any]:
+def _unpacked(name: str, columns: Mapping[str, Array]) -> Array:
     import numpy as np
 
     if name in columns:
-        whole: NDArray[Any] = columns[name]
-        return whole
+        return columns[name]
     shapes, values = columns[f"{name}.shapes"], columns[f"{name}.values"]
     parts = np.split(values, np.cumsum(shapes.prod(axis=1))[:-1])
     rows = np.empty(len(parts), dtype=object)

@@ -9,14 +9,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 
+from hfopt.api.arrays import Feeds, Floats
 from hfopt.api.config import ReportProgress
 from hfopt.api.model import Accelerator
 from hfopt.api.timing import CannotTime, Timed
@@ -24,13 +25,6 @@ from hfopt.base.errors import HfoptError, PreconditionFailed
 from hfopt.base.processes import describe_exit, environment
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring import machine
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Feeds = Mapping[str, NDArray[Any]]
-    Blocks = NDArray[np.float64]
 
 BLOCKS = 16
 FEWEST_RUNS = 2 * BLOCKS
@@ -64,9 +58,9 @@ class Stopwatch:
         runs: int = 256,
         sleep: float = 0,
         seconds: float | None = None,
-        hopeless: Callable[[Blocks], bool] | None = None,
+        hopeless: Callable[[Floats], bool] | None = None,
         left: Callable[[float], None] | None = None,
-    ) -> Blocks:
+    ) -> Floats:
         """Time two models in alternating blocks, after a warm-up of both.
 
         :param feeds: run in turn, one call each

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hfopt.api.arrays import Integers
 from hfopt.api.data import Batch, Dataset
 from hfopt.base.errors import PreconditionFailed
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 LARGEST_BATCH = 32
 """Rows of equal length that go in one batch, where the user wrote no batch size."""
@@ -38,7 +35,7 @@ def run(step: StepContext) -> Outcome:
     return Outcome(report={"rows": done})
 
 
-def _batches(data: Dataset, lengths: NDArray[np.int64] | None) -> Iterator[Batch]:
+def _batches(data: Dataset, lengths: Integers | None) -> Iterator[Batch]:
     if lengths is None:
         yield from data.batches()
         return
@@ -46,7 +43,7 @@ def _batches(data: Dataset, lengths: NDArray[np.int64] | None) -> Iterator[Batch
         yield from data.batches(rows, size=len(rows))
 
 
-def alike(lengths: NDArray[np.int64], largest: int) -> Iterator[list[int]]:
+def alike(lengths: Integers, largest: int) -> Iterator[list[int]]:
     """Rows of equal length together, at most `largest` of them: nothing is padded, so nothing changes but the time.
 
     :param lengths: of each row, [n]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from hfopt.api.arrays import Array
 from hfopt.api.metrics import Metric, MetricBackend
 from hfopt.base.errors import PreconditionFailed
 from hfopt.planning.tasks import MetricRequest, ScoreConfig
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext, load_options
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def run(step: StepContext) -> Outcome:
@@ -22,20 +17,14 @@ def run(step: StepContext) -> Outcome:
     return Outcome(metrics={metric.key: _score(step, metric, said, before, labels) for metric in config.metrics})
 
 
-def _read(step: StepContext, role: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+def _read(step: StepContext, role: str) -> tuple[Array, Array]:
     said, labels = predictions.read(step.store.folder(step.request.inputs[role]))
     if labels is None:
         raise PreconditionFailed("the data has no labels", hint="name the label column in label_cols")
     return said, labels
 
 
-def _score(
-    step: StepContext,
-    metric: MetricRequest,
-    said: NDArray[np.generic],
-    before: NDArray[np.generic] | None,
-    labels: NDArray[np.generic],
-) -> Metric:
+def _score(step: StepContext, metric: MetricRequest, said: Array, before: Array | None, labels: Array) -> Metric:
     from hfopt.measuring.figures import scored
 
     cls: type[MetricBackend] = step.plugins.find("hfopt_metric_backends", metric.backend).load()
