@@ -5,9 +5,7 @@ Levels are ONNX Runtime's and Olive's: 0 everything, 1 information, 2 warnings, 
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 
 OWN, ORT, ORT_PYTHON = "HFOPT_LOG_LEVEL", "HFOPT_ORT_LOG_LEVEL", "HFOPT_ORT_PY_LOG_LEVEL"
 
@@ -27,9 +25,3 @@ def level(name: str, default: int) -> int:
 def python_level(name: str, default: int) -> int:
     """The same as the logging module counts: 10 everything, 20 information, up to 50."""
     return 10 + 10 * min(4, level(name, default))
-
-
-def configure() -> None:
-    """Send this worker's log records to stderr, which is hfopt.log."""
-    if OWN in os.environ:
-        logging.basicConfig(level=python_level(OWN, 2), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")

@@ -19,18 +19,14 @@ class AcceleratorConfig(Config):
     """A device and the execution providers to use on it."""
 
     device: Literal["cpu", "gpu", "npu"] = Field("cpu", description="The kind of device.")
-    execution_providers: tuple[str, ...] | None = Field(
-        None, description="ONNX Runtime's names; None: the device's own."
-    )
+    execution_providers: tuple[str, ...] | None = Field(None, description="ONNX Runtime's names; None: the device's.")
 
 
 class SystemConfig(Config):
     """Options that every system has."""
 
     accelerators: tuple[AcceleratorConfig, ...] = Field((), description="One result set each; none: the CPU.")
-    hf_token: bool | None = Field(
-        None, description="Of no effect on this machine: the token of HF_TOKEN or of `hf auth login` is used by itself."
-    )
+    hf_token: bool | None = Field(None, description="Of no effect: the token of HF_TOKEN or `hf auth login` is used.")
 
 
 @dataclass(frozen=True)

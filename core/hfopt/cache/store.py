@@ -34,38 +34,36 @@ FORMAT = "2"
 _HERE, _ARTIFACT = "here:", "artifact:"
 
 
-class ArtifactFile(BaseModel):
-    """One file of an artifact."""
+class _Written(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    model_config = ConfigDict(frozen=True)
+
+class ArtifactFile(_Written):
+    """One file of an artifact."""
 
     path: str
     size: int
     sha256: str
 
 
-class Uses(BaseModel):
+class Uses(_Written):
     """What an artifact's model uses besides the artifact's own files.
 
     ``inputs`` are tokens of the user's inputs; ``beside`` are files beside an input that is a file, as external data
     of an ONNX model are: their paths begin with the input's token.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     artifacts: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     beside: tuple[ArtifactFile, ...] = ()
 
 
-class Manifest(BaseModel):
+class Manifest(_Written):
     """What an artifact says of itself. It holds no path of the machine that made it.
 
     ``name`` is that of the step that made it; others may have it from the cache under another.
     ``recipe`` is what its key was made of; ``digest`` covers the files' names and bytes: how two systems are compared.
     """
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     schema_version: Literal[2] = 2
     key: str
@@ -128,18 +126,19 @@ class ArtifactStore:
                 return manifest
         return None
 
-    def closure(self, keys: Iterable[str], need: Callable[[str], Manifest] | None = None) -> dict[str, Manifest]:
+    def closure(self, keys: Iterable[str], find: Callable[[str], Manifest | None] | None = None) -> dict[str, Manifest]:
         """The manifests of artifacts and of all that they use of others, by key.
 
-        :param need: instead of `need`
+        :param find: instead of `find`
         :raises ArtifactMissing: one is not there, or not whole
         """
         waiting, found = list(keys), dict[str, Manifest]()
         while waiting:
-            key = waiting.pop()
-            if key not in found:
-                found[key] = (need or self.need)(key)
-                waiting += found[key].uses.artifacts
+            if (key := waiting.pop()) not in found:
+                if (manifest := (find or self.find)(key)) is None:
+                    raise ArtifactMissing(key)
+                found[key] = manifest
+                waiting += manifest.uses.artifacts
         return found
 
     def need(self, key: str) -> Manifest:
@@ -147,10 +146,7 @@ class ArtifactStore:
 
         :raises ArtifactMissing: it is not
         """
-        manifest = self.find(key)
-        if manifest is None:
-            raise ArtifactMissing(key)
-        return manifest
+        return self.closure([key])[key]
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
@@ -200,19 +196,16 @@ class ArtifactStore:
         :return: the keys of all that was copied
         :raises ArtifactMissing: one is not there, or not as it was written
         """
-        found = self.closure(keys, self._intact)
+
+        def intact(key: str) -> Manifest | None:
+            return None if faults(self.folder(key), key) else read_manifest(self.folder(key))
+
+        found = self.closure(keys, intact)
         for key in found:
             if (target / key).exists():
                 remove_folder(target / key)
             shutil.copytree(self.folder(key), target / key)
         return list(found)
-
-    def _intact(self, key: str) -> Manifest:
-        """The manifest of an artifact that is as it was written, whether or not the inputs it refers to are known."""
-        manifest = read_manifest(self.folder(key))
-        if manifest is None or faults(self.folder(key), key):
-            raise ArtifactMissing(key)
-        return manifest
 
     def adopt(self, source: Path) -> list[str]:
         """Take in artifacts that another store has exported, each only if its bytes are what its manifest says.

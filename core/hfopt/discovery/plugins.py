@@ -104,8 +104,6 @@ class UnknownComponent(Unresolved):
         for info in not_loaded:
             message += f"\n  not loaded: {info.name} ({info.distribution} {info.version}): {info.problem}"
         super().__init__(message, hint=hint)
-        self.hook = hook
-        self.name = name
         self.installed = installed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import ClassVar
 
 from hfopt.api.protocol import Progress, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig
@@ -14,7 +13,7 @@ from hfopt.worker.serve import execute_here
 class InProcessSystem(System):
     """Runs each step at once, in the calling thread."""
 
-    Config: ClassVar[type[SystemConfig]] = SystemConfig
+    Config = SystemConfig
 
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
         futures: list[Future[StepResult]] = [Future() for _ in steps]

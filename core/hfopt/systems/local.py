@@ -23,7 +23,7 @@ from hfopt.base.processes import describe_exit, environment, token_passed
 class LocalSystem(System):
     """Runs steps one after another in a child process; a lost child is replaced for the next step."""
 
-    Config: ClassVar[type[SystemConfig]] = SystemConfig
+    Config = SystemConfig
     answered_here: ClassVar[tuple[str, ...]] = ("versions", "machine")
     """Questions that need no worker: it would run on this interpreter, and import no framework for them."""
 
@@ -38,12 +38,11 @@ class LocalSystem(System):
         return [self._one_by_one.submit(self._execute, step, on_progress) for step in steps]
 
     def cancel(self) -> None:
+        self._one_by_one.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._ended = True
-            child = self._child
-        self._one_by_one.shutdown(wait=False, cancel_futures=True)
-        if child is not None:
-            _kill_group(child)
+            if self._child is not None:
+                _kill_group(self._child)
 
     def close(self) -> None:
         self._one_by_one.shutdown(cancel_futures=True)
@@ -83,7 +82,7 @@ class LocalSystem(System):
             if self._child is not None:
                 if self._child.poll() is None:
                     return self._child
-                _kill_group(self._child)
+                self._stop(self._child)
             if self._ended:
                 raise ChildProcessError("the run is over")
             self._child = self._start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import logging
 import os
 import queue
 import re
@@ -23,7 +24,7 @@ from functools import partial
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO, cast, get_args
+from typing import cast, get_args
 
 from hfopt.api import logs
 from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
@@ -49,9 +50,12 @@ _WORTH_COLLECTING = 2**30
 
 def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -> None:
     """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
-    answers = _private_stdout()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # so that no library's print breaks the protocol
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # others write to the same log: by whole lines
     faulthandler.enable()
-    logs.configure()
+    if logs.OWN in os.environ:  # to stderr, which is hfopt.log
+        logging.basicConfig(level=logs.python_level(logs.OWN, 2), format="%(levelname)s %(name)s: %(message)s")
     requests: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -75,17 +79,6 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
         requests.task_done()
 
 
-def _private_stdout() -> TextIO:
-    """A stream of our own on stdout; fd 1 itself becomes stderr, so that no library's print breaks the protocol.
-
-    What is printed is written by whole lines: the host and other workers write to the same log.
-    """
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
-    return private
-
-
 def execute(
     request: StepRequest, root: Path, plugins: Plugins, emit: Callable[[Progress], None], *, offline: bool
 ) -> StepResult:
@@ -103,8 +96,7 @@ def execute(
         if request.kind in _ANSWER:
             answer = _ANSWER[request.kind](step)
         elif store.find(request.key) is None:
-            for parent in request.inputs.values():
-                store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
+            store.closure(request.inputs.values())  # before its turn: what follows a failed step never gets one
             emit(Progress(key=request.key, phase="running"))
             _make_in_turn(step, peak, emit)
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
@@ -115,8 +107,7 @@ def execute(
 
 def execute_here(request: StepRequest, context: SystemContext, emit: Callable[[Progress], None]) -> StepResult:
     """What a worker of a system does, in this process."""
-    plugins = Plugins.discover(context.plugin_files)
-    return execute(request, context.store, plugins, emit, offline=context.offline)
+    return execute(request, context.store, Plugins.discover(context.plugin_files), emit, offline=context.offline)
 
 
 def _fault(error: Exception) -> Fault:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from hfopt.api.arrays import Feeds, Floats
 from hfopt.api.config import ReportProgress
@@ -187,26 +187,22 @@ def serve(descriptor: int) -> None:
 
     :param descriptor: of the pipe
     """
+    from hfopt.worker.context import open_model
+
     pipe = Connection(descriptor)
     with suppress(ConnectionError, KeyboardInterrupt):
         try:
-            _serve(pipe)
+            timed, accelerator, plugin_files, feeds = pipe.recv()
+            with open_model(Plugins.discover(plugin_files), timed.model, accelerator, timed.settings) as session:
+                calls = [session.bind(batch) for batch in feeds]
+                pipe.send([])
+                while True:
+                    start, count, sleep = pipe.recv()
+                    pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
         except HfoptError as error:
             pipe.send(HfoptError(error.message, hint=error.hint))
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
             pipe.send(HfoptError(f"{type(error).__name__}: {error}"))  # after the pipe's end nobody reads it
-
-
-def _serve(pipe: Connection) -> NoReturn:
-    from hfopt.worker.context import open_model
-
-    timed, accelerator, plugin_files, feeds = pipe.recv()
-    with open_model(Plugins.discover(plugin_files), timed.model, accelerator, timed.settings) as session:
-        calls = [session.bind(batch) for batch in feeds]
-        pipe.send([])
-        while True:
-            start, count, sleep = pipe.recv()
-            pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
 
 
 def _run(call: Callable[[], None], sleep: float) -> float:

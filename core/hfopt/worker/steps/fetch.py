@@ -12,7 +12,6 @@ def run(step: StepContext) -> Outcome:
         resource: Resource = step.component("hfopt_resources")
         folder = step.folder / FETCHED
         folder.mkdir()
-        context = ResourceContext(step.offline, step.progress)
-        return Outcome(report=resource.fetch(step.request.pin, folder, context))
+        return Outcome(report=resource.fetch(step.request.pin, folder, ResourceContext(step.offline, step.progress)))
     loader: ModelLoader = step.component("hfopt_model_loaders")
     return Outcome(model=loader.fetch(FetchContext(step.folder, step.progress)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from hfopt.api.arrays import Integers
@@ -37,10 +38,8 @@ def run(step: StepContext) -> Outcome:
 
 def _batches(data: Dataset, lengths: Integers | None) -> Iterator[Batch]:
     if lengths is None:
-        yield from data.batches()
-        return
-    for rows in alike(lengths, LARGEST_BATCH):
-        yield from data.batches(rows, size=len(rows))
+        return data.batches()
+    return chain.from_iterable(data.batches(rows, size=len(rows)) for rows in alike(lengths, LARGEST_BATCH))
 
 
 def alike(lengths: Integers, largest: int) -> Iterator[list[int]]:

@@ -15,13 +15,12 @@ def run(step: StepContext) -> Outcome:
     if model.type not in work.accepts:
         raise PreconditionFailed(f"takes {' or '.join(sorted(work.accepts))}, and got {model.type}")
     work.requires(model)
-    names = [role.removeprefix("data.") for role in step.request.inputs if role.startswith("data.")]
     context = PassContext(
         folder=step.folder,
         accelerator=step.request.accelerator,
         threads=step.request.threads,
         seed=step.request.seed,
-        data={name: step.data(f"data.{name}") for name in names},
+        data={role.removeprefix("data."): step.data(role) for role in step.request.inputs if role.startswith("data.")},
         open=step.open,
         compare=step.stopwatch().compare,
         progress=step.progress,
