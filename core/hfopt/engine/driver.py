@@ -14,7 +14,7 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.store import ArtifactStore
+from hfopt.cache.store import ArtifactStore, Manifest
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
@@ -227,17 +227,25 @@ class Driver:
         self.reporter.progress(self.by_key[event.key], event)
 
     def _settle(self, step: Step, result: StepResult) -> None:
-        fault = result.fault
-        manifest = None if fault is not None else self.store.find(self.state.key(step))
-        if manifest is None:
-            self._fail(step, fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+        if result.manifest is None:
+            self._fail(step, result.fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+            self._miss_what_it_spoilt(step)
             return
-        self.state.manifests[step] = manifest
+        manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
         self.log.note([self.state.noted(step)])
         self.reporter.finished(step, manifest, cached=False)
         metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}
         self._call("hfopt_after_step", step, metrics=metrics)
         self._check_labels(step)
+
+    def _miss_what_it_spoilt(self, step: Step) -> None:
+        """Earlier results that a failed step has changed are results no more."""
+        for each in closure(step.inputs.values()):
+            if each in self.state.manifests and self.store.find(self.state.key(each)) is None:
+                del self.state.manifests[each]
+                self.state.faults[each] = Fault(
+                    type="ArtifactMissing", message=f"its result was changed by {step.name}"
+                )
 
     def _check_labels(self, data: Step) -> None:
         """Fail what can't be scored before anything else is run for it."""

@@ -17,7 +17,7 @@ from hfopt.base.text import now
 from hfopt.base.version import __version__
 from hfopt.config.figures import Figure
 from hfopt.discovery.plugins import versions
-from hfopt.engine.state import EndedRun, RunState
+from hfopt.engine.state import SPOILT, EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
 from hfopt.planning.graph import Branch, Candidate, Step
@@ -144,7 +144,8 @@ def _result(branch: Branch, candidates: Iterable[CandidateRecord], run: EndedRun
 
 def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
     own, state = candidate.steps(), run.state
-    failed = next((step for step in own if step in state.faults and state.faults[step].type != "Blocked"), None)
+    failed = [step for step in own if step in state.faults and state.faults[step].type != "Blocked"]
+    cause = min(failed, key=lambda step: state.faults[step].type == SPOILT, default=None)
     metrics = _recorded(candidate.figures, _candidate_metrics(candidate, branch, run))
     before = _input_metrics(branch, [candidate], run)
     return CandidateRecord(

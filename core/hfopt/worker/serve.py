@@ -100,23 +100,25 @@ class Work:
     def run(self, request: StepRequest, emit: Callable[[Progress], None]) -> StepResult:
         """Execute one step and commit its artifact, or answer a question; a failure is a result too."""
         started, peak = time.monotonic(), _watch_peak_memory()
-        fault = answer = None
+        fault = answer = manifest = None
         try:
             check_distributions(request.distributions)
             store, progress = ArtifactStore(self.root, request.paths), _throttled(request.key, emit)
             step = StepContext(request, self.root, store, self.plugins, progress, self.offline)
             if request.kind in _ANSWER:
                 answer = _ANSWER[request.kind](step)
-            elif store.find(request.key) is None:
+            elif (manifest := store.find(request.key)) is None:
                 for parent in request.inputs.values():
                     store.need(parent)  # before it waits for its turn, which what follows a failed step never gets
                 emit(Progress(key=request.key, phase="running"))
-                _make_in_turn(step, peak, emit)
+                manifest = _make_in_turn(step, peak, emit)
         except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
             fault = _fault(error)
         seconds = time.monotonic() - started
         memory = peak() if fault is None else None
-        return StepResult(key=request.key, fault=fault, seconds=seconds, peak_rss_bytes=memory, answer=answer)
+        made = None if manifest is None else manifest.model_dump(mode="json")
+        told = {"fault": fault, "manifest": made, "answer": answer}
+        return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=memory, **told)
 
 
 def _fault(error: Exception) -> Fault:
@@ -149,7 +151,7 @@ def check_distributions(needed: Mapping[str, str]) -> None:
             raise PluginError(f"{name} {version} is needed where the step runs; found: {found}")
 
 
-def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> None:
+def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> Manifest:
     """Make the artifact, unless another run made it while this one waited for its turn."""
     request = step.request
 
@@ -161,11 +163,10 @@ def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Calla
         exclusive(step.store.lock(request.key), waiting("waiting for another run that does the same")),
         machine_lock(alone=request.measures, waiting=waiting(others)),
     ):
-        if step.store.find(request.key) is None:
-            _make(step, time.monotonic(), peak)
+        return step.store.find(request.key) or _make(step, time.monotonic(), peak)
 
 
-def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> None:
+def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> Manifest:
     request, store = step.request, step.store
     with store.making(request.key) as folder:
         with inputs_unchanged(step):
@@ -184,6 +185,7 @@ def _make(step: StepContext, started: float, peak: Callable[[], int | None]) -> 
             report=dict(outcome.report),
         )
         store.commit(folder, manifest)
+        return manifest
 
 
 def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:
