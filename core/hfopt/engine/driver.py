@@ -18,7 +18,7 @@ from hfopt.cache.store import ArtifactStore, Manifest
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
-from hfopt.engine.state import RunState
+from hfopt.engine.state import SPOILT, RunState
 from hfopt.planning.graph import Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
 
@@ -243,9 +243,7 @@ class Driver:
         for each in closure(step.inputs.values()):
             if each in self.state.manifests and self.store.find(self.state.key(each)) is None:
                 del self.state.manifests[each]
-                self.state.faults[each] = Fault(
-                    type="ArtifactMissing", message=f"its result was changed by {step.name}"
-                )
+                self.state.faults[each] = Fault(type=SPOILT, message=f"its result was changed by {step.name}")
 
     def _check_labels(self, data: Step) -> None:
         """Fail what can't be scored before anything else is run for it."""

@@ -151,9 +151,7 @@ def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> Candidate
     return CandidateRecord(
         id=run.identifier(candidate.model),
         status="succeeded" if state.done(own) else "failed",
-        error=None
-        if failed is None
-        else {"step": failed.name, **state.faults[failed].model_dump(exclude={"traceback"})},
+        error=None if cause is None else {"step": cause.name} | state.faults[cause].model_dump(exclude={"traceback"}),
         steps=[_step(step, state) for step in own],
         size_bytes=run.size(candidate.model),
         metrics=metrics,

@@ -13,6 +13,9 @@ from hfopt.discovery.plugins import Plugins
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.identity import Identity
 
+SPOILT = "ChangedLater"
+"""Type of the fault of a step that had a result until another step changed it."""
+
 
 @dataclass
 class RunState:
