@@ -45,11 +45,10 @@ def _plain_cpu(accelerator: Accelerator) -> bool:
 def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resolved | Fault]:
     """What every reference means now, or why it could not be resolved, by token.
 
-    :param steps: those that fetch a resource are asked for
+    :param steps: those that fetch the references
     """
-    fetching = [step for step in steps if step.token is not None]
-    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in fetching]
-    pairs = zip(fetching, _ask(system, questions), strict=True)
+    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in steps]
+    pairs = zip(steps, _ask(system, questions), strict=True)
     return {str(step.token): each if isinstance(each, Fault) else Resolved(**each) for step, each in pairs}
 
 

@@ -29,7 +29,7 @@ from hfopt.engine.questions import missing_accelerators
 from hfopt.engine.record import Interrupted, RunRecord, write_record
 from hfopt.engine.reporting import LogFile, LogReporter, Reporter
 from hfopt.engine.results import package, save_models
-from hfopt.engine.state import EndedRun, RunState
+from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
 from hfopt.planning.graph import Candidate, Plan, Step
@@ -100,7 +100,7 @@ def run(
             reporter.begin(plan, len(state.cached), len(new))
             plugins.call_lifecycle("hfopt_before_run", reporter.notice, plan=plan)
             driver.announce(new)
-            driver.drive(partial(_more, strategy, builder, plan, state))
+            driver.drive(partial(_grow, strategy, builder, plan, driver))
             with _writing_to(folder):
                 save_models(ended())
                 record = write_record(ended())
@@ -125,12 +125,12 @@ def _results(config: RunConfig, candidates: Iterable[Candidate]) -> Iterator[lis
         yield from ([step] for step in each.baseline)
 
 
-def _more(strategy: Strategy, builder: Builder, plan: Plan, state: RunState) -> Iterable[list[Step]]:
-    """What is wanted of the candidates that the strategy adds now."""
-    added = list(strategy.more(builder, plan, state))
+def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> None:
+    """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys."""
+    added = list(strategy.more(builder, plan, driver.state))
+    driver.announce(driver.add(_results(plan.config, [candidate for _, candidate in added])))
     for branch, candidate in added:
         branch.candidates.append(candidate)
-    return _results(plan.config, [candidate for _, candidate in added])
 
 
 def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -> Plan:
