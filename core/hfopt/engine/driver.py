@@ -126,15 +126,17 @@ class Driver:
 
     # -- doing it ---------------------------------------------------------------------------------------------------
 
-    def drive(self, more: Callable[[], None] = lambda: None) -> None:
-        """Run until every step is settled.
+    def drive(self, more: Callable[[], bool] = lambda: False) -> None:
+        """Run until every step is settled and nothing more is wanted.
 
-        :param more: called at the start, and whenever a step has settled: it may `add` further results
+        :param more: may `add` further results, and tells whether it has; called at the start and whenever a step has
+            settled, each time until it has not
         """
         while True:
-            more()
             self._refuse_unlabelled()
             self._drop_useless()
+            if more():
+                continue
             self._submit_ready()
             if not self.running:
                 return

@@ -125,12 +125,16 @@ def _results(config: RunConfig, candidates: Iterable[Candidate]) -> Iterator[lis
         yield from ([step] for step in each.baseline)
 
 
-def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> None:
-    """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys."""
+def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> bool:
+    """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys.
+
+    :return: whether there are any
+    """
     added = list(strategy.more(builder, plan, driver.state))
     driver.announce(driver.add(_results(plan.config, [candidate for _, candidate in added])))
     for branch, candidate in added:
         branch.candidates.append(candidate)
+    return bool(added)
 
 
 def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -> Plan:
