@@ -24,6 +24,7 @@ from hfopt.planning.identity import identify, needed_distributions, portable_con
 
 EARLY = ("fetch", "data")
 """Kinds of steps that come before all others, so that what can fail early does."""
+_SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed")
 
 
 @dataclass
@@ -195,31 +196,24 @@ class Driver:
         identity, meaning = self.state.identities[step], self.known.resolved.get(step.token or "")
         leaves = self.known.leaves
         return StepRequest(
+            **{name: getattr(step, name) for name in _SENT_AS_IT_IS},
             key=identity.key,
-            name=step.name,
-            kind=step.kind,
-            component=step.component,
             config=portable_config(step, leaves),
             inputs={role: self.state.key(parent) for role, parent in step.inputs.items()},
             recipe=dict(identity.recipe),
             paths={INPUT + leaves[path]: str(path) for each in closure([step]) for path in each.paths},
             distributions=needed_distributions(step.needs, versions(self.plugins.infos)),
             pin=meaning.pin if isinstance(meaning, Resolved) else None,
-            accelerator=step.accelerator,
             threads=self.known.machines[step.system]["threads"],
-            measures=step.measures,
-            parity=step.parity,
-            seed=step.seed,
         )
 
     def _progress(self, event: Progress) -> None:
         self.reporter.progress(self.by_key[event.key], event)
 
     def _settle(self, step: Step, result: StepResult) -> None:
-        fault = result.fault
-        manifest = None if fault is not None else self.store.find(self.state.key(step))
+        manifest = None if result.fault is not None else self.store.find(self.state.key(step))
         if manifest is None:
-            self._fail(step, fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+            self._fail(step, result.fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
             return
         self.state.manifests[step] = manifest
         self.log.note([self.state.noted(step)])

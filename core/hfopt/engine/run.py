@@ -108,7 +108,8 @@ def run(
                     reporter.notice(f"packaged: {made}")
         except KeyboardInterrupt:
             driver.interrupt()
-            record = write_record(ended())
+            with _writing_to(folder):
+                record = write_record(ended())
         log.end(record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
     if state.interrupted:
@@ -143,10 +144,9 @@ def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -
     :raises PluginError: none is
     """
     plan = builder.plan(missing_accelerators(builder.config, systems[builder.config.target]))
-    for notice in plan.notices:
+    skipped = (f"{each.device}, {each.execution_provider}: skipped: {reason}" for each, reason in plan.skipped)
+    for notice in (*plan.config.notices, *skipped):
         reporter.notice(notice)
-    for accelerator, reason in plan.skipped:
-        reporter.notice(f"{accelerator.device}, {accelerator.execution_provider}: skipped: {reason}")
     if not plan.branches:
         raise PluginError("no accelerator of the target is available: nothing to run on")
     return plan
@@ -187,9 +187,7 @@ def _open_systems(
     used = (fetching, config.host, config.target, *(entry.host for entry in config.passes.values()))
     for name in dict.fromkeys(used):
         chosen = config.systems.get(name)
-        cls: type[System] = LocalSystem if chosen is None else chosen.cls
-        if in_process:
-            cls = InProcessSystem
+        cls: type[System] = InProcessSystem if in_process else LocalSystem if chosen is None else chosen.cls
         systems[name] = cls(SystemConfig() if chosen is None else chosen.config, context)
         stack.push(partial(_close, systems[name]))
         systems[name].prepare(partial(reporter.preparing, name))

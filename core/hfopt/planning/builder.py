@@ -82,7 +82,7 @@ class Builder:
         wanted = accelerators(self.config)
         branches = tuple(self._branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
         skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
-        return Plan(self.config, branches, skipped, self.config.notices)
+        return Plan(self.config, branches, skipped)
 
     def _branch(self, accelerator: Accelerator) -> Branch:
         """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator."""

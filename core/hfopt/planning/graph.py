@@ -127,7 +127,6 @@ class Plan:
     config: RunConfig
     branches: tuple[Branch, ...]
     skipped: tuple[tuple[Accelerator, str], ...] = ()
-    notices: tuple[str, ...] = field(default=())
 
     def steps(self) -> list[Step]:
         """Every step once, each after its parents."""
