@@ -132,8 +132,8 @@ def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> b
     :return: whether there are any
     """
     added = list(strategy.more(builder, plan, driver.state))
-    driver.announce(driver.add(_results(plan.config, [candidate for _, candidate in added])))
     for branch, candidate in added:
+        driver.announce(driver.add(_results(plan.config, [candidate])))
         branch.candidates.append(candidate)
     return bool(added)
 

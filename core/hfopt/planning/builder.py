@@ -23,8 +23,8 @@ from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 CPU_PROVIDERS = ("CPUExecutionProvider",)
 DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "npu": ("QNNExecutionProvider",)}
 """What runs on a device where the config names no execution provider."""
-ANY_ACCELERATOR = Accelerator()
-"""Of steps that are the same for all."""
+PLAIN_CPU = Accelerator()
+"""What models run on unless the config says; also the accelerator of steps that are the same for all."""
 LOCAL = f"{PROJECT}:LocalSystem"
 THIS_MACHINE = "(this machine)"
 """A system of every run: not one that a config can name."""
@@ -57,7 +57,7 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
         for entry in getattr(system, "accelerators", ())
         for provider in entry.execution_providers or DEFAULT_PROVIDERS.get(entry.device, CPU_PROVIDERS)
     ]
-    return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
+    return list(dict.fromkeys(wanted)) or [PLAIN_CPU]
 
 
 class Builder:
@@ -131,7 +131,7 @@ class Builder:
             chosen,
             {"model": model} | {f"data.{used}": branch.data[used] for used in chosen.data},
             system=entry.host,
-            accelerator=ANY_ACCELERATOR if chosen.cls.accelerator_agnostic else branch.accelerator,
+            accelerator=PLAIN_CPU if chosen.cls.accelerator_agnostic else branch.accelerator,
             opener=model.opener if produces is None else self.plugins.find("hfopt_model_loaders", produces),
             measures=chosen.cls.measures,
             parity=entry.parity,
@@ -188,7 +188,7 @@ class Builder:
         :param more: what is not as usual: on the host, the same for all accelerators, its result opened by itself
         """
         fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
-        usual = {"system": self.config.host, "accelerator": ANY_ACCELERATOR, "opener": chosen.registered}
+        usual = {"system": self.config.host, "accelerator": PLAIN_CPU, "opener": chosen.registered}
         return self._step(
             name=name,
             kind=kind,
