@@ -19,11 +19,9 @@ from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import RunState
-from hfopt.planning.graph import Step, closure
+from hfopt.planning.graph import EARLY, Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
 
-EARLY = ("fetch", "data")
-"""Kinds of steps that come before all others, so that what can fail early does."""
 _SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed")
 
 

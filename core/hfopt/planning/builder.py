@@ -20,8 +20,7 @@ from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
-CPU_PROVIDERS = ("CPUExecutionProvider",)
-DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "npu": ("QNNExecutionProvider",)}
+DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
 """What runs on a device where the config names no execution provider."""
 PLAIN_CPU = Accelerator()
 """What models run on unless the config says; also the accelerator of steps that are the same for all."""
@@ -55,7 +54,7 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
     wanted = [
         Accelerator(device=entry.device, execution_provider=provider)
         for entry in getattr(system, "accelerators", ())
-        for provider in entry.execution_providers or DEFAULT_PROVIDERS.get(entry.device, CPU_PROVIDERS)
+        for provider in entry.execution_providers or (DEFAULT_PROVIDERS[entry.device],)
     ]
     return list(dict.fromkeys(wanted)) or [PLAIN_CPU]
 
