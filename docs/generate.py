@@ -190,7 +190,7 @@ def _validators(field: FieldInfo) -> list[Any]:
 
 
 def _because(validator: Any) -> str:
-    return str(validator.func.__doc__)
+    return str(inspect.getclosurevars(validator.func).nonlocals["because"])
 
 
 def hooks_page() -> str:

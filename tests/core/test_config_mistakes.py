@@ -32,7 +32,7 @@ MISTAKES = {
     "figure": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "name"),
         "acuracy",
-        "no metric named 'acuracy'; there is accuracy, mean",
+        "no metric named 'acuracy'; there is accuracy, length, mean",
         "did you mean 'accuracy'?",
     ),
     "metric type": (("evaluators", "e", "metrics", 0, "type"), "latncy", "must be", "did you mean 'latency'?"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hfopt.config.checker import ConfiguredComponent
+from hfopt.engine.record import Interrupted
 from hfopt.engine.run import run
 from hfopt.engine.strategy import Strategy, last_candidate
 
@@ -23,13 +24,13 @@ def toy(project, monkeypatch):
     return run_with
 
 
-def with_factor(builder, branch, factor, **more):
+def with_factor(builder, branch, factor, figures=None, **more):
     """A candidate whose second pass has another factor."""
     passes = dict(builder.config.passes)
     chosen = passes["second"].component
     config = chosen.config.model_copy(update={"factor": factor})
     passes["second"] = replace(passes["second"], component=replace(chosen, config=config))
-    return builder.candidate(branch, passes, branch.candidates[0].figures, **more)
+    return builder.candidate(branch, passes, figures or branch.candidates[0].figures, **more)
 
 
 def growing(*factors, required=True):
@@ -96,15 +97,55 @@ def test_one_failed_candidate_need_not_fail_the_run(toy):
     assert result["candidates"][1]["error"]["message"] == "this line is crooked"
 
 
+def test_what_was_given_up_with_one_candidate_is_run_for_a_later_one(toy, project):
+    (project.folder / "bare.json").write_text("[[1.0, null]]")
+    bare = {"name": "bare", "type": "Points", "params_config": {"data_file": "bare.json"}}
+    project.config["data_configs"].append(bare)
+
+    def more(builder, plan, state):
+        (branch,) = plan.branches
+        settled = all(state.settled(step) for each in branch.candidates for step in each.steps())
+        if not settled or len(branch.candidates) == 3:
+            return []
+        figures = branch.candidates[0].figures
+        if len(branch.candidates) == 1:  # the first can't be scored, and its passes are given up
+            figures = tuple(replace(each, data=each.data and "bare") for each in figures)
+        return [(branch, with_factor(builder, branch, 0.5, figures, required=False))]
+
+    record = toy(Strategy(more=more))
+
+    (result,) = record.results
+    assert [each["status"] for each in result["candidates"]] == ["succeeded", "failed", "succeeded"]
+    assert result["candidates"][1]["error"]["message"] == "the data has no labels"
+    assert [line for line in project.executed if line.startswith("Scale")] == ["Scale 2.0", "Scale 0.75", "Scale 0.5"]
+
+
+def test_an_interrupt_while_candidates_are_added_is_recorded(toy, monkeypatch):
+    def interrupted(steps, system):
+        raise KeyboardInterrupt
+
+    def more(builder, plan, state):
+        (branch,) = plan.branches
+        monkeypatch.setattr("hfopt.engine.driver.resolve_references", interrupted)
+        return [(branch, with_factor(builder, branch, 0.5))]
+
+    with pytest.raises(Interrupted) as caught:
+        toy(Strategy(more=more))
+
+    (result,) = caught.value.record.results
+    assert len(result["candidates"]) == 1
+
+
 def test_a_run_without_a_result_fails_whatever_was_tried(toy):
     assert toy(Strategy(best=lambda branch, state: None)).status == "failed"
 
 
 def test_a_finished_search_repeats_nothing(toy, project):
-    toy(Strategy(more=growing(0.5)))
+    toy(Strategy(more=growing(0.5, 0.25)))
     executed = list(project.executed)
 
-    record = toy(Strategy(more=growing(0.5), best=last_candidate))
+    record = toy(Strategy(more=growing(0.5, 0.25), best=last_candidate))
 
     assert project.executed == executed
+    assert len(record.results[0]["candidates"]) == 3
     assert all(step["cached"] for each in record.results[0]["candidates"] for step in each["steps"])

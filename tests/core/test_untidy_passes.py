@@ -35,6 +35,21 @@ def test_a_pass_that_changes_an_earlier_result_fails_by_name_and_nothing_changed
     assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 1.0}
 
 
+def test_an_earlier_result_that_was_changed_is_no_result_any_more_and_the_record_says_why(project):
+    project.config["passes"] = {
+        "first": {**project.config["passes"]["first"], "evaluator": "e", "output_name": "halfway"},
+        "bad": {"type": "Untidy", "config": {"how": "shorten_its_input"}},
+    }
+
+    assert project.run().returncode == 1
+
+    (result,) = project.record["results"]
+    assert [each["status"] for each in result["candidates"]] == ["failed", "failed"]
+    assert result["candidates"][0]["error"]["message"] == "its result was changed by bad"
+    assert project.run().returncode == 1
+    assert project.executed.count("Scale 2.0") == 2
+
+
 def test_a_pass_that_changes_its_input_and_then_fails_leaves_nothing_changed_either(project, untidy):
     assert "no result: bad: and now it is too late" in untidy("write_into_its_input_and_fail").stdout
 

@@ -54,7 +54,10 @@ def hfopt_model_loaders():
 
 @hookimpl
 def hfopt_data_containers():
-    return [Component("Points", here("Points"), "x and the class of y")]
+    return [
+        Component("Points", here("Points"), "x and the class of y"),
+        Component("Pieces", here("Pieces"), "the same in batches, each row's prediction as long as y is large"),
+    ]
 
 
 @hookimpl
@@ -187,6 +190,29 @@ class PointSet(Dataset):
         return (outputs["y"] > 1).astype(np.int64)
 
 
+class Pieces(Points):
+    def open(self, folder):
+        return PieceSet(json.loads((folder / "points.json").read_text()))
+
+
+class PieceSet(PointSet):
+    """Rows are as long as the whole part of x says, and a row's prediction is as long as its y."""
+
+    def lengths(self):
+        return np.array([int(x) for x, _ in self.points])
+
+    def batches(self, rows=None, *, size=None):
+        rows, size = list(range(len(self)) if rows is None else rows), size or 1
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            xs, labels = zip(*(self.points[row] for row in some), strict=True)
+            yield Batch(np.array(some), {"x": np.array(xs, dtype=np.float64)}, np.array(labels))
+
+    def predict(self, session, batch):
+        count_run(f"predict {sorted({int(x) for x in batch.feeds['x']})} of {len(batch.rows)}")
+        return [np.arange(round(10 * y)) for y in session.run(batch.feeds)["y"]]
+
+
 class ToyMetricsConfig(Config):
     """No options."""
 
@@ -195,7 +221,7 @@ class ToyMetrics(MetricBackend):
     Config = ToyMetricsConfig
 
     def statistic(self, name, config):
-        known = {"accuracy": Accuracy, "mean": Mean}
+        known = {"accuracy": Accuracy, "mean": Mean, "length": Length}
         if name not in known:
             raise UnknownName("metric", name, sorted(known))
         return known[name]()
@@ -218,6 +244,13 @@ class Mean(Statistic):
 
     def value(self, sums, n):
         return sums[..., 0] / n
+
+
+class Length(Mean):
+    """Of predictions that are arrays of different lengths."""
+
+    def rows(self, predictions, references):
+        return np.array([[len(each)] for each in predictions], dtype=np.float64)
 
 
 class ScaleConfig(Config):

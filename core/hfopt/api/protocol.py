@@ -90,6 +90,7 @@ class StepResult(_Message):
     fault: Fault | None = None
     seconds: float = 0.0
     peak_rss_bytes: int | None = None
+    manifest: dict[str, Any] | None = Field(None, description="Of the artifact, as it was when it was made.")
     answer: dict[str, Any] | None = Field(None, description="To a question; what a step makes is in its artifact.")
 
 

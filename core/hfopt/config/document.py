@@ -70,10 +70,9 @@ def read(source: Path | str | dict[str, Any]) -> Document:
     file = Path(source)
     try:
         text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise UsageError(f"{file}: no such file") from error
     except OSError as error:
-        raise UsageError(f"{file}: can't be read: {error.strerror}") from error
+        fact = "no such file" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
+        raise UsageError(f"{file}: {fact}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: not UTF-8 text") from error
     parsers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}

@@ -14,16 +14,15 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.store import ArtifactStore
+from hfopt.cache.store import ArtifactStore, Manifest
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
-from hfopt.engine.state import RunState
-from hfopt.planning.graph import Step, closure
+from hfopt.engine.state import SPOILT, RunState
+from hfopt.planning.graph import EARLY, Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
 
-EARLY = ("fetch", "data")
-"""Kinds of steps that come before all others, so that what can fail early does."""
+_SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed")
 
 
 @dataclass
@@ -42,35 +41,29 @@ class Known:
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
 class Driver:
     """Drives steps, which may be added while it does. A step runs while some result that needs it can still come.
 
     :param systems: by name
     :param fetching: the name of the system that resolves references
+    :param results: those that can still come, each as all steps that it needs
+    :param waiting: wanted steps that no system has yet, in the order in which they are handed out
+    :param by_key: every step that it was ever given
     """
 
-    def __init__(
-        self,
-        plugins: Plugins,
-        store: ArtifactStore,
-        systems: Mapping[str, System],
-        fetching: str,
-        reporter: Reporter,
-        log: RunLog,
-    ) -> None:
-        self.plugins = plugins
-        self.store = store
-        self.systems = systems
-        self.fetching = fetching
-        self.reporter = reporter
-        self.log = log
-        self.state = RunState()
-        self.known = Known()
-        self.distributions = dict(versions(plugins.infos))
-        self.results: list[list[Step]] = []
-        self.waiting: list[Step] = []
-        self.running: dict[Future[StepResult], Step] = {}
-        self.by_key: dict[str, Step] = {}
+    plugins: Plugins
+    store: ArtifactStore
+    systems: Mapping[str, System]
+    fetching: str
+    reporter: Reporter
+    log: RunLog
+    state: RunState = field(default_factory=RunState)
+    known: Known = field(default_factory=Known)
+    results: list[list[Step]] = field(default_factory=list)
+    waiting: list[Step] = field(default_factory=list)
+    running: dict[Future[StepResult], Step] = field(default_factory=dict)
+    by_key: dict[str, Step] = field(default_factory=dict)
 
     # -- what there is to do ----------------------------------------------------------------------------------------
 
@@ -82,22 +75,22 @@ class Driver:
         :return: the steps that are new, which `announce` tells of
         """
         wanted = [closure(result) for result in results]
-        new = [
-            step for step in closure(step for steps in wanted for step in steps) if step not in self.state.identities
-        ]
+        steps = list(dict.fromkeys(chain.from_iterable(wanted)))
+        new = [step for step in steps if step not in self.state.identities]
         self._find_out(new)
         resolved = {token: each for token, each in self.known.resolved.items() if isinstance(each, Resolved)}
         for step in new:
-            versions, machine = self.known.versions[step.system], self.known.machines[step.system]
+            needed, machine = self.known.versions[step.system], self.known.machines[step.system]
             known = self.state.identities
-            known[step] = identify(step, known, self.known.leaves, resolved, versions, machine)
+            known[step] = identify(step, known, self.known.leaves, resolved, needed, machine)
             self.by_key[known[step].key] = step
-            manifest = self.store.find(known[step].key)
-            if manifest is not None:
+            if (manifest := self.store.find(known[step].key)) is not None:
                 self.state.manifests[step] = manifest
                 self.state.cached.add(step)
         self.results += wanted
-        waiting = [*self.waiting, *(step for step in new if step not in self.state.cached)]
+        self.state.dropped -= set(steps)  # wanted again
+        taken = {*self.waiting, *self.running.values()}
+        waiting = [*self.waiting, *(step for step in steps if step not in taken and not self.state.settled(step))]
         self.waiting = sorted(waiting, key=lambda step: step.kind not in EARLY)
         return new
 
@@ -113,7 +106,7 @@ class Driver:
             system, known = self.systems[name], self.known.versions.setdefault(name, {})
             needs = [each for step in steps if step.system == name and step.token is None for each in step.needs]
             unknown = [each for each in needs if each.full_name not in known]
-            known |= component_versions(unknown, system, self.distributions)
+            known |= component_versions(unknown, system, versions(self.plugins.infos))
             if name not in self.known.machines:
                 self.known.machines[name] = machine_of(system)
 
@@ -129,19 +122,20 @@ class Driver:
         for step in steps:
             if step.token is not None and isinstance(fault := self.known.resolved[step.token], Fault):
                 self._fail(step, fault)
-            elif step in self.state.cached:
-                self._check_labels(step)
 
     # -- doing it ---------------------------------------------------------------------------------------------------
 
-    def drive(self, more: Callable[[], Iterable[Sequence[Step]]] = lambda: ()) -> None:
-        """Run until every step is settled.
+    def drive(self, more: Callable[[], bool] = lambda: False) -> None:
+        """Run until every step is settled and nothing more is wanted.
 
-        :param more: asked for further results at the start, and whenever a step has settled
+        :param more: may `add` further results, and tells whether it has; called at the start and whenever a step has
+            settled, each time until it has not
         """
         while True:
-            self.announce(self.add(more()))
+            self._refuse_unlabelled()
             self._drop_useless()
+            if more():
+                continue
             self._submit_ready()
             if not self.running:
                 return
@@ -155,31 +149,25 @@ class Driver:
         for system in self.systems.values():
             system.cancel()
 
+    def _refuse_unlabelled(self) -> None:
+        """Fail what can't be scored before anything else is run for it."""
+        for step in [each for each in self.waiting if each.kind == "predict"]:
+            data = self.state.manifests.get(step.inputs["data"])
+            if data is not None and not data.report["labelled"]:
+                hint = "name the label column in label_cols"
+                self._fail(step, Fault(type="PreconditionFailed", message="the data has no labels", hint=hint))
+
     def _drop_useless(self) -> None:
         """Give up steps that no result needs any more, since another step that it needs has failed."""
-        dead = [each for each in self.results if any(step in self.state.faults for step in each)]
-        alive = [each for each in self.results if all(step not in self.state.faults for step in each)]
+        alive = [each for each in self.results if self.state.faults.keys().isdisjoint(each)]
         self.results = [each for each in alive if not self.state.done(each)]
         useful = set(chain.from_iterable(self.results))
-        for result in dead:
-            cause = next(step for step in result if step in self.state.faults)
-            for step in result:
-                if step not in useful and not self.state.settled(step) and self._withdraw(step):
-                    self.state.faults[step] = Fault(type="Blocked", message=f"not run, because {cause.name} failed")
-
-    def _withdraw(self, step: Step) -> bool:
-        """Take a step back.
-
-        :return: whether that could be done: it had not begun
-        """
-        if step in self.waiting:
-            self.waiting.remove(step)
-            return True
-        future = next(each for each, running in self.running.items() if running is step)
-        if future.cancel():
-            del self.running[future]
-            return True
-        return False
+        self.state.dropped |= {step for step in self.waiting if step not in useful}
+        self.waiting = [step for step in self.waiting if step in useful]
+        for future, step in list(self.running.items()):
+            if step not in useful and future.cancel():
+                del self.running[future]
+                self.state.dropped.add(step)
 
     def _submit_ready(self) -> None:
         """Hand every system, as one list, the steps whose inputs are there or earlier in the same list."""
@@ -206,52 +194,44 @@ class Driver:
         identity, meaning = self.state.identities[step], self.known.resolved.get(step.token or "")
         leaves = self.known.leaves
         return StepRequest(
+            **{name: getattr(step, name) for name in _SENT_AS_IT_IS},
             key=identity.key,
-            name=step.name,
-            kind=step.kind,
-            component=step.component,
             config=portable_config(step, leaves),
             inputs={role: self.state.key(parent) for role, parent in step.inputs.items()},
             recipe=dict(identity.recipe),
             paths={INPUT + leaves[path]: str(path) for each in closure([step]) for path in each.paths},
-            distributions=needed_distributions(step.needs, self.distributions),
+            distributions=needed_distributions(step.needs, versions(self.plugins.infos)),
             pin=meaning.pin if isinstance(meaning, Resolved) else None,
-            accelerator=step.accelerator,
             threads=self.known.machines[step.system]["threads"],
-            measures=step.measures,
-            parity=step.parity,
-            seed=step.seed,
         )
 
     def _progress(self, event: Progress) -> None:
         self.reporter.progress(self.by_key[event.key], event)
 
     def _settle(self, step: Step, result: StepResult) -> None:
-        fault = result.fault
-        manifest = None if fault is not None else self.store.find(self.state.key(step))
-        if manifest is None:
-            self._fail(step, fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+        if result.manifest is None:
+            self._fail(step, result.fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
+            self._miss_what_it_spoilt(step)
             return
-        self.state.manifests[step] = manifest
+        manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
         self.log.note([self.state.noted(step)])
         self.reporter.finished(step, manifest, cached=False)
         metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}
         self._call("hfopt_after_step", step, metrics=metrics)
-        self._check_labels(step)
 
-    def _check_labels(self, data: Step) -> None:
-        """Fail what can't be scored before anything else is run for it."""
-        if data.kind == "data" and not self.state.manifests[data].report["labelled"]:
-            for step in [each for each in self.waiting if each.kind == "predict" and each.inputs["data"] is data]:
-                hint = "name the label column in label_cols"
-                self._fail(step, Fault(type="PreconditionFailed", message="the data has no labels", hint=hint))
+    def _miss_what_it_spoilt(self, step: Step) -> None:
+        """Earlier results that a failed step has changed are results no more."""
+        for each in closure(step.inputs.values()):
+            if each in self.state.manifests and self.store.find(self.state.key(each)) is None:
+                del self.state.manifests[each]
+                self.state.faults[each] = Fault(type=SPOILT, message=f"its result was changed by {step.name}")
 
     def _fail(self, step: Step, fault: Fault) -> None:
         self.state.faults[step] = fault
         if step in self.waiting:
             self.waiting.remove(step)
-        if any(parent in self.state.faults for parent in step.inputs.values()):
-            return
+        if not (self.state.faults.keys() | self.state.dropped).isdisjoint(step.inputs.values()):
+            return  # it failed because these did
         self.log.note([self.state.noted(step)])
         self.reporter.failed(step, fault)
         self._call("hfopt_on_step_error", step, message=fault.message)

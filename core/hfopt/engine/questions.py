@@ -16,7 +16,7 @@ from hfopt.base.component import PROJECT
 from hfopt.base.errors import PluginError
 from hfopt.config.resolve import RunConfig
 from hfopt.discovery.plugins import RegisteredComponent
-from hfopt.planning.builder import CPU_PROVIDERS, accelerators
+from hfopt.planning.builder import PLAIN_CPU, accelerators
 from hfopt.planning.graph import Step
 from hfopt.planning.identity import needed_distributions
 
@@ -28,7 +28,7 @@ def missing_accelerators(config: RunConfig, target: System) -> dict[Accelerator,
     """
     made = [entry.component.cls.produces for entry in config.passes.values()]
     types = dict.fromkeys([config.input_model.registered.full_name, *filter(None, made)])
-    asked = [(each, name) for each in accelerators(config) if not _plain_cpu(each) for name in types]
+    asked = [(each, name) for each in accelerators(config) if each != PLAIN_CPU for name in types]
     answers = _ask(target, [_question("probe", name, accelerator=accelerator) for accelerator, name in asked])
     reasons: dict[Accelerator, str] = {}
     for (accelerator, _), answer in zip(asked, answers, strict=True):
@@ -38,18 +38,13 @@ def missing_accelerators(config: RunConfig, target: System) -> dict[Accelerator,
     return reasons
 
 
-def _plain_cpu(accelerator: Accelerator) -> bool:
-    return accelerator.device == "cpu" and accelerator.execution_provider in CPU_PROVIDERS
-
-
 def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resolved | Fault]:
     """What every reference means now, or why it could not be resolved, by token.
 
-    :param steps: those that fetch a resource are asked for
+    :param steps: those that fetch the references
     """
-    fetching = [step for step in steps if step.token is not None]
-    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in fetching]
-    pairs = zip(fetching, _ask(system, questions), strict=True)
+    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in steps]
+    pairs = zip(steps, _ask(system, questions), strict=True)
     return {str(step.token): each if isinstance(each, Fault) else Resolved(**each) for step, each in pairs}
 
 
@@ -77,7 +72,7 @@ def machine_of(system: System) -> dict[str, Any]:
 
 def _question(kind: Question, component: str = PROJECT, **more: Any) -> StepRequest:
     fields = {"key": f"{kind} {component}", "name": kind, "kind": kind, "component": component, "config": {}}
-    return StepRequest(**{**fields, "inputs": {}, "accelerator": Accelerator(), "threads": 1, **more})
+    return StepRequest(**{**fields, "inputs": {}, "accelerator": PLAIN_CPU, "threads": 1, **more})
 
 
 def _ask(system: System, questions: Sequence[StepRequest]) -> list[dict[str, Any] | Fault]:

@@ -7,9 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel
+from typing import Any
 
 from hfopt.api.metrics import Estimate, Metric
 from hfopt.base.files import RECORD, write_atomically
@@ -17,10 +15,12 @@ from hfopt.base.text import now
 from hfopt.base.version import __version__
 from hfopt.config.figures import Figure
 from hfopt.discovery.plugins import versions
-from hfopt.engine.state import EndedRun, RunState
+from hfopt.engine.state import SPOILT, EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
 from hfopt.planning.graph import Branch, Candidate, Step
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,70 +64,37 @@ class Interrupted(KeyboardInterrupt):
         self.record = record
 
 
-class StepRecord(BaseModel):
-    """One of the steps that a candidate took."""
-
-    name: str
-    type: str
-    config: dict[str, Any]
-    key: str
-    cached: bool
-    seconds: float | None
-    peak_rss_bytes: int | None
-    attempts: int
-
-
-class CandidateRecord(BaseModel):
-    """A model that was measured, or should have been."""
-
-    id: str
-    status: Literal["succeeded", "failed", "dropped"]
-    error: dict[str, Any] | None
-    steps: list[StepRecord]
-    size_bytes: int | None
-    metrics: dict[str, dict[str, Any]]
-    goals_met: bool | None
-    pareto: bool
-
-
-def make_record(run: EndedRun) -> RunRecord:
-    """The record of a run that has ended, however it ended."""
+def write_record(run: EndedRun) -> RunRecord:
+    """Make the record of a run that has ended, however it ended, and write run.json."""
     found = {
         branch: {each: _candidate(each, branch, run) for each in branch.candidates} for branch in run.plan.branches
     }
     environment = {"python": platform.python_version(), "platform": platform.platform(), **machine.describe()}
-    skipped = [{**accelerator.model_dump(), "reason": reason} for accelerator, reason in run.plan.skipped]
     data = {
         "schema": 1,
         "hfopt": __version__,
         "status": "interrupted" if run.state.interrupted else _status(found, run),
         "config": run.plan.config.document.value,
-        "results": [_result(branch, candidates.values(), run) for branch, candidates in found.items()],
-        "skipped_accelerators": skipped,
+        "results": [_result(branch, list(candidates.values()), run) for branch, candidates in found.items()],
+        "skipped_accelerators": [{**each.model_dump(), "reason": reason} for each, reason in run.plan.skipped],
         "environment": {**environment, "plugins": dict(versions(run.plugins.infos))},
         "started": run.started,
         "ended": now(),
     }
+    write_atomically(run.folder / RECORD, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     return RunRecord(data, run.folder)
 
 
-def write_record(run: EndedRun) -> RunRecord:
-    """Make the record of a run that has ended, however it ended, and write run.json."""
-    record = make_record(run)
-    write_atomically(record.folder / RECORD, json.dumps(record.data, indent=1, ensure_ascii=False) + "\n")
-    return record
-
-
-def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], run: EndedRun) -> str:
+def _status(found: Mapping[Branch, Mapping[Candidate, Json]], run: EndedRun) -> str:
     """A run fails without a result, and if a candidate that it requires does. Goals count of these candidates alone."""
     pairs = [(branch, *pair) for branch, candidates in found.items() for pair in candidates.items()]
     counted = [record for branch, each, record in pairs if each.required or each is run.best[branch]]
-    if None in run.best.values() or any(record.status != "succeeded" for record in counted):
+    if None in run.best.values() or any(record["status"] != "succeeded" for record in counted):
         return "failed"
-    return "goals_not_met" if any(record.goals_met is False for record in counted) else "succeeded"
+    return "goals_not_met" if any(record["goals_met"] is False for record in counted) else "succeeded"
 
 
-def _result(branch: Branch, candidates: Iterable[CandidateRecord], run: EndedRun) -> dict[str, Any]:
+def _result(branch: Branch, candidates: list[Json], run: EndedRun) -> Json:
     best = run.best[branch]
     return {
         "accelerator": branch.accelerator.model_dump(),
@@ -137,58 +104,56 @@ def _result(branch: Branch, candidates: Iterable[CandidateRecord], run: EndedRun
             "size_bytes": run.size(branch.model),
             "metrics": _input_metrics(branch, branch.candidates, run),
         },
-        "candidates": [record.model_dump(mode="json") for record in candidates],
+        "candidates": candidates,
         "best": None if best is None else run.identifier(best.model),
     }
 
 
-def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
-    own, state = candidate.steps(), run.state
-    failed = next((step for step in own if step in state.faults and state.faults[step].type != "Blocked"), None)
-    metrics = _recorded(candidate.figures, _candidate_metrics(candidate, branch, run))
-    before = _input_metrics(branch, [candidate], run)
-    return CandidateRecord(
-        id=run.identifier(candidate.model),
-        status="succeeded" if state.done(own) else "failed",
-        error=None
-        if failed is None
-        else {"step": failed.name, **state.faults[failed].model_dump(exclude={"traceback"})},
-        steps=[_step(step, state) for step in own],
-        size_bytes=run.size(candidate.model),
-        metrics=metrics,
-        goals_met=_goals_met(candidate.figures, metrics, before),
-        pareto=state.done(own),
-    )
+def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> Json:
+    """A model that was measured, or should have been."""
+    own, faults = candidate.steps(), run.state.faults
+    failed = sorted((step for step in own if step in faults), key=lambda step: faults[step].type == SPOILT)
+    errors = ({"step": step.name, **faults[step].model_dump(exclude={"traceback"})} for step in failed)
+    metrics = _candidate_metrics(candidate, branch, run)
+    before, succeeded = _input_metrics(branch, [candidate], run), run.state.done(own)
+    return {
+        "id": run.identifier(candidate.model),
+        "status": "succeeded" if succeeded else "failed",
+        "error": next(errors, None),
+        "steps": [_step(step, run.state) for step in own],
+        "size_bytes": run.size(candidate.model),
+        "metrics": metrics,
+        "goals_met": _goals_met(candidate.figures, metrics, before),
+        "pareto": succeeded,
+    }
 
 
-def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Any], before: Mapping[str, Any]) -> bool | None:
+def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Json], before: Mapping[str, Json]) -> bool | None:
     """Whether every goal is met; None if there is none. A figure that could not be found meets no goal."""
-    met = [
-        figure.key in metrics
-        and figure.goal.met(
-            metrics[figure.key]["value"], before.get(figure.key, {}).get("value"), figure.higher_is_better
-        )
-        for figure in figures
-        if figure.goal is not None
-    ]
+    met = []
+    for figure in figures:
+        if figure.goal is not None:
+            own, baseline = metrics.get(figure.key), before.get(figure.key, {}).get("value")
+            met.append(own is not None and figure.goal.met(own["value"], baseline, figure.higher_is_better))
     return all(met) if met else None
 
 
-def _step(step: Step, state: RunState) -> StepRecord:
+def _step(step: Step, state: RunState) -> Json:
+    """One of the steps that a candidate took."""
     manifest, cached = state.manifests.get(step), step in state.cached
-    return StepRecord(
-        name=step.name,
-        type=step.component,
-        config=step.config.model_dump(mode="json"),
-        key=state.key(step),
-        cached=cached,
-        seconds=None if manifest is None else manifest.seconds,
-        peak_rss_bytes=None if manifest is None else manifest.peak_rss_bytes,
-        attempts=0 if cached else 1,
-    )
+    return {
+        "name": step.name,
+        "type": step.component,
+        "config": step.config.model_dump(mode="json"),
+        "key": state.key(step),
+        "cached": cached,
+        "seconds": None if manifest is None else manifest.seconds,
+        "peak_rss_bytes": None if manifest is None else manifest.peak_rss_bytes,
+        "attempts": 0 if cached else 1,
+    }
 
 
-def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> dict[str, dict[str, Any]]:
+def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> dict[str, Json]:
     """The input model's figures that these candidates are compared by.
 
     It is timed with every candidate anew; of several timings the last stands here.
@@ -204,11 +169,11 @@ def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRu
     return _recorded(figures.values(), found)
 
 
-def _candidate_metrics(candidate: Candidate, branch: Branch, run: EndedRun) -> dict[str, Metric]:
+def _candidate_metrics(candidate: Candidate, branch: Branch, run: EndedRun) -> dict[str, Json]:
     found = _bytes(run.size(candidate.model), run.size(branch.model))
     for manifest in run.state.manifests_of((*candidate.scores, *candidate.measurements)):
         found |= manifest.metrics
-    return found
+    return _recorded(candidate.figures, found)
 
 
 def _bytes(size: int | None, baseline: int | None) -> dict[str, Metric]:
@@ -219,16 +184,16 @@ def _bytes(size: int | None, baseline: int | None) -> dict[str, Metric]:
     return {"size": Metric(value=size, unit="bytes", higher_is_better=False, difference=difference)}
 
 
-def _recorded(figures: Iterable[Figure], found: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+def _recorded(figures: Iterable[Figure], found: Mapping[str, Metric]) -> dict[str, Json]:
     """The wanted figures that were found, in the order of the config, as run.json has them."""
-    metrics = {}
-    for figure in figures:
-        metric = found.get("size" if figure.kind == "size" else figure.key)
-        if metric is not None:
-            metrics[figure.key] = {
-                **metric.model_dump(),
-                "higher_is_better": figure.higher_is_better,
-                "priority": figure.priority,
-                **({} if figure.goal is None else {"goal": figure.goal.model_dump()}),
-            }
-    return metrics
+    pairs = ((figure, found.get("size" if figure.kind == "size" else figure.key)) for figure in figures)
+    return {
+        figure.key: {
+            **metric.model_dump(),
+            "higher_is_better": figure.higher_is_better,
+            "priority": figure.priority,
+            **({} if figure.goal is None else {"goal": figure.goal.model_dump()}),
+        }
+        for figure, metric in pairs
+        if metric is not None
+    }

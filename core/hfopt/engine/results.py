@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from hfopt.api.model import Accelerator, ModelHandle, ModelLoader
+from hfopt.api.model import ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
 from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
@@ -35,7 +35,8 @@ def save_models(run: EndedRun) -> None:
     """
     wanted: dict[str, Step] = {}
     for number, (branch, result) in enumerate(run.best.items()):
-        suffix = "" if number == 0 else _suffix(branch.accelerator)
+        provider = branch.accelerator.execution_provider.removesuffix("ExecutionProvider").lower()
+        suffix = f"-{branch.accelerator.device}-{provider}" if number else ""
         if result is not None:
             wanted[BEST + suffix] = result.model
         for step in (result or branch.candidates[-1]).passes:
@@ -80,11 +81,6 @@ def ranking(results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any
         return pair[1]["goals_met"] is False, signed
 
     return sorted(pairs, key=merit)
-
-
-def _suffix(accelerator: Accelerator) -> str:
-    provider = accelerator.execution_provider.removesuffix("ExecutionProvider").lower()
-    return f"-{accelerator.device}-{provider}"
 
 
 def save_model(target: Path, key: str, run: EndedRun) -> None:

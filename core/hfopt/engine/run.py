@@ -29,7 +29,7 @@ from hfopt.engine.questions import missing_accelerators
 from hfopt.engine.record import Interrupted, RunRecord, write_record
 from hfopt.engine.reporting import LogFile, LogReporter, Reporter
 from hfopt.engine.results import package, save_models
-from hfopt.engine.state import EndedRun, RunState
+from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
 from hfopt.planning.graph import Candidate, Plan, Step
@@ -100,7 +100,7 @@ def run(
             reporter.begin(plan, len(state.cached), len(new))
             plugins.call_lifecycle("hfopt_before_run", reporter.notice, plan=plan)
             driver.announce(new)
-            driver.drive(partial(_more, strategy, builder, plan, state))
+            driver.drive(partial(_grow, strategy, builder, plan, driver))
             with _writing_to(folder):
                 save_models(ended())
                 record = write_record(ended())
@@ -108,7 +108,8 @@ def run(
                     reporter.notice(f"packaged: {made}")
         except KeyboardInterrupt:
             driver.interrupt()
-            record = write_record(ended())
+            with _writing_to(folder):
+                record = write_record(ended())
         log.end(record.status)
     plugins.call_lifecycle("hfopt_after_run", reporter.notice, record=record.data)
     if state.interrupted:
@@ -125,12 +126,16 @@ def _results(config: RunConfig, candidates: Iterable[Candidate]) -> Iterator[lis
         yield from ([step] for step in each.baseline)
 
 
-def _more(strategy: Strategy, builder: Builder, plan: Plan, state: RunState) -> Iterable[list[Step]]:
-    """What is wanted of the candidates that the strategy adds now."""
-    added = list(strategy.more(builder, plan, state))
+def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> bool:
+    """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys.
+
+    :return: whether there are any
+    """
+    added = list(strategy.more(builder, plan, driver.state))
     for branch, candidate in added:
+        driver.announce(driver.add(_results(plan.config, [candidate])))
         branch.candidates.append(candidate)
-    return _results(plan.config, [candidate for _, candidate in added])
+    return bool(added)
 
 
 def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -> Plan:
@@ -139,10 +144,9 @@ def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -
     :raises PluginError: none is
     """
     plan = builder.plan(missing_accelerators(builder.config, systems[builder.config.target]))
-    for notice in plan.notices:
+    skipped = (f"{each.device}, {each.execution_provider}: skipped: {reason}" for each, reason in plan.skipped)
+    for notice in (*plan.config.notices, *skipped):
         reporter.notice(notice)
-    for accelerator, reason in plan.skipped:
-        reporter.notice(f"{accelerator.device}, {accelerator.execution_provider}: skipped: {reason}")
     if not plan.branches:
         raise PluginError("no accelerator of the target is available: nothing to run on")
     return plan
@@ -183,9 +187,7 @@ def _open_systems(
     used = (fetching, config.host, config.target, *(entry.host for entry in config.passes.values()))
     for name in dict.fromkeys(used):
         chosen = config.systems.get(name)
-        cls: type[System] = LocalSystem if chosen is None else chosen.cls
-        if in_process:
-            cls = InProcessSystem
+        cls: type[System] = InProcessSystem if in_process else LocalSystem if chosen is None else chosen.cls
         systems[name] = cls(SystemConfig() if chosen is None else chosen.config, context)
         stack.push(partial(_close, systems[name]))
         systems[name].prepare(partial(reporter.preparing, name))

@@ -13,15 +13,22 @@ from hfopt.discovery.plugins import Plugins
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.identity import Identity
 
+SPOILT = "ChangedLater"
+"""Type of the fault of a step that had a result until another step changed it."""
+
 
 @dataclass
 class RunState:
-    """What is known of every step so far. A step is settled when it has a manifest or a fault."""
+    """What is known of every step so far.
+
+    :param dropped: steps that were given up, because no result needed them any more when another step had failed
+    """
 
     identities: dict[Step, Identity] = field(default_factory=dict)
     manifests: dict[Step, Manifest] = field(default_factory=dict)
     faults: dict[Step, Fault] = field(default_factory=dict)
     cached: set[Step] = field(default_factory=set)
+    dropped: set[Step] = field(default_factory=set)
     interrupted: bool = False
 
     def key(self, step: Step) -> str:
@@ -29,7 +36,8 @@ class RunState:
         return self.identities[step].key
 
     def settled(self, step: Step) -> bool:
-        return step in self.manifests or step in self.faults
+        """Whether it has a manifest or a fault, or was dropped."""
+        return step in self.manifests or step in self.faults or step in self.dropped
 
     def done(self, steps: Iterable[Step]) -> bool:
         """Whether every step has its result."""
@@ -43,9 +51,8 @@ class RunState:
         """A settled step as the journal has it."""
         manifest = self.manifests.get(step)
         outcome = "failed" if manifest is None else "cached" if step in self.cached else "made"
-        return SettledStep(
-            step.name, self.key(step), step.component, outcome, None if manifest is None else manifest.seconds
-        )
+        seconds = None if manifest is None else manifest.seconds
+        return SettledStep(step.name, self.key(step), step.component, outcome, seconds)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ def last_candidate(branch: Branch, state: RunState) -> Candidate | None:
 class Strategy:
     """How a run decides.
 
-    :param more: asked at the start and whenever a step has settled: candidates to try besides, each of a branch of the
-        plan
+    :param more: candidates to try besides, each of a branch of the plan; asked at the start and whenever a step has
+        settled, each time until it has none
     :param best: which candidate of a branch is its result; None if there is none
     """
 

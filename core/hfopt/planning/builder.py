@@ -20,11 +20,10 @@ from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
-CPU_PROVIDERS = ("CPUExecutionProvider",)
-DEFAULT_PROVIDERS = {"cpu": CPU_PROVIDERS, "gpu": ("CUDAExecutionProvider",), "npu": ("QNNExecutionProvider",)}
+DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
 """What runs on a device where the config names no execution provider."""
-ANY_ACCELERATOR = Accelerator()
-"""Of steps that are the same for all."""
+PLAIN_CPU = Accelerator()
+"""What models run on unless the config says; also the accelerator of steps that are the same for all."""
 LOCAL = f"{PROJECT}:LocalSystem"
 THIS_MACHINE = "(this machine)"
 """A system of every run: not one that a config can name."""
@@ -55,9 +54,9 @@ def accelerators(config: RunConfig) -> list[Accelerator]:
     wanted = [
         Accelerator(device=entry.device, execution_provider=provider)
         for entry in getattr(system, "accelerators", ())
-        for provider in entry.execution_providers or DEFAULT_PROVIDERS.get(entry.device, CPU_PROVIDERS)
+        for provider in entry.execution_providers or (DEFAULT_PROVIDERS[entry.device],)
     ]
-    return list(dict.fromkeys(wanted)) or [ANY_ACCELERATOR]
+    return list(dict.fromkeys(wanted)) or [PLAIN_CPU]
 
 
 class Builder:
@@ -82,16 +81,13 @@ class Builder:
         wanted = accelerators(self.config)
         branches = tuple(self._branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
         skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
-        return Plan(self.config, branches, skipped, self.config.notices)
+        return Plan(self.config, branches, skipped)
 
     def _branch(self, accelerator: Accelerator) -> Branch:
         """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator."""
         config = self.config
-        model = self._component_step("input_model", "fetch", config.input_model, {}, config.host)
-        data = {
-            name: self._component_step(f"data {name}", "data", each, {}, config.host)
-            for name, each in config.data.items()
-        }
+        model = self._component_step("input_model", "fetch", config.input_model, {})
+        data = {name: self._component_step(f"data {name}", "data", each, {}) for name, each in config.data.items()}
         branch = Branch(accelerator, model, data)
         taken: dict[str, ConfiguredPass] = {}
         for name, entry in config.passes.items():
@@ -116,61 +112,50 @@ class Builder:
         steps = [branch.model]
         for name, entry in passes.items():
             steps.append(self._pass(branch, name, entry, steps[-1]))
-        before = self._predictions(branch, branch.model, figures) if self.config.engine.evaluate_input_model else {}
-        own = self._predictions(branch, steps[-1], figures)
+        compared = self.config.engine.evaluate_input_model
         return Candidate(
             passes=tuple(steps[1:]),
             figures=figures,
-            baseline=self._scores(branch, branch.model, figures, before, {}),
-            scores=self._scores(branch, steps[-1], figures, own, before),
+            baseline=self._scores(branch, branch.model, figures, compared=False) if compared else (),
+            scores=self._scores(branch, steps[-1], figures, compared=compared),
             measurements=self._measurements(branch, steps[-1], figures),
             required=required,
         )
 
     def _pass(self, branch: Branch, name: str, entry: ConfiguredPass, model: Step) -> Step:
-        chosen = entry.component
-        produces = chosen.cls.produces
+        chosen, produces = entry.component, entry.component.cls.produces
         return self._component_step(
             name,
             "pass",
             chosen,
             {"model": model} | {f"data.{used}": branch.data[used] for used in chosen.data},
-            entry.host,
-            ANY_ACCELERATOR if chosen.cls.accelerator_agnostic else branch.accelerator,
+            system=entry.host,
+            accelerator=PLAIN_CPU if chosen.cls.accelerator_agnostic else branch.accelerator,
             opener=model.opener if produces is None else self.plugins.find("hfopt_model_loaders", produces),
             measures=chosen.cls.measures,
             parity=entry.parity,
         )
 
-    def _predictions(self, branch: Branch, model: Step, figures: Sequence[Figure]) -> dict[str, Step]:
-        """One predict step for each data config that an accuracy metric names."""
-        return {
-            name: self._core_step(
-                branch, "predict", model, PredictConfig(), {"model": model, "data": branch.data[name]}
-            )
-            for name in _by_data(figures)
-        }
+    def _scores(self, branch: Branch, model: Step, figures: Sequence[Figure], *, compared: bool) -> tuple[Step, ...]:
+        """One score step for each data config that an accuracy metric names.
 
-    def _scores(
-        self,
-        branch: Branch,
-        model: Step,
-        figures: Sequence[Figure],
-        predictions: Mapping[str, Step],
-        baselines: Mapping[str, Step],
-    ) -> tuple[Step, ...]:
-        """One score step for each data config that a model has predictions for."""
+        :param compared: whether the figures are compared with the input model's
+        """
         scores = []
-        for name, predicted in predictions.items():
-            wanted = _by_data(figures)[name]
+        for name, wanted in _by_data(figures).items():
+            roles = {"baseline": branch.model, "predictions": model} if compared else {"predictions": model}
+            inputs = {role: self._predictions(branch, each, name) for role, each in roles.items()}
             requests = tuple(
                 MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
                 for each, backend in wanted
             )
-            baseline = {"baseline": baselines[name]} if name in baselines else {}
-            inputs, own = {**baseline, "predictions": predicted}, tuple(backend for _, backend in wanted)
+            own = tuple(backend for _, backend in wanted)
             scores.append(self._core_step(branch, "score", model, ScoreConfig(metrics=requests), inputs, own=own))
         return tuple(scores)
+
+    def _predictions(self, branch: Branch, model: Step, data: str) -> Step:
+        inputs = {"model": model, "data": branch.data[data]}
+        return self._core_step(branch, "predict", model, PredictConfig(), inputs)
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
@@ -195,33 +180,28 @@ class Builder:
         return self._step(**named, **place, config=config, inputs=inputs, **more)
 
     def _component_step(
-        self,
-        name: str,
-        kind: StepKind,
-        chosen: ConfiguredComponent,
-        inputs: Mapping[str, Step],
-        system: str,
-        accelerator: Accelerator = ANY_ACCELERATOR,
-        **more: Any,
+        self, name: str, kind: StepKind, chosen: ConfiguredComponent, inputs: Mapping[str, Step], **more: Any
     ) -> Step:
-        """A step of a component; what its options refer to is fetched beforehand, where the network is."""
+        """A step of a component; what its options refer to is fetched beforehand, where the network is.
+
+        :param more: what is not as usual: on the host, the same for all accelerators, its result opened by itself
+        """
         fetched = {token: self._fetch(token, resource) for token, resource in chosen.resources.items()}
+        usual = {"system": self.config.host, "accelerator": PLAIN_CPU, "opener": chosen.registered}
         return self._step(
             name=name,
             kind=kind,
             component=chosen.registered.full_name,
             config=chosen.config,
             inputs={**inputs, **fetched},
-            system=system,
-            accelerator=accelerator,
             own=(chosen.registered,),
             paths=chosen.paths,
-            **{"opener": chosen.registered, **more},
+            **{**usual, **more},
         )
 
     def _fetch(self, token: str, resource: ConfiguredComponent) -> Step:
         name = f"fetch {getattr(resource.config, 'name', resource.registered.component.name)}"
-        return self._component_step(name, "fetch", resource, {}, self.fetching, token=token, opener=None)
+        return self._component_step(name, "fetch", resource, {}, system=self.fetching, token=token, opener=None)
 
     def _step(self, **fields: Any) -> Step:
         inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))

@@ -17,6 +17,9 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import RunConfig
 from hfopt.discovery.plugins import RegisteredComponent
 
+EARLY = ("fetch", "data")
+"""Kinds of steps that come before all others, so that what can fail early does."""
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -97,9 +100,9 @@ class Branch:
     candidates: list[Candidate] = field(default_factory=list)
 
     def steps(self) -> list[Step]:
-        """Every step once, each after its parents, data first: what can fail early does."""
+        """Every step once, each after its parents, but what comes early first."""
         ends = [end for each in self.candidates for end in (*each.baseline, *each.steps())]
-        return sorted(closure(ends), key=lambda step: step.kind not in ("fetch", "data"))
+        return sorted(closure(ends), key=lambda step: step.kind not in EARLY)
 
 
 def closure(ends: Iterable[Step]) -> list[Step]:
@@ -127,7 +130,6 @@ class Plan:
     config: RunConfig
     branches: tuple[Branch, ...]
     skipped: tuple[tuple[Accelerator, str], ...] = ()
-    notices: tuple[str, ...] = field(default=())
 
     def steps(self) -> list[Step]:
         """Every step once, each after its parents."""

@@ -66,8 +66,7 @@ def identify(
 def portable_config(step: Step, leaves: Mapping[Path, str]) -> dict[str, Any]:
     """A step's options with a token in place of each input path."""
     tokens = {str(path): INPUT + leaves[path] for path in step.paths}
-    config: dict[str, Any] = replace_strings(step.config.model_dump(mode="json"), tokens)
-    return config
+    return dict(replace_strings(step.config.model_dump(mode="json"), tokens))
 
 
 def needed_distributions(components: Iterable[RegisteredComponent], distributions: Mapping[str, str]) -> dict[str, str]:

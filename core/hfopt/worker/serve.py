@@ -88,21 +88,26 @@ def execute(
     :param offline: resources may make no request
     """
     started, peak = time.monotonic(), _watch_peak_memory()
-    fault = answer = None
+    fault = answer = manifest = None
     try:
         check_distributions(request.distributions)
         store = ArtifactStore(root, request.paths)
         step = StepContext(request, root, store, plugins, _throttled(request.key, emit), offline)
         if request.kind in _ANSWER:
             answer = _ANSWER[request.kind](step)
-        elif store.find(request.key) is None:
+        elif (manifest := store.find(request.key)) is None:
             store.closure(request.inputs.values())  # before its turn: what follows a failed step never gets one
             emit(Progress(key=request.key, phase="running"))
-            _make_in_turn(step, peak, emit)
+            manifest = _make_in_turn(step, peak, emit)
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
         fault = _fault(error)
     seconds, memory = time.monotonic() - started, peak() if fault is None else None
-    return StepResult(key=request.key, fault=fault, seconds=seconds, peak_rss_bytes=memory, answer=answer)
+    told = {
+        "fault": fault,
+        "manifest": None if manifest is None else manifest.model_dump(mode="json"),
+        "answer": answer,
+    }
+    return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=memory, **told)
 
 
 def execute_here(request: StepRequest, context: SystemContext, emit: Callable[[Progress], None]) -> StepResult:
@@ -132,7 +137,7 @@ def check_distributions(needed: Mapping[str, str]) -> None:
             raise PluginError(f"{name} {version} is needed where the step runs; found: {found}")
 
 
-def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> None:
+def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> Manifest:
     """Make the artifact, unless another run made it while this one waited for its turn."""
     request = step.request
 
@@ -144,11 +149,10 @@ def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Calla
         exclusive(step.store.lock(request.key), waiting("another run that does the same")),
         machine_lock(alone=request.measures, waiting=others),
     ):
-        if step.store.find(request.key) is None:
-            _make(step, peak)
+        return step.store.find(request.key) or _make(step, peak)
 
 
-def _make(step: StepContext, peak: Callable[[], int | None]) -> None:
+def _make(step: StepContext, peak: Callable[[], int | None]) -> Manifest:
     request, store, started = step.request, step.store, time.monotonic()
     with store.making(request.key) as folder:
         with inputs_unchanged(step):
@@ -167,6 +171,7 @@ def _make(step: StepContext, peak: Callable[[], int | None]) -> None:
             report=dict(outcome.report),
         )
         store.commit(folder, manifest)
+        return manifest
 
 
 def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:
