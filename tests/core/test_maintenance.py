@@ -141,6 +141,33 @@ def test_a_changed_module_that_a_plugin_file_imports_is_named(project, hfopt, tm
     assert hfopt("cache", "explain", "first").stdout.splitlines()[-1] == "  module helper has changed"
 
 
+BESIDE = """
+from pydantic import model_validator
+
+
+class WithWeights(LineConfig):
+    @model_validator(mode="after")
+    def _weights_count(self, info):
+        if isinstance(info.context, ConfigContext):
+            info.context.used_paths.append(Path(self.model_path).with_name("weights"))
+        return self
+
+
+LineLoader.Config = WithWeights
+"""
+
+
+def test_a_changed_file_that_no_option_names_is_a_reason_too(project, hfopt, tmp_path):
+    project.plugin = tmp_path / "own.py"
+    project.plugin.write_text(Path(__file__).with_name("toy.py").read_text() + BESIDE)
+    for weights in ("1", "2"):
+        (project.folder / "weights").write_text(weights)
+        assert project.run().returncode == 0
+
+    reason = "  input_model: the content of a file that belongs to its inputs has changed"
+    assert hfopt("cache", "explain", "first").stdout.splitlines()[-1] == reason
+
+
 def test_another_kind_of_pass_in_the_same_place_is_the_whole_reason(project, hfopt):
     assert project.run().returncode == 0
     project.config["passes"]["second"] = {"type": "Tune", "config": {"seconds": 0.0}}

@@ -1,4 +1,4 @@
-"""Expected failures, each with its exit code (docs/reference/errors.md lists them).
+"""Expected failures, each with its exit code (docs/reference/cli.md lists them).
 
 A bug is any other exception and keeps its traceback.
 """

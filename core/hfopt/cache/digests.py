@@ -28,7 +28,8 @@ class Digests:
         self.known: dict[str, str] = {}
         self.used: dict[str, str] = {}
         with suppress(OSError, ValueError):
-            self.known = {} if self.file is None else json.loads(self.file.read_text("utf-8"))
+            known = {} if self.file is None else json.loads(self.file.read_text("utf-8"))
+            self.known = known if isinstance(known, dict) else {}
 
     def of(self, path: Path) -> str:
         """The digest of a file, or of the names and contents of everything in a folder (hidden entries aside)."""

@@ -68,8 +68,11 @@ def _reasons(now: Entry, then: Entry, there: Mapping[str, Entry]) -> Iterator[st
         return
     if new.get("identity") != old.get("identity"):
         yield f"{place}: it resolved to {old.get('identity')} and now resolves to {new.get('identity')}"
-    for path, (value, before) in changes(_settings(new), _settings(old)).items():
+    settings = changes(_settings(new), _settings(old))
+    for path, (value, before) in settings.items():
         yield f"{place}: {_was(path.removeprefix('config.'), value, before)}"
+    if not settings and new.get("paths") != old.get("paths"):
+        yield f"{place}: the content of a file that belongs to its inputs has changed"
     yield from _versions(new.get("versions", {}), old.get("versions", {}))
 
 

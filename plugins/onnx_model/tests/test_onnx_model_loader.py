@@ -15,7 +15,7 @@ from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig, external_data
 
 
 def tiny_model() -> onnx.ModelProto:
@@ -136,15 +136,28 @@ def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_t
         fetch(tmp_path)
 
 
-def test_external_data_beside_a_model_that_is_named_by_its_file_counts_by_its_content(tmp_path):
-    for name in ("model.onnx", "model.onnx.data", "other.onnx"):
-        (tmp_path / name).write_text(name)
+@pytest.mark.parametrize("name", ["weights.bin", "model.onnx.data", "w" * 200])
+def test_external_data_of_a_model_that_is_named_by_its_file_count_by_their_content(tmp_path, name):
+    weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    values = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["batch", 4]) for each in "xy"]
+    made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights])
+    onnx.save(
+        helper.make_model(made), tmp_path / "model.onnx", save_as_external_data=True, location=name, size_threshold=0
+    )
+    (tmp_path / "unrelated.bin").write_text("not its own")
     context = ConfigContext(tmp_path)
 
     problems = []
     assert validate(ONNXModelConfig, {"model_path": "model.onnx"}, (), problems, context) is not None, problems
 
-    assert [path.name for path in context.used_paths] == ["model.onnx", "model.onnx.data"]
+    assert [path.name for path in context.used_paths] == ["model.onnx", name]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\x08location\x12", b"\n\x08location\x12\x05ab", b"not a model"])
+def test_a_file_that_is_no_model_has_no_external_data(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+
+    assert external_data(tmp_path / "model.onnx") == []
 
 
 def test_what_a_pass_made_keeps_ranges_companions_and_settings(file):

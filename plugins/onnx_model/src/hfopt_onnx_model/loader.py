@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from glob import escape
+from contextlib import suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,6 +25,9 @@ from hfopt.api.config import ConfigContext
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
+_LOCATION = re.compile(rb"\n\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x01-\x7f]))", re.DOTALL)
+"""How an ONNX file says where a tensor's data lie: a name's length in one or two bytes follows, then the name."""
+
 
 class ONNXModelConfig(Config):
     """Options of ``ONNXModel``."""
@@ -36,12 +41,26 @@ class ONNXModelConfig(Config):
 
     @model_validator(mode="after")
     def _external_data_counts(self, info: ValidationInfo) -> Self:
-        """Files beside the model that are named after it hold its weights: their content counts like its own."""
+        """The content of files beside the model that hold its weights counts like its own."""
         file = Path(self.model_path or "")
         if isinstance(info.context, ConfigContext) and file.is_file():
-            beside = sorted(file.parent.glob(f"{escape(file.name)}?*"))
-            info.context.used_paths += [each for each in beside if each.is_file()]
+            info.context.used_paths += external_data(file)
         return self
+
+
+def external_data(file: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its weights, found in its bytes: this module imports no onnx."""
+    names: set[str] = set()
+    with (
+        suppress(OSError, ValueError),  # ValueError: the file is empty
+        open(file, "rb") as stream,
+        mmap(stream.fileno(), 0, access=ACCESS_READ) as graph,
+    ):
+        for found in _LOCATION.finditer(graph):
+            short, low, high = found.groups()
+            length = short[0] if short else low[0] - 128 + 128 * high[0]
+            names.add(graph[found.end() : found.end() + length].decode(errors="replace"))
+    return [path for name in sorted(names) if (path := file.parent / name).is_file()]
 
 
 class ONNXModel(ModelLoader):
