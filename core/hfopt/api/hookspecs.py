@@ -111,7 +111,7 @@ def hfopt_packagers() -> Iterable[Component]:  # type: ignore[empty-body]
 def hfopt_before_run(plan: RunPlan) -> None:
     """Look at a run that is about to start.
 
-    :param plan: its steps, with their keys
+    :param plan: its steps, as far as they are known now
     :on error: a warning that names the plugin
 
     .. versionadded:: API 1

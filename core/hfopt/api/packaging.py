@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.config import Configured
+from hfopt.api.record import CandidateRecord
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class RankedModel:
     """
 
     rank: int
-    candidate: Mapping[str, Any]
+    candidate: CandidateRecord
     accelerator: Mapping[str, str]
     folder: Path
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.metrics import Estimate, Metric
+from hfopt.api.record import CandidateRecord, Figures, ResultRecord, StepRecord
 from hfopt.base.files import RECORD, write_atomically
 from hfopt.base.text import now
 from hfopt.base.version import __version__
@@ -19,8 +20,6 @@ from hfopt.engine.state import SPOILT, EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
 from hfopt.planning.graph import Branch, Candidate, Step
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +39,7 @@ class RunRecord:
         return str(self.data["status"])
 
     @property
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[ResultRecord]:
         """One entry per accelerator."""
         return list(self.data["results"])
 
@@ -85,7 +84,7 @@ def write_record(run: EndedRun) -> RunRecord:
     return RunRecord(data, run.folder)
 
 
-def _status(found: Mapping[Branch, Mapping[Candidate, Json]], run: EndedRun) -> str:
+def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], run: EndedRun) -> str:
     """A run fails without a result, and if a candidate that it requires does. Goals count of these candidates alone."""
     pairs = [(branch, *pair) for branch, candidates in found.items() for pair in candidates.items()]
     counted = [record for branch, each, record in pairs if each.required or each is run.best[branch]]
@@ -94,7 +93,7 @@ def _status(found: Mapping[Branch, Mapping[Candidate, Json]], run: EndedRun) -> 
     return "goals_not_met" if any(record["goals_met"] is False for record in counted) else "succeeded"
 
 
-def _result(branch: Branch, candidates: list[Json], run: EndedRun) -> Json:
+def _result(branch: Branch, candidates: list[CandidateRecord], run: EndedRun) -> ResultRecord:
     best = run.best[branch]
     return {
         "accelerator": branch.accelerator.model_dump(),
@@ -109,7 +108,7 @@ def _result(branch: Branch, candidates: list[Json], run: EndedRun) -> Json:
     }
 
 
-def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> Json:
+def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
     """A model that was measured, or should have been."""
     own, faults = candidate.steps(), run.state.faults
     failed = sorted((step for step in own if step in faults), key=lambda step: faults[step].type == SPOILT)
@@ -128,7 +127,7 @@ def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> Json:
     }
 
 
-def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Json], before: Mapping[str, Json]) -> bool | None:
+def _goals_met(figures: Iterable[Figure], metrics: Figures, before: Figures) -> bool | None:
     """Whether every goal is met; None if there is none. A figure that could not be found meets no goal."""
     met = []
     for figure in figures:
@@ -138,7 +137,7 @@ def _goals_met(figures: Iterable[Figure], metrics: Mapping[str, Json], before: M
     return all(met) if met else None
 
 
-def _step(step: Step, state: RunState) -> Json:
+def _step(step: Step, state: RunState) -> StepRecord:
     """One of the steps that a candidate took."""
     manifest, cached = state.manifests.get(step), step in state.cached
     return {
@@ -153,7 +152,7 @@ def _step(step: Step, state: RunState) -> Json:
     }
 
 
-def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> dict[str, Json]:
+def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> Figures:
     """The input model's figures that these candidates are compared by.
 
     It is timed with every candidate anew; of several timings the last stands here.
@@ -169,7 +168,7 @@ def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRu
     return _recorded(figures.values(), found)
 
 
-def _candidate_metrics(candidate: Candidate, branch: Branch, run: EndedRun) -> dict[str, Json]:
+def _candidate_metrics(candidate: Candidate, branch: Branch, run: EndedRun) -> Figures:
     found = _bytes(run.size(candidate.model), run.size(branch.model))
     for manifest in run.state.manifests_of((*candidate.scores, *candidate.measurements)):
         found |= manifest.metrics
@@ -184,7 +183,7 @@ def _bytes(size: int | None, baseline: int | None) -> dict[str, Metric]:
     return {"size": Metric(value=size, unit="bytes", higher_is_better=False, difference=difference)}
 
 
-def _recorded(figures: Iterable[Figure], found: Mapping[str, Metric]) -> dict[str, Json]:
+def _recorded(figures: Iterable[Figure], found: Mapping[str, Metric]) -> Figures:
     """The wanted figures that were found, in the order of the config, as run.json has them."""
     pairs = ((figure, found.get("size" if figure.kind == "size" else figure.key)) for figure in figures)
     return {

@@ -6,13 +6,13 @@ import ctypes
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
 
 from hfopt.api.model import ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
+from hfopt.api.record import CandidateRecord, ResultRecord
 from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
 from hfopt.cache.locks import exclusive
@@ -68,14 +68,14 @@ def package(run: EndedRun, record: RunRecord) -> list[Path]:
         return [packager.package(name, models, record.data, run.folder) for name, packager in made] if models else []
 
 
-def ranking(results: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def ranking(results: Sequence[ResultRecord]) -> list[tuple[ResultRecord, CandidateRecord]]:
     """Every model that was measured, best first: goals count most, then figures by priority.
 
     :return: pairs of a result and one of its candidates
     """
     pairs = [(result, each) for result in results for each in result["candidates"] if each["status"] == "succeeded"]
 
-    def merit(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, list[float]]:
+    def merit(pair: tuple[ResultRecord, CandidateRecord]) -> tuple[bool, list[float]]:
         figures = sorted(pair[1]["metrics"].values(), key=lambda figure: int(figure["priority"]))
         signed = [-figure["value"] if figure["higher_is_better"] else figure["value"] for figure in figures]
         return pair[1]["goals_met"] is False, signed

@@ -8,6 +8,7 @@ from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hfopt.api.record import CandidateRecord, ResultRecord
 from hfopt.base.files import BEST, LOG, RECORD
 from hfopt.base.text import near, size
 from hfopt.cache.store import MODEL
@@ -60,7 +61,7 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
         yield f"model: {', '.join(places)}   record: {near(folder / RECORD)}"
 
 
-def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -> Iterator[str]:
+def _error(result: ResultRecord, candidate: CandidateRecord, log: Path) -> Iterator[str]:
     error = candidate["error"] or {"step": "?", "message": "a step that it depends on failed", "expected": True}
     after = _after(result, candidate)
     yield f"{f'no figures {after}' if after else 'no result'}: {error['step']}: {error['message']}"
@@ -68,7 +69,7 @@ def _error(result: Mapping[str, Any], candidate: Mapping[str, Any], log: Path) -
         yield f"this looks like a bug; the traceback is in {near(log)}"
 
 
-def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
+def _table(result: ResultRecord, candidate: CandidateRecord) -> Table:
     from rich.table import Column, Table
 
     title = "{device}, {execution_provider}".format_map(result["accelerator"])
@@ -79,11 +80,11 @@ def _table(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Table:
         before, difference, unit = _before(result, key, after), after["difference"], after["unit"]
         table.add_row(key, _number(before, unit), _number(after, unit), _number(difference, unit, signed=True))
     if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
-        table.add_row("size", size(result["input_model"]["size_bytes"]), size(candidate["size_bytes"]), "")
+        table.add_row("size", *(size(each["size_bytes"] or 0) for each in (result["input_model"], candidate)), "")
     return table
 
 
-def _ratios(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+def _ratios(result: ResultRecord, candidate: CandidateRecord) -> list[str]:
     """Speed and size relative to the input model. The first line says so if it got slower."""
     lines = []
     for key, after in candidate["metrics"].items():
@@ -92,10 +93,10 @@ def _ratios(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str
             lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
     lines.sort(key=lambda line: "SLOWER" not in line)
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
-    return [*lines, f"size: {new / old:.3f} of the input model's"] if old else lines
+    return [*lines, f"size: {new / old:.3f} of the input model's"] if old and new else lines
 
 
-def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _before(result: ResultRecord, key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The input model's figure that a candidate's was compared with.
 
     The input model is timed again beside each candidate. run.json has the last of these timings with its interval; for
@@ -108,14 +109,14 @@ def _before(result: Mapping[str, Any], key: str, after: Mapping[str, Any]) -> Ma
     return shown if isclose(value, shown["value"], abs_tol=1e-9) else {**shown, "value": value, "low": None}
 
 
-def _after(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
+def _after(result: ResultRecord, candidate: CandidateRecord) -> str:
     """After which pass a candidate is; empty for the last candidate."""
     if candidate["id"] == result["candidates"][-1]["id"]:
         return ""
     return next(f"after {step['name']}" for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
 
 
-def _goals(result: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[str]:
+def _goals(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
     """Each goal, and whether it is met."""
     for key, figure in candidate["metrics"].items():
         if "goal" in figure:
