@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from hfopt.cache.store import ArtifactStore
+
 
 @pytest.fixture
 def untidy(project):
@@ -74,6 +76,8 @@ def test_a_pass_that_touches_its_input_without_changing_it_does_no_harm(untidy):
     [
         ("name_a_file_that_is_not_there", "toy:Untidy returned a model with a file that it did not write: "),
         ("name_a_file_elsewhere", "a model's files lie in its step's folder or among its inputs"),
+        ("link_to_its_input", "line.json is a symbolic link, and must be a file of the artifact's own"),
+        ("write_beside_its_folder", "a model's files lie in its step's folder or among its inputs"),
         ("return_a_string", "toy:Untidy must return a PassResult, and returned a str"),
         ("return_nothing", "toy:Untidy must return a PassResult, and returned None"),
         (
@@ -99,3 +103,35 @@ def test_the_files_of_an_artifact_are_read_only(project):
     written = [path for path in files if path.name not in ("manifest.json",)]
     assert written
     assert all(path.stat().st_mode & 0o222 == 0 for path in written)
+
+
+def test_a_link_to_the_users_own_file_leaves_that_file_as_it_was(project, untidy):
+    before = (project.folder / "line.json").stat().st_mode
+
+    untidy("link_to_its_input", alone=True)
+
+    assert (project.folder / "line.json").stat().st_mode == before
+
+
+@pytest.mark.parametrize("where", [(), ("--in-process",)])
+def test_a_pass_that_quits_fails_and_the_run_is_recorded(project, where):
+    project.config["passes"] = {"bad": {"type": "Untidy", "config": {"how": "quit"}}}
+
+    assert project.run(*where).returncode == 1
+    assert project.candidate["error"]["message"] == "SystemExit: 0"
+
+
+def test_what_a_pass_has_changed_before_its_worker_died_is_not_reused(project, untidy):
+    assert untidy("change_its_input_and_die").returncode == 1
+
+    project.config["passes"] = {"first": project.config["passes"]["first"]}
+    assert project.run().returncode == 0
+    assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 1.0}
+
+
+def test_attributes_that_look_like_places_stay_what_they_are(project, untidy):
+    assert untidy("name_labels_like_places").returncode == 0
+
+    (key,) = [step["key"] for step in project.candidate["steps"] if step["name"] == "bad"]
+    store = ArtifactStore(project.folder / ".hfopt-cache")
+    assert store.read_model(key).attributes["labels"] == ["here: a", "input: b", "artifact: c", "text: d"]

@@ -441,6 +441,27 @@ class Untidy(Pass):
         elsewhere = Path(__file__)
         return PassResult(model.with_(path=elsewhere, files=(elsewhere,)))
 
+    def link_to_its_input(self, model, context):
+        link = context.folder / "line.json"
+        link.symlink_to(model.path)
+        return PassResult(model.with_(path=link, files=(link,)))
+
+    def write_beside_its_folder(self, model, context):
+        beside = context.folder / ".." / "beside.json"
+        beside.write_text(model.path.read_text())
+        return PassResult(model.with_(path=beside, files=(beside,)))
+
+    def quit(self, model, context):
+        raise SystemExit(0)
+
+    def change_its_input_and_die(self, model, context):
+        model.path.chmod(0o644)
+        model.path.write_text(model.path.read_text().replace("1.0", "9.0"))
+        os._exit(9)
+
+    def name_labels_like_places(self, model, context):
+        return PassResult(model.with_(attributes={"labels": ["here: a", "input: b", "artifact: c", "text: d"]}))
+
     def return_a_string(self, model, context):
         return str(model.path)
 

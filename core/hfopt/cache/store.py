@@ -31,7 +31,8 @@ MANIFEST = "manifest.json"
 MODEL = "model.json"
 FORMAT = "2"
 """Of the cache. What another release has left in another format is set aside, and never misread."""
-_HERE, _ARTIFACT = "here:", "artifact:"
+_HERE, _ARTIFACT, _TEXT = "here:", "artifact:", "text:"
+"""What a place begins with; the last stands before a string that only looks like one, as a label ``here: a`` does."""
 
 
 class _Written(BaseModel):
@@ -286,18 +287,19 @@ class ArtifactStore:
 
     def _place(self, folder: Path, text: str) -> str:
         if not text.startswith("/"):
-            return text
-        path = Path(text)
+            return _TEXT + text if text.startswith((_HERE, _ARTIFACT, INPUT, _TEXT)) else text
+        path = Path(os.path.normpath(text))
         if path.is_relative_to(folder):
             return _HERE + path.relative_to(folder).as_posix()
         if path.is_relative_to(self._artifacts):
             return _ARTIFACT + "/".join(path.relative_to(self._artifacts).parts[1:])
-        for token, given in self.inputs.items():
-            if path.is_relative_to(given):
-                return f"{token}/{path.relative_to(given).as_posix()}".removesuffix("/.")
-        for token, given in self.inputs.items():
-            if Path(given).is_file() and path.is_relative_to(Path(given).parent):
-                return f"{token}/../{path.relative_to(Path(given).parent).as_posix()}"
+        given = {token: Path(os.path.normpath(place)) for token, place in self.inputs.items()}
+        for token, place in given.items():
+            if path.is_relative_to(place):
+                return f"{token}/{path.relative_to(place).as_posix()}".removesuffix("/.")
+        for token, place in given.items():
+            if place.is_file() and path.is_relative_to(place.parent) and not path.is_relative_to(self.root):
+                return f"{token}/../{path.relative_to(place.parent).as_posix()}"
         return text
 
     def unpack(self, packed: Mapping[str, Any], folder: Path) -> ModelHandle:
@@ -305,6 +307,8 @@ class ArtifactStore:
         return ModelHandle.model_validate(map_strings(packed, partial(self._located, folder)))
 
     def _located(self, folder: Path, text: str) -> str:
+        if text.startswith(_TEXT):
+            return text.removeprefix(_TEXT)
         if text.startswith(_HERE):
             return str(folder / text.removeprefix(_HERE))
         place, _, rest = text.partition("/")
@@ -340,7 +344,12 @@ def faults(folder: Path, key: str) -> list[str]:
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
-    """Every file below a folder, with its digest, in order of path."""
+    """Every file below a folder, with its digest, in order of path.
+
+    :raises HfoptError: there is a symbolic link: what it points to is another's, and may lie elsewhere later
+    """
+    for link in filter(Path.is_symlink, folder.rglob("*")):
+        raise HfoptError(f"{link.relative_to(folder)} is a symbolic link, and must be a file of the artifact's own")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple(_described(file.relative_to(folder).as_posix(), file) for file in files)
 

@@ -234,10 +234,7 @@ def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:
 
 
 def _check_evaluators(
-    check: Checker,
-    engine: schema.Engine,
-    wanted: tuple[Figure, ...] | None,
-    passes: Entries[ConfiguredPass],
+    check: Checker, engine: schema.Engine, wanted: tuple[Figure, ...] | None, passes: Entries[ConfiguredPass]
 ) -> None:
     """A relative goal needs the input model evaluated (timings always include it); the last pass's evaluator wins."""
     own = {name: entry.figures for name, entry in _valid(passes).items() if entry.figures is not None}

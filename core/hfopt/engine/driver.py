@@ -14,13 +14,14 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.store import ArtifactStore, Manifest
+from hfopt.cache.store import ArtifactStore, Manifest, faults
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import SPOILT, RunState
 from hfopt.planning.graph import EARLY, Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
+from hfopt.worker.serve import fault_of
 
 _SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed")
 
@@ -141,7 +142,7 @@ class Driver:
                 return
             done, _ = wait(self.running, return_when=FIRST_COMPLETED)
             for future in [each for each in self.running if each in done]:
-                self._settle(self.running.pop(future), future.result())
+                self._settle(self.running.pop(future), _result(future))
 
     def interrupt(self) -> None:
         """Stop what runs."""
@@ -211,7 +212,7 @@ class Driver:
     def _settle(self, step: Step, result: StepResult) -> None:
         if result.manifest is None:
             self._fail(step, result.fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
-            self._miss_what_it_spoilt(step)
+            self._miss_what_it_spoilt(step, result.fault)
             return
         manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
         self.log.note([self.state.noted(step)])
@@ -219,10 +220,16 @@ class Driver:
         metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}
         self._call("hfopt_after_step", step, metrics=metrics)
 
-    def _miss_what_it_spoilt(self, step: Step) -> None:
-        """Earlier results that a failed step has changed are results no more."""
+    def _miss_what_it_spoilt(self, step: Step, fault: Fault | None) -> None:
+        """Earlier results that a failed step has changed are results no more.
+
+        A worker that was lost has not looked whether they are as they were.
+        """
         for each in closure(step.inputs.values()):
-            if each in self.state.manifests and self.store.find(self.state.key(each)) is None:
+            key = self.state.key(each)
+            if fault is not None and fault.type == "WorkerDied" and faults(self.store.folder(key), key):
+                self.store.discard(key)
+            if each in self.state.manifests and self.store.find(key) is None:
                 del self.state.manifests[each]
                 self.state.faults[each] = Fault(type=SPOILT, message=f"its result was changed by {step.name}")
 
@@ -238,3 +245,11 @@ class Driver:
 
     def _call(self, hook: str, step: Step, **more: Any) -> None:
         self.plugins.call_lifecycle(hook, self.reporter.notice, step=step, key=self.state.key(step), **more)
+
+
+def _result(future: Future[StepResult]) -> StepResult:
+    """What a system returned for a step, or its failure to return anything."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001 - a system is a plugin: whatever it raises fails the step
+        return StepResult(key="", fault=fault_of(error))

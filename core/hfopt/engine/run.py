@@ -170,10 +170,8 @@ def _writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HfoptError(
-            f"{folder}: the result can't be written: {error.strerror or error}",
-            hint="finished steps are in the cache: mend the folder or name another with --output-dir, then run again",
-        ) from error
+        hint = "finished steps are in the cache: mend the folder or name another with --output-dir, then run again"
+        raise HfoptError(f"{folder}: the result can't be written: {error.strerror or error}", hint=hint) from error
 
 
 def _open_systems(

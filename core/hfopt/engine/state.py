@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hfopt.api.protocol import Fault
+from hfopt.base.errors import HfoptError
 from hfopt.cache.journal import SettledStep
 from hfopt.cache.store import ArtifactStore, Manifest
 from hfopt.discovery.plugins import Plugins
@@ -74,7 +76,9 @@ class EndedRun:
 
     def size(self, step: Step) -> int | None:
         """Bytes of the model that a step made, if it did."""
-        return self.store.read_model(self.state.key(step)).size_bytes if step in self.state.manifests else None
+        with suppress(HfoptError, OSError):  # a file of the user's may be gone meanwhile
+            return self.store.read_model(self.state.key(step)).size_bytes if step in self.state.manifests else None
+        return None
 
     def identifier(self, step: Step) -> str:
         """What run.json calls the model of a step: the beginning of its key."""

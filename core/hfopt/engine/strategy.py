@@ -10,11 +10,6 @@ from hfopt.planning.builder import Builder
 from hfopt.planning.graph import Branch, Candidate, Plan
 
 
-def nothing_more(builder: Builder, plan: Plan, state: RunState) -> Iterable[tuple[Branch, Candidate]]:
-    """A run that searches for nothing tries what the config asks for."""
-    return ()
-
-
 def last_candidate(branch: Branch, state: RunState) -> Candidate | None:
     """The model of the last pass, if all that was asked of it is there."""
     last = branch.candidates[-1]
@@ -30,7 +25,7 @@ class Strategy:
     :param best: which candidate of a branch is its result; None if there is none
     """
 
-    more: Callable[[Builder, Plan, RunState], Iterable[tuple[Branch, Candidate]]] = nothing_more
+    more: Callable[[Builder, Plan, RunState], Iterable[tuple[Branch, Candidate]]] = lambda *_: ()
     best: Callable[[Branch, RunState], Candidate | None] = last_candidate
 
 

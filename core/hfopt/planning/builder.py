@@ -18,7 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, ConfiguredPass, RunConfig, resolve
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
-from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
+from hfopt.planning.tasks import MetricRequest, ScoreConfig
 
 DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
 """What runs on a device where the config names no execution provider."""
@@ -155,7 +155,7 @@ class Builder:
 
     def _predictions(self, branch: Branch, model: Step, data: str) -> Step:
         inputs = {"model": model, "data": branch.data[data]}
-        return self._core_step(branch, "predict", model, PredictConfig(), inputs)
+        return self._core_step(branch, "predict", model, Config(), inputs)
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""

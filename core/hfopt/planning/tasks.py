@@ -1,4 +1,4 @@
-"""What the core's own steps are told. What a measure step is told is in `hfopt.api.timing`."""
+"""What the core's own steps are told. Predict steps are told nothing, measure steps what `hfopt.api.timing` has."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import Any
 from pydantic import Field
 
 from hfopt.api.config import Config
-
-
-class PredictConfig(Config):
-    """What a predict step is told: nothing but its inputs."""
 
 
 class MetricRequest(Config):

@@ -53,11 +53,8 @@ class StepContext:
     def component(self, hook: str) -> Any:
         """The request's component with its options; where things lie here stands for references and inputs."""
         cls = self.plugins.find(hook, self.request.component).load()
-        fetched = {
-            role: str(self.store.folder(key) / FETCHED)
-            for role, key in self.request.inputs.items()
-            if role.startswith(MARK)
-        }
+        references = {role: key for role, key in self.request.inputs.items() if role.startswith(MARK)}
+        fetched = {role: str(self.store.folder(key) / FETCHED) for role, key in references.items()}
         return cls(load_options(cls.Config, replace_strings(self.request.config, fetched | self.request.paths)))
 
     def model(self, role: str) -> ModelHandle:

@@ -42,10 +42,8 @@ def inputs_unchanged(step: StepContext) -> Iterator[None]:
             if any(_stat(file) != before[file] for file in given[path]) and _token(Digests(), path) != token:
                 changed.append(path)
     if changed:
-        raise StepFailed(
-            f"{step.request.component} has changed what it was given to read: {', '.join(changed)}",
-            hint="a pass writes into context.folder alone: this is a mistake in the plugin",
-        )
+        fact = f"{step.request.component} has changed what it was given to read: {', '.join(changed)}"
+        raise StepFailed(fact, hint="a pass writes into context.folder alone: this is a mistake in the plugin")
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:

@@ -99,14 +99,11 @@ def execute(
             store.closure(request.inputs.values())  # before its turn: what follows a failed step never gets one
             emit(Progress(key=request.key, phase="running"))
             manifest = _make_in_turn(step, peak, emit)
-    except Exception as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
-        fault = _fault(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
+        fault = fault_of(error)
     seconds, memory = time.monotonic() - started, peak() if fault is None else None
-    told = {
-        "fault": fault,
-        "manifest": None if manifest is None else manifest.model_dump(mode="json"),
-        "answer": answer,
-    }
+    made = None if manifest is None else manifest.model_dump(mode="json")
+    told = {"fault": fault, "manifest": made, "answer": answer}
     return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=memory, **told)
 
 
@@ -115,7 +112,7 @@ def execute_here(request: StepRequest, context: SystemContext, emit: Callable[[P
     return execute(request, context.store, Plugins.discover(context.plugin_files), emit, offline=context.offline)
 
 
-def _fault(error: Exception) -> Fault:
+def fault_of(error: BaseException) -> Fault:
     """A failure as an answer; one that was not foreseen goes to the log with its traceback."""
     if isinstance(error, HfoptError):
         return Fault(type=type(error).__name__, message=error.message, hint=error.hint)

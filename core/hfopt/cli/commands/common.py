@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt.base.errors import UsageError
+from hfopt.base.text import near
 
 if TYPE_CHECKING:
     from hfopt.cache.journal import Journal
@@ -53,10 +54,13 @@ def journal_of(args: Namespace) -> Journal:
     :raises UsageError: there is none
     """
     from hfopt.cache.journal import Journal
+    from hfopt.cache.store import ArtifactStore
 
     folder = cache_of(args)
-    if not (folder / "artifacts").is_dir():
+    if not (folder / "artifacts").is_dir() and not (folder / "format").exists():
         raise UsageError(f"{folder}: no cache here", hint="name a config, or the folder itself with --cache-dir")
+    if (aside := ArtifactStore(folder).set_aside_older()) is not None:
+        print(f"note: the cache was of another release of hfopt: it is set aside in {near(aside)}", file=sys.stderr)
     return Journal(folder, lambda text: print(f"note: {text}", file=sys.stderr))
 
 

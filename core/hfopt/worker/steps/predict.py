@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 from hfopt.api.arrays import Integers
-from hfopt.api.data import Batch, Dataset
 from hfopt.base.errors import PreconditionFailed
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext
@@ -23,7 +22,11 @@ def run(step: StepContext) -> Outcome:
     done = 0
     with step.open(step.model("model")) as session:
         lengths = data.lengths() if session.rows_are_independent else None
-        for batch in _batches(data, lengths):
+        batches = data.batches()
+        if lengths is not None:
+            groups = alike(lengths, LARGEST_BATCH)
+            batches = chain.from_iterable(data.batches(rows, size=len(rows)) for rows in groups)
+        for batch in batches:
             for row, prediction in zip(batch.rows, data.predict(session, batch), strict=True):
                 said[row] = prediction
             for row, label in zip(batch.rows, () if batch.labels is None else batch.labels, strict=False):
@@ -34,12 +37,6 @@ def run(step: StepContext) -> Outcome:
         raise PreconditionFailed("the data has no rows")
     predictions.write(step.folder, said, None if labels[0] is None else labels)
     return Outcome(report={"rows": done})
-
-
-def _batches(data: Dataset, lengths: Integers | None) -> Iterator[Batch]:
-    if lengths is None:
-        return data.batches()
-    return chain.from_iterable(data.batches(rows, size=len(rows)) for rows in alike(lengths, LARGEST_BATCH))
 
 
 def alike(lengths: Integers, largest: int) -> Iterator[list[int]]:
