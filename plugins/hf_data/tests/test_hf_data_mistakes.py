@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 
 from hfopt import PreconditionFailed
 from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
-from hfopt_hf_data.config import HuggingfaceContainerConfig
+from hfopt_hf_data.config import HuggingfaceContainerConfig, LoadDataset
 from hfopt_hf_data.container import HuggingfaceContainer
 
 
@@ -103,6 +105,62 @@ def test_what_olive_s_configs_hold_besides_is_accepted(tmp_path):
 
     assert mistakes(tmp_path, **unwritten, trust_remote_code=True) == []
     assert mistakes(tmp_path, component_kwargs=nested) == []
+
+
+def test_asking_for_what_is_done_anyway_is_accepted(tmp_path):
+    (tmp_path / "rows.csv").touch()
+    nested = {"load_dataset": {"token": True}, "pre_process_data": {"align_labels": True, "pad_to_max_len": False}}
+
+    assert mistakes(tmp_path, component_kwargs=nested) == []
+    assert mistakes(tmp_path, align_labels=True, use_auth_token=True, drop_short_sequences=False) == []
+
+
+def test_what_load_dataset_takes_and_changes_no_row_is_left_out_with_a_notice(tmp_path):
+    (tmp_path / "rows.csv").touch()
+    around = ConfigContext(tmp_path)
+    written = {"data_name": "csv", "data_files": "rows.csv", "num_proc": 4, "streaming": False}
+
+    config = validate(HuggingfaceContainerConfig, written, (), [], around)
+
+    assert config.num_proc is None
+    assert around.notices == [
+        "num_proc is ignored: rows are read and tokenised once, into the cache of the run",
+    ]
+
+
+def test_every_argument_of_load_dataset_is_known():
+    arguments = set(inspect.signature(datasets.load_dataset).parameters)
+
+    assert arguments - {"path", "name", "config_kwargs"} <= set(LoadDataset.model_fields)
+
+
+@pytest.mark.parametrize("token", [False, "hf_secret"])
+def test_a_token_in_a_config_is_refused_and_not_echoed(tmp_path, token):
+    (tmp_path / "rows.csv").touch()
+    because = "the token is that of the environment or of a login, and none is written here: true, or left out"
+
+    assert mistakes(tmp_path, component_kwargs={"load_dataset": {"token": token}}) == [
+        ("component_kwargs.load_dataset.token", because, None)
+    ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"text_cols": ["text"]},
+        {"corpus_strategy": "line-by-line"},
+        {"source_max_len": 512},
+        {"pad_to_max_len": True},
+        {"dataset_type": "pair"},
+    ],
+)
+def test_how_texts_are_prepared_for_models_that_write_is_refused_with_the_reason(tmp_path, written):
+    (tmp_path / "rows.csv").touch()
+    place = ".".join(("component_kwargs", "pre_process_data", *written))
+
+    assert mistakes(tmp_path, component_kwargs={"pre_process_data": written}) == [
+        (place, "this version prepares no data for text generation", None)
+    ]
 
 
 def test_a_model_of_another_task_says_so_of_its_data(tmp_path):

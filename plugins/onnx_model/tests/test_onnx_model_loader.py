@@ -233,3 +233,20 @@ def weighty_model():
         opset_imports=[onnx.helper.make_opsetid("", 17)],
         ir_version=9,
     )
+
+
+def test_files_and_extensions_that_sessions_are_not_given_are_refused_unless_they_are_not_asked_for():
+    problems = []
+    not_asked = {"use_ort_extensions": False, "external_initializers_file_name": None}
+
+    validate(ONNXModelConfig, not_asked, (), problems)
+    assert problems == []
+
+    validate(ONNXModelConfig, {"use_ort_extensions": True, "constant_inputs_file_name": "constants.npz"}, (), problems)
+    assert [(each.path, each.message) for each in problems] == [
+        (("use_ort_extensions",), "onnxruntime-extensions are not loaded in this version"),
+        (
+            ("constant_inputs_file_name",),
+            "weights and inputs from another file are not given to sessions in this version",
+        ),
+    ]

@@ -131,10 +131,11 @@ def test_a_switch_changes_which_operators_are_fused(converted, context):
 def test_every_switch_reaches_onnxruntime(converted, context, monkeypatch):
     """A BERT has nothing that the others change: rotary embeddings, GroupNorm, products quantized for CUDA."""
     from onnxruntime.transformers import optimizer
-    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.fusion_options import AttentionOpType, FusionOptions
 
-    plain = vars(FusionOptions("bert"))
-    written = {name: not plain[name] for name in FusionSwitches.model_fields if name != "attention_mask_format"}
+    plain = vars(FusionOptions("unet"))
+    no_switches = ("attention_mask_format", "attention_op_type")
+    written = {name: not plain[name] for name in FusionSwitches.model_fields if name not in no_switches}
     seen = []
     own = optimizer.optimize_model
     monkeypatch.setattr(
@@ -143,11 +144,19 @@ def test_every_switch_reaches_onnxruntime(converted, context, monkeypatch):
         lambda *args, **named: seen.append(named["optimization_options"]) or own(*args, **named),
     )
 
-    fuse(converted, context, optimization_options={**written, "attention_mask_format": 1})
+    others = {"attention_mask_format": 1, "attention_op_type": "MultiHeadAttention"}
+    fuse(converted, context, optimization_options={**written, **others})
 
     (options,) = seen
     assert {name: getattr(options, name) for name in written} == written
     assert options.attention_mask_format == 1
+    assert options.attention_op_type == AttentionOpType.MultiHeadAttention
+
+
+def test_there_is_a_switch_for_each_attribute_of_onnxruntime_s_fusion_options():
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    assert set(FusionSwitches.model_fields) == set(vars(FusionOptions("unet")))
 
 
 @pytest.mark.parametrize(

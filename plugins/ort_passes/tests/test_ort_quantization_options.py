@@ -238,7 +238,7 @@ def test_extra_options_reach_onnxruntime(converted, context, options, changes):
         (
             DYNAMIC,
             {"op_types_to_quantize": ["Gemm"]},
-            "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul",
+            "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul too",
             None,
         ),
         (
@@ -416,3 +416,13 @@ def test_a_model_that_opens_but_does_not_run_fails_here_with_its_reason(converte
 
     with pytest.raises(PreconditionFailed, match=r"the model that this pass made can't be run: .*to_seven"):
         dynamic(converted, context)
+
+
+def test_gemm_beside_matmul_is_what_dynamic_quantization_does_anyway(converted, context):
+    with_gemm, without = (
+        dynamic(converted, context, op_types_to_quantize=names)
+        for names in (["MatMul", "Gemm", "Gather"], ["MatMul", "Gather"])
+    )
+
+    assert with_gemm.report == without.report
+    assert "Gemm" not in {node.op_type for node in load(with_gemm.model.path).graph.node}

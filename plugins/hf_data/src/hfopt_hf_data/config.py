@@ -109,7 +109,73 @@ def splits_of(expression: str) -> list[str]:
     return sorted({piece.partition("[")[0] for piece in expression.split("+")})
 
 
-class LoadDataset(Config):
+def _idle(because: str) -> AfterValidator:
+    """For an option that says how, and not what: left out with a notice."""
+
+    def leave_out(value: Any, info: ValidationInfo) -> None:
+        if value not in (None, False) and isinstance(info.context, ConfigContext):
+            info.context.notices.append(f"{info.field_name} is ignored: {because}")
+
+    return AfterValidator(leave_out)
+
+
+_ONCE = "rows are read and tokenised once, into the cache of the run"
+_FETCHED = "a dataset is fetched once a version, and its files are checked"
+_NO_DOWNLOADS = "files are fetched from the hub in one way only, and other places are not read in this version"
+_NO_WRITERS = "this version prepares no data for text generation"
+_NOT_WRITING, _NOT_ASKED = only(None, because=_NO_WRITERS), only(None, False, because=_NO_WRITERS)
+_NONE_HERE = "the token is that of the environment or of a login, and none is written here: true, or left out"
+
+
+class DatasetsKeywords(Config):
+    """What `datasets.load_dataset` takes besides: what changes no row is left out, the rest is refused."""
+
+    token: Annotated[Any, only(None, True, because=_NONE_HERE)] = Field(
+        None, description="true: what is done anyway, with the token of the environment or of a login."
+    )
+    use_auth_token: Annotated[Any, only(None, True, because=_NONE_HERE)] = Field(None, description="As token.")
+    cache_dir: Annotated[Any, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    keep_in_memory: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    streaming: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    num_proc: Annotated[int | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    save_infos: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    download_mode: Annotated[Any, _idle(_FETCHED)] = Field(None, description=f"Of no effect: {_FETCHED}.")
+    verification_mode: Annotated[Any, _idle(_FETCHED)] = Field(None, description=f"Of no effect: {_FETCHED}.")
+    ignore_verifications: Annotated[bool | None, _idle(_FETCHED)] = Field(
+        None, description=f"Of no effect: {_FETCHED}."
+    )
+    download_config: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
+    storage_options: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
+    features: Annotated[Any, only(None, {}, because="the types of columns are those that the data state")] = Field(
+        None, description="Not available."
+    )
+
+
+class TextGeneration(Config):
+    """How Olive prepares texts for models that write: refused, as this version does not."""
+
+    dataset_type: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    text_cols: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    text_template: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    text_formatting_func: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    corpus_strategy: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    strategy: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    source_max_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    max_seq_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    target_max_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    pad_to_max_len: Annotated[Any, _NOT_ASKED] = Field(None, description="Not available.")
+    drop_short_sequences: Annotated[Any, _NOT_ASKED] = Field(None, description="Not available.")
+    use_attention_mask: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    stride: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    joiner: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    processing_batch_size: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    random_seed: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    random_retries: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    pair_format: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+    ignore_source_in_labels: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
+
+
+class LoadDataset(DatasetsKeywords):
     """``component_kwargs.load_dataset``."""
 
     data_name: Annotated[str, AfterValidator(_data_place)] | None = Field(
@@ -130,7 +196,7 @@ class LoadDataset(Config):
     trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
-class PreProcess(Config):
+class PreProcess(TextGeneration):
     """``component_kwargs.pre_process_data``."""
 
     model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(
@@ -156,9 +222,7 @@ class PreProcess(Config):
     add_special_tokens: bool = Field(True, description="Add the tokenizer's special tokens, such as [CLS] and [SEP].")
     is_split_into_words: bool = Field(False, description="The columns hold lists of words.")
     batched: bool = Field(True, description="Of no effect: rows are tokenised in batches.")
-    align_labels: Annotated[bool, only(False, because="label names are always mapped by the model's config")] = Field(
-        False, description="Not available."
-    )
+    align_labels: bool = Field(False, description="Accepted: names of labels are always mapped by the model's config.")
     model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's own config")] = (
         Field(None, description="Not available.")
     )

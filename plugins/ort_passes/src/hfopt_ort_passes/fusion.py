@@ -139,7 +139,7 @@ class OrtTransformersOptimization(Pass):
         return int(getattr(self.config, option) or _own_size(option, model)[1])
 
     def _fusion_options(self, optimizer: str) -> FusionOptions:
-        from onnxruntime.transformers.fusion_options import FusionOptions
+        from onnxruntime.transformers.fusion_options import AttentionOpType, FusionOptions
 
         options = FusionOptions(optimizer)
         # Its own defaults turn a mask into a length per row, which is wrong for rows that are padded on the left, and
@@ -147,7 +147,7 @@ class OrtTransformersOptimization(Pass):
         options.use_raw_attention_mask(True)
         options.enable_embed_layer_norm = False
         for name, value in self.config.optimization_options.model_dump(exclude_none=True).items():
-            setattr(options, name, value)
+            setattr(options, name, AttentionOpType(value) if name == "attention_op_type" else value)
         return options
 
     def _optimizer(self, model: ModelHandle) -> str:

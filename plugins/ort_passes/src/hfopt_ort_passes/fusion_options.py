@@ -75,6 +75,11 @@ OPTIMIZERS = (
 """The names that ONNX Runtime's optimizer has for architectures."""
 
 
+AttentionOperator = Literal["Attention", "MultiHeadAttention", "GroupQueryAttention", "PagedAttention"]
+_OF_PHI = "Only the optimizer phi looks at it."
+_OF_DIFFUSION = "Only the optimizers unet, vae and clip look at it; null: true."
+
+
 class FusionSwitches(Config):
     """``optimization_options``: attributes of `onnxruntime.transformers.fusion_options.FusionOptions`.
 
@@ -104,6 +109,16 @@ class FusionSwitches(Config):
         None, description="Fuse a residual into SkipLayerNormalization; null: true."
     )
     group_norm_channels_last: bool | None = Field(None, description="Channels last in GroupNorm; null: true.")
+    attention_op_type: AttentionOperator | None = Field(
+        None, description=f"The operator that fused attention becomes. {_OF_PHI}"
+    )
+    enable_bias_add: bool | None = Field(None, description=f"Fuse a bias into the sum behind it. {_OF_DIFFUSION}")
+    enable_bias_splitgelu: bool | None = Field(None, description=f"Fuse a bias into a split Gelu. {_OF_DIFFUSION}")
+    enable_group_norm: bool | None = Field(None, description=f"Fuse GroupNorm. {_OF_DIFFUSION}")
+    enable_nhwc_conv: bool | None = Field(None, description=f"Convolutions with channels last. {_OF_DIFFUSION}")
+    enable_packed_kv: bool | None = Field(None, description=f"Keys and values as one tensor. {_OF_DIFFUSION}")
+    enable_packed_qkv: bool | None = Field(None, description=f"Queries, keys and values as one. {_OF_DIFFUSION}")
+    enable_skip_group_norm: bool | None = Field(None, description=f"Fuse a residual into GroupNorm. {_OF_DIFFUSION}")
     use_multi_head_attention: bool | None = Field(
         None, description="MultiHeadAttention in place of Attention; null: false."
     )

@@ -126,7 +126,9 @@ class QuantizationConfig(ExternalDataConfig):
     )
     quant_preprocess: bool = Field(True, description="Infer shapes and optimize the graph beforehand.")
     op_types_to_quantize: tuple[str, ...] | None = Field(
-        None, description="Only these operators; null: all that can be, or in static mode MatMul, Gemm and Gather."
+        None,
+        description="Only these operators; null: all that can be, or in static mode MatMul, Gemm and Gather. "
+        "In dynamic mode MatMul means every Gemm too.",
     )
     nodes_to_quantize: tuple[str, ...] | None = Field(
         None, description="Only these nodes, by name; null: all that can be."
@@ -247,9 +249,11 @@ class OnnxDynamicQuantizationConfig(QuantizationConfig):
 
 
 def _check_operators(written: Iterable[str] | None, known: tuple[str, ...], where: str) -> None:
-    option = "op_types_to_quantize"
-    for name in written or ():
-        if name == "Gemm" and "MatMul" in known and "Gemm" not in known:
-            raise OptionError(option, "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul")
+    option, names = "op_types_to_quantize", tuple(written or ())
+    for name in names:
+        if name == "Gemm" and "Gemm" not in known:
+            if "MatMul" in names:
+                continue  # what is asked for is what is done
+            raise OptionError(option, "in dynamic mode a Gemm is made a MatMul beforehand: write MatMul too")
         if name not in known:
             raise OptionError(option, UnknownName(f"operator that ONNX Runtime quantizes {where}", name, list(known)))
