@@ -162,7 +162,11 @@ class Metric(Config):
 
     name: str = Field(description="Unique in the evaluator; results are called NAME-SUBTYPE.")
     type: MetricType = Field(description="What kind of metric.")
-    backend: str = Field("huggingface_metrics", description="What computes accuracy metrics.")
+    backend: str | None = Field(
+        None,
+        description="What computes accuracy metrics; null: huggingface_metrics, or torch_metrics if a figure's name or "
+        "task is of that.",
+    )
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on.")
 

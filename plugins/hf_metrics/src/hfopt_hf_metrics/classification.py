@@ -25,7 +25,7 @@ class Accuracy(Statistic):
     unit = "proportion"
 
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
-        _check(predictions, references)
+        check_one_class_per_row(predictions, references)
         right: Floats = (predictions == references).astype(float)
         return right[:, None]
 
@@ -71,7 +71,7 @@ class Score(Statistic):
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
         import numpy as np
 
-        _check(predictions, references)
+        check_one_class_per_row(predictions, references)
         found = np.union1d(predictions, references)
         if self.average == BINARY:
             self._check_binary(found.tolist())
@@ -122,7 +122,7 @@ class MatthewsCorrelation(Statistic):
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
         import numpy as np
 
-        _check(predictions, references)
+        check_one_class_per_row(predictions, references)
         classes = np.union1d(predictions, references)
         return _by_group(predictions, references, _is_of(predictions, classes), _is_of(references, classes))
 
@@ -161,7 +161,11 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=zeros, where=denominator != 0)
 
 
-def _check(predictions: NDArray[Any], references: NDArray[Any]) -> None:
+def check_one_class_per_row(predictions: NDArray[Any], references: NDArray[Any]) -> None:
+    """Refuse anything else.
+
+    :raises PreconditionFailed: predictions or references are of another shape
+    """
     if predictions.shape != references.shape or predictions.ndim != 1:
         raise PreconditionFailed(
             f"needs one class per row; predictions are {list(predictions.shape)}, labels {list(references.shape)}"

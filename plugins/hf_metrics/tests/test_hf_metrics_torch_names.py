@@ -1,0 +1,105 @@
+"""torch_metrics against scikit-learn, whose figures torchmetrics' own tests compare with too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from hfopt import PreconditionFailed
+from hfopt.api.config import UnknownName
+from hfopt.testing import validate
+from hfopt_hf_metrics.torch_names import TorchMetrics, TorchMetricsConfig
+
+SKLEARN = {
+    "f1_score": sklearn_metrics.f1_score,
+    "precision": sklearn_metrics.precision_score,
+    "recall": sklearn_metrics.recall_score,
+}
+
+
+def value(name, rows, **options):
+    statistic = TorchMetrics().statistic(name, TorchMetricsConfig(**options))
+    predictions, references = map(np.array, zip(*rows, strict=True))
+    sums = statistic.rows(predictions, references).sum(axis=0)
+    return float(statistic.value(sums, len(rows))), predictions, references
+
+
+def pairs(classes):
+    """Lists of (prediction, reference)."""
+    label = st.sampled_from(classes)
+    return st.lists(st.tuples(label, label), min_size=1, max_size=40)
+
+
+@given(pairs([0, 1]))
+def test_without_options_a_score_is_that_of_class_1(rows):
+    for name, score in SKLEARN.items():
+        found, predictions, references = value(name, rows)
+        assert found == pytest.approx(score(references, predictions, pos_label=1, labels=[0, 1], zero_division=0))
+
+
+@given(pairs([0, 1, 2, 5]), st.sampled_from(["micro", "macro", "weighted"]))
+def test_a_score_of_several_classes_is_averaged_micro_or_as_asked(rows, average):
+    for name, score in SKLEARN.items():
+        found, predictions, references = value(name, rows, task="multiclass", num_classes=6, average=average)
+        assert found == pytest.approx(score(references, predictions, average=average, zero_division=0))
+        if average == "micro":
+            assert found == value(name, rows, task="multiclass", num_classes=6)[0]
+
+
+@given(pairs([0, 1, 2, 5]))
+def test_accuracy_is_the_share_of_right_rows_or_the_mean_of_the_classes_recalls(rows):
+    options = {"task": "multiclass", "num_classes": 6}
+    found, predictions, references = value("accuracy_score", rows, **options)
+    macro = value("accuracy_score", rows, **options, average="macro")[0]
+
+    assert found == pytest.approx(sklearn_metrics.accuracy_score(references, predictions))
+    assert macro == pytest.approx(
+        sklearn_metrics.recall_score(references, predictions, average="macro", zero_division=0)
+    )
+
+
+def test_accuracy_has_the_interval_of_a_proportion():
+    assert TorchMetrics().statistic("accuracy_score", TorchMetricsConfig()).proportion
+    assert not TorchMetrics().statistic("f1_score", TorchMetricsConfig()).proportion
+
+
+@pytest.mark.parametrize("name", ["accuracy_score", "f1_score", "precision", "recall"])
+def test_a_class_that_the_metric_is_not_told_of_is_an_error(name):
+    with pytest.raises(PreconditionFailed, match=r"^there is a class 2, and the metric is told of 2") as failure:
+        value(name, [(0, 0), (1, 2)])
+
+    assert failure.value.hint == 'set metric_config to {"task": "multiclass", "num_classes": ...}'
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "message"),
+    [
+        ({"task": "multiclass"}, "num_classes", "is required: task is multiclass"),
+        ({"task": "multilabel"}, "task", "predictions are one class for each row in this version"),
+        ({"top_k": 3}, "top_k", "predictions are one class for each row in this version"),
+        ({"ignore_index": 0}, "ignore_index", "every row counts in this version"),
+    ],
+)
+def test_options_that_ask_for_something_else_are_refused_with_the_reason(written, place, message):
+    problems = []
+
+    validate(TorchMetricsConfig, written, (), problems)
+
+    assert [(".".join(map(str, each.path)), each.message) for each in problems] == [(place, message)]
+
+
+@pytest.mark.parametrize("written", [{"threshold": 0.3}, {"top_k": 1, "validate_args": False}, {"num_labels": None}])
+def test_options_that_change_nothing_for_classes_are_accepted(written):
+    assert value("f1_score", [(0, 0), (1, 1), (1, 0)], **written)[0] == pytest.approx(2 / 3)
+
+
+def test_metrics_that_need_more_than_classes_are_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"^auroc needs the scores of every row"):
+        TorchMetrics().statistic("auroc", TorchMetricsConfig())
+    with pytest.raises(ValueError, match=r"^perplexity is of models that write text"):
+        TorchMetrics().statistic("perplexity", TorchMetricsConfig())
+    with pytest.raises(UnknownName, match=r"there is accuracy_score, f1_score, precision, recall$"):
+        TorchMetrics().statistic("accuracy", TorchMetricsConfig())
