@@ -134,7 +134,7 @@ def make_environment() -> Path:
             subprocess.run([*pip, *wanted], check=True)
         file = next(folder.glob("lib/python*/site-packages/olive/common/config_utils.py"))
         text = file.read_text("utf-8")
-        file.write_text(text.replace(REPAIRED, BROKEN).replace(BROKEN, REPAIRED), "utf-8")
+        file.write_text(text.replace(BROKEN, REPAIRED), "utf-8")
         (folder / "made").touch()
     return commands
 
