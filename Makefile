@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart
 
-.PHONY: help quickstart test test-systems lint type docs known bench clean
+.PHONY: help quickstart test test-systems lint type docs known bench bench-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -50,6 +50,9 @@ bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/large_model.py
 	$(BIN)/python benchmarks/int4_memory.py
 	$(BIN)/python benchmarks/evaluation.py
+
+bench-peers: .venv/.workspace  ## hfopt beside Olive 0.13, which is installed below build: seconds, CPU and memory
+	$(BIN)/python benchmarks/peers.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build

@@ -44,7 +44,7 @@ _STEPS = (fetch, data, transform, predict, score, measure)
 _RUN = dict(zip(get_args(StepKind), (module.run for module in _STEPS), strict=True))
 _ANSWER = {kind: getattr(questions, kind) for kind in get_args(Question)}
 _PROGRESS_INTERVAL = 0.1
-_WORTH_COLLECTING = 2**30
+_WORTH_COLLECTING = 2**29
 """Bytes in memory between steps; looking takes some tenths of a second."""
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from hfopt_onnx_model.graph import describe_io
 from hfopt_onnx_model.session import suited
+from hfopt_ort_passes import calibration
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization import prepare
 
@@ -64,6 +65,14 @@ def test_min_max_ranges_equal_those_of_all_data_at_once(prepared, lines, tmp_pat
 
     assert got == expected
     assert len(got) > 20
+
+
+@pytest.mark.parametrize("batches", [1, 4, 9])
+def test_min_max_ranges_do_not_depend_on_how_many_batches_one_call_has(prepared, lines, tmp_path, monkeypatch, batches):
+    expected = ranges(streamed(prepared, lines, tmp_path, "MinMax"))
+    monkeypatch.setattr(calibration, "BATCHES_PER_CALL", batches)
+
+    assert ranges(streamed(prepared, lines, tmp_path, "MinMax")) == expected
 
 
 @pytest.mark.parametrize("method", ["Percentile", "Entropy"])

@@ -1,12 +1,14 @@
 """Ranges of activations for static quantization, found batch by batch.
 
 ONNX Runtime's calibrators keep every activation of all the data that one call gives them, and want rows of one length.
-Giving them one batch a call bounds memory by that batch, and lets rows be as long as they are.
+Giving them one batch a call bounds memory by that batch, and lets rows be as long as they are. Of MinMax they keep two
+numbers per activation, so that it may have many batches a call; a moving average moves with every call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,9 @@ OPTIONS = {
     "CalibTensorRangeSymmetric": "symmetric",
 }
 """What ``extra_options`` of a quantization say of calibrating, and onnxruntime's calibrators call it."""
+
+BATCHES_PER_CALL = 64
+"""Of MinMax: two numbers for each batch and activation are kept meanwhile."""
 
 
 def calibrate(
@@ -62,15 +67,22 @@ def calibrate(
         providers=["CPUExecutionProvider"],
         extra_options={OPTIONS[name]: value for name, value in extra_options.items() if name in OPTIONS},
     )
-    done = 0
-    for batch in data.batches():
-        calibrator.collect_data(_one_batch(suited(batch.feeds, inputs)))
-        done += len(batch.rows)
-        progress("calibrate", done, len(data))
+    in_one_call = 1 if method != "MinMax" or extra_options.get("CalibMovingAverage") else BATCHES_PER_CALL
+
+    def feeds() -> Iterator[dict[str, Any]]:
+        done = 0
+        for batch in data.batches():
+            yield suited(batch.feeds, inputs)
+            done += len(batch.rows)
+            progress("calibrate", done, len(data))
+
+    remaining = feeds()
+    for first in remaining:
+        calibrator.collect_data(_reader(chain([first], islice(remaining, in_one_call - 1))))
     return calibrator.compute_data()
 
 
-def _one_batch(feeds: dict[str, Any]) -> SimpleNamespace:
-    """What a calibrator asks of a reader: one batch, then nothing."""
-    remaining = iter([feeds])
+def _reader(batches: Iterable[dict[str, Any]]) -> SimpleNamespace:
+    """What a calibrator asks of a reader: the batches, then nothing."""
+    remaining = iter(batches)
     return SimpleNamespace(get_next=lambda: next(remaining, None))

@@ -43,6 +43,10 @@ MUCH_SLOWER = 1.5
 """Times the best of its chain: the rest of the chain would be slower yet."""
 CLEARLY_SLOWER = 1.1
 """Times the incumbent in every block so far: not worth more blocks."""
+NOTABLY_FASTER = 0.02
+"""A setting that is not faster by as much can't win: its gain would be lost in the noise of the whole trial."""
+STUDENT_T = 3.182
+"""The 97.5 % quantile with 3 degrees of freedom: of four blocks, the fewest. More have a smaller one."""
 
 Trial = dict[str, Any]
 
@@ -282,11 +286,18 @@ def judge(blocks: Blocks) -> Trial:
 
 
 def hopeless(blocks: Blocks) -> bool:
-    """Whether the second model was clearly slower in every block so far."""
+    """Whether the second model can't win: clearly slower in every block so far, or beyond doubt not faster by 2 %.
+
+    Of settings that are faster by at least 5 %, fewer than one in a hundred are given up (docs/decisions/0006).
+
+    :param blocks: milliseconds so far, [2, blocks, runs in a block]; four blocks or more
+    """
     import numpy as np
 
     first, second = np.median(blocks, axis=-1)
-    return bool(np.all(second > CLEARLY_SLOWER * first))
+    gains = np.log(first / second)
+    best = gains.mean() + STUDENT_T * gains.std(ddof=1) / len(gains) ** 0.5
+    return bool(best < np.log1p(NOTABLY_FASTER) or np.all(second > CLEARLY_SLOWER * first))
 
 
 def _with_profiling(model: ModelHandle, enabled: bool) -> ModelHandle:
