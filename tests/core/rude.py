@@ -34,14 +34,14 @@ class RudeLoader(ModelLoader):
             )
         if wanted.get("how") == "refuse":
             raise PreconditionFailed("this model is crooked", hint="straighten it")
-        return RudeSession(wanted.get("how"), wanted.get("delay", 0.0))
+        return RudeSession(wanted.get("how"), wanted.get("delay", 0.0), wanted.get("calls"), wanted.get("name", ""))
 
 
 class RudeSession(Session):
     inputs = outputs = ()
 
-    def __init__(self, how, delay):
-        self.how, self.delay = how, delay
+    def __init__(self, how, delay, calls, name):
+        self.how, self.delay, self.calls, self.name = how, delay, calls, name
 
     def run(self, feeds):
         raise NotImplementedError
@@ -53,6 +53,9 @@ class RudeSession(Session):
         def call():
             calls[0] += 1
             time.sleep(self.delay)
+            if self.calls:
+                with open(self.calls, "a") as file:
+                    file.write(self.name)
             getattr(self, self.how or "behave")(row, calls[0])
 
         return call

@@ -114,13 +114,20 @@ def test_with_a_time_limit_slow_models_run_less_often_but_32_times_at_least():
     assert (fast.size, slow.size) == (128, 64)
 
 
-def test_timing_ends_when_it_is_hopeless_but_not_before_four_blocks():
+def test_timing_ends_after_a_round_that_is_enough_but_not_before_the_second():
     seen = []
 
-    blocks, _ = compare(model(), model(), runs=64, hopeless=lambda so_far: seen.append(so_far.shape) or len(seen) == 2)
+    blocks, _ = compare(model(), model(), runs=64, enough=lambda so_far: seen.append(so_far.shape) or len(seen) == 2)
 
-    assert seen == [(2, 4, 4), (2, 5, 4)]
-    assert blocks.shape == (2, 5, 4)
+    assert seen == [(2, 4, 4), (2, 6, 4)]
+    assert blocks.shape == (2, 6, 4)
+
+
+def test_the_models_change_their_order_in_every_block(tmp_path):
+    log = tmp_path / "calls"
+    compare(model(calls=str(log), name="a"), model(calls=str(log), name="b"), runs=8, warmup=0)
+
+    assert log.read_text() == "abba" * 4
 
 
 def test_timing_processes_end_when_their_parent_is_killed(tmp_path):

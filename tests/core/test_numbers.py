@@ -13,13 +13,11 @@ from hfopt.api.example import example_feeds
 from hfopt.api.metrics import Estimate
 from hfopt.api.parity import compare, describe, record
 from hfopt.api.statistics import (
-    block_bootstrap,
     bootstrap,
     bootstrap_sums,
     estimate,
     newcombe_paired,
     paired_bootstrap,
-    percentile_interval,
     wilson,
 )
 from hfopt.api.timing import spread
@@ -94,16 +92,6 @@ def test_drawing_alike_rows_together_is_drawing_rows_with_replacement():
     assert grouped.mean(axis=0) == pytest.approx(naive.mean(axis=0), rel=0.01)
     assert grouped.std(axis=0) == pytest.approx(naive.std(axis=0), rel=0.06)
     assert np.corrcoef(grouped.T)[0, 1] == pytest.approx(np.corrcoef(naive.T)[0, 1], abs=0.06)
-
-
-def test_the_same_blocks_are_drawn_for_both_models():
-    blocks = np.random.default_rng(6).normal(size=(1, 16, 8))
-
-    resampled = block_bootstrap(np.concatenate([blocks, blocks + 3]), lambda runs: np.median(runs, axis=-1))
-
-    assert resampled.shape == (2, 2_000)
-    np.testing.assert_allclose(resampled[1] - resampled[0], 3)
-    assert percentile_interval(3, resampled[1] - resampled[0]) == pytest.approx((3, 3, 3))
 
 
 @given(st.integers(1, 3_000))

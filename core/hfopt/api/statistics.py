@@ -15,7 +15,7 @@ from hfopt.api.metrics import Estimate
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
-RESAMPLES, _BLOCK_RESAMPLES = 10_000, 2_000
+RESAMPLES = 10_000
 
 
 class Interval(NamedTuple):
@@ -107,18 +107,6 @@ def paired_bootstrap(first: Floats, second: Floats, value: Callable[[Floats, int
     sums = bootstrap_sums(np.concatenate([first, second], axis=1), seed)
     exact = float(value(second.sum(axis=0), n)) - float(value(first.sum(axis=0), n))
     return percentile_interval(exact, value(sums[:, k:], n) - value(sums[:, :k], n))
-
-
-def block_bootstrap(blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0) -> Floats:
-    """A figure of timings over resampled blocks: neighbours in time share the machine's mood, blocks much less.
-
-    :param blocks: [models, blocks, runs]; the same blocks are drawn for every model
-    :param figure: reduces the last axis
-    :return: [models, _BLOCK_RESAMPLES]
-    """
-    models, count, runs = blocks.shape
-    drawn = np.random.default_rng(seed).integers(count, size=(_BLOCK_RESAMPLES, count))
-    return np.stack([figure(blocks[model][drawn].reshape(_BLOCK_RESAMPLES, count * runs)) for model in range(models)])
 
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:

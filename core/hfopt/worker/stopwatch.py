@@ -57,11 +57,12 @@ class Stopwatch:
         warmup: int = 20,
         runs: int = 256,
         sleep: float = 0,
+        most_blocks: int = BLOCKS,
         seconds: float | None = None,
-        hopeless: Callable[[Floats], bool] | None = None,
+        enough: Callable[[Floats], bool] | None = None,
         left: Callable[[float], None] | None = None,
     ) -> Floats:
-        """Time two models in alternating blocks, after a warm-up of both.
+        """Time two models in alternating blocks (`hfopt.api.blocks`), after a warm-up of both.
 
         :param feeds: run in turn, one call each
         :param warmup: runs of each model that are not counted
@@ -69,7 +70,8 @@ class Stopwatch:
         :param sleep: seconds of rest before each timed run
         :param seconds: about what all timed runs may take, and the most that the warm-up of a model may take; there
             are never fewer than 32 timed runs. None: as many runs as are asked for
-        :param hopeless: asked after every block from the fourth on, with what `compare` would return; if true, timing
+        :param most_blocks: of each model
+        :param enough: asked after every round from the second on, with what `compare` would return; if true, timing
             ends there
         :param left: told at the end how many CPUs other processes left to the models, on average; not told where that
             is not known, or the timed runs take less than half a second
@@ -90,14 +92,18 @@ class Stopwatch:
                 once = sum(float(np.median(spent[len(spent) // 2 :])) for spent in warm) / 1_000
                 wanted = int(seconds / max(once, 1e-6)) // BLOCKS * BLOCKS
                 runs = max(min(FEWEST_RUNS, runs), min(runs, wanted))
-            blocks, size = split(runs)
+            blocks, size = split(runs, most_blocks)
             pids = [child.process.pid for child in pair]
             started, used = time.monotonic(), machine.used_by_others(pids)
             timings = []
             for block in range(blocks):
-                timings.append([child.time(block * size, size, sleep) for child in pair])
+                turn = {
+                    child.position: child.time(block * size, size, sleep) for child in pair[:: -1 if block % 2 else 1]
+                }
+                timings.append([turn[0], turn[1]])
                 self.progress("timing", (block + 1) * size, runs)
-                if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.stack(timings, axis=1)):
+                round_ends = block % 2 == 1 and block + 1 >= FEWEST_BLOCKS
+                if enough is not None and round_ends and enough(np.stack(timings, axis=1)):
                     break
             seconds_spent, used_since = time.monotonic() - started, machine.used_by_others(pids)
             if left is not None and used is not None and used_since is not None and seconds_spent >= NOTABLE_SECONDS:
@@ -132,9 +138,9 @@ class Stopwatch:
                 process.wait()
 
 
-def split(runs: int) -> tuple[int, int]:
-    """Blocks and runs in a block, exactly `runs` in all: at most 16 blocks, or of one run each where that can't be."""
-    blocks = max(count for count in range(1, BLOCKS + 1) if runs % count == 0)
+def split(runs: int, most: int = BLOCKS) -> tuple[int, int]:
+    """Blocks and runs in a block, exactly `runs` in all: at most `most` blocks, or of one run each if need be."""
+    blocks = max(count for count in range(1, most + 1) if runs % count == 0)
     return (blocks, runs // blocks) if blocks >= 4 else (runs, 1)
 
 
