@@ -16,8 +16,8 @@ from hfopt.api.statistics import (
     bootstrap,
     bootstrap_sums,
     estimate,
-    newcombe_paired,
     paired_bootstrap,
+    tango,
     wilson,
 )
 from hfopt.api.timing import spread
@@ -47,7 +47,7 @@ def test_a_paired_interval_holds_the_true_difference_in_95_of_100_simulations(p,
     truth = flip * (1 - 2 * p)
     held = []
     for _ in range(1_500):
-        interval = newcombe_paired(*pairs(random, 200, p, flip))
+        interval = tango(*pairs(random, 200, p, flip))
         held.append(interval.low <= truth <= interval.high)
 
     assert 0.93 < np.mean(held) < 0.98
@@ -56,7 +56,7 @@ def test_a_paired_interval_holds_the_true_difference_in_95_of_100_simulations(p,
 def test_a_paired_interval_turns_round_with_its_models_and_is_narrower_than_an_unpaired_one():
     first, second = pairs(np.random.default_rng(1), 1_000, 0.8, 0.04)
 
-    forth, back = newcombe_paired(first, second), newcombe_paired(second, first)
+    forth, back = tango(first, second), tango(second, first)
 
     assert forth == pytest.approx((-back.value, -back.high, -back.low))
     one, two = wilson(first.sum(), 1_000), wilson(second.sum(), 1_000)
@@ -66,8 +66,8 @@ def test_a_paired_interval_turns_round_with_its_models_and_is_narrower_than_an_u
 def test_two_models_that_agree_everywhere_differ_by_nothing():
     rows = (np.random.default_rng(2).random(400) < 0.7).astype(float)
 
-    assert newcombe_paired(rows, rows).value == 0
-    assert newcombe_paired(rows, rows).low <= 0 <= newcombe_paired(rows, rows).high
+    assert tango(rows, rows).value == 0
+    assert tango(rows, rows).low <= 0 <= tango(rows, rows).high
     same = paired_bootstrap(rows[:, None], rows[:, None], lambda sums, n: sums[..., 0] / n)
     assert same == (0, 0, 0)
     assert estimate(same) == Estimate(value=0)

@@ -22,7 +22,7 @@ def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -
     """
     if statistic.proportion:
         own = statistics.wilson(rows.sum(), len(rows))
-        paired = None if baseline is None else statistics.newcombe_paired(baseline[:, 0], rows[:, 0])
+        paired = None if baseline is None else statistics.tango(baseline[:, 0], rows[:, 0])
     else:
         own = statistics.bootstrap(rows, statistic.value)
         paired = None if baseline is None else statistics.paired_bootstrap(baseline, rows, statistic.value)
