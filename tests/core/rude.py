@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class RudeConfig(Config):
 
 class RudeLoader(ModelLoader):
     Config = RudeConfig
+    preload = ("colorsys",)
 
     def fetch(self, context):
         raise NotImplementedError
@@ -29,19 +31,19 @@ class RudeLoader(ModelLoader):
     def open(self, handle, accelerator, settings):
         wanted = handle.inference_settings
         if "log" in wanted:
-            Path(wanted["log"]).write_text(
-                json.dumps({"pid": os.getpid(), "settings": dict(settings), "token": "HF_TOKEN" in os.environ})
-            )
+            told = {"pid": os.getpid(), "parent": os.getppid(), "imported": " ".join({"colorsys"} & set(sys.modules))}
+            told |= {"settings": dict(settings), "token": "HF_TOKEN" in os.environ}
+            Path(wanted["log"]).write_text(json.dumps(told))
         if wanted.get("how") == "refuse":
             raise PreconditionFailed("this model is crooked", hint="straighten it")
-        return RudeSession(wanted.get("how"), wanted.get("delay", 0.0))
+        return RudeSession(wanted.get("how"), wanted.get("delay", 0.0), wanted.get("calls"), wanted.get("name", ""))
 
 
 class RudeSession(Session):
     inputs = outputs = ()
 
-    def __init__(self, how, delay):
-        self.how, self.delay = how, delay
+    def __init__(self, how, delay, calls, name):
+        self.how, self.delay, self.calls, self.name = how, delay, calls, name
 
     def run(self, feeds):
         raise NotImplementedError
@@ -53,6 +55,9 @@ class RudeSession(Session):
         def call():
             calls[0] += 1
             time.sleep(self.delay)
+            if self.calls:
+                with open(self.calls, "a") as file:
+                    file.write(self.name)
             getattr(self, self.how or "behave")(row, calls[0])
 
         return call

@@ -204,12 +204,14 @@ def test_timings_of_several_candidates_are_each_shown_beside_the_one_that_they_w
 
     def candidate(key, value, difference):
         step = {"name": key, "key": key}
+        times = (value - difference) / value
+        speedup = {"value": times, "low": times - 0.1, "high": times + 0.1}
         return {
             "id": key,
             "status": "succeeded",
             "steps": [step],
             "size_bytes": 1,
-            "metrics": figure(value, difference),
+            "metrics": {"latency-avg": figure(value, difference)["latency-avg"] | {"speedup": speedup}},
         }
 
     record = {
@@ -226,7 +228,7 @@ def test_timings_of_several_candidates_are_each_shown_beside_the_one_that_they_w
 
     assert re.search(r"latency-avg │ +20.00 ms │ +8.00 ms \[7.00, 9.00\]", shown)
     assert re.search(r"latency-avg │ 10.00 ms \[9.00, 11.00\] │ 5.00 ms \[4.00, 6.00\]", shown)
-    assert "2.50 times as fast" in shown
+    assert "2.50 times as fast [2.40, 2.60]" in shown
     assert "(<= 10.00 ms), got 8.00 ms" in shown
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from hfopt import Accelerator, ModelHandle, PreconditionFailed
@@ -55,6 +56,21 @@ def test_each_model_is_timed_in_a_process_of_its_own_without_secrets_with_the_th
     assert blocks[0].max() > 0
     assert blocks[1].min() >= 4
     assert events[-1] == ("timing", 16, 16)
+
+
+def test_what_a_type_of_models_imports_is_imported_once_for_all_processes_that_time_it(tmp_path):
+    logs = [tmp_path / name for name in ("one", "two", "three")]
+    compare(model(log=str(logs[0])), model(log=str(logs[1])))
+    (forks,) = [each for each in psutil.Process().children() if "stopwatch import fork" in " ".join(each.cmdline())]
+    parents = {json.loads(log.read_text())["parent"] for log in logs[:2]}
+
+    forks.kill()
+    forks.wait()
+    compare(model(log=str(logs[2])), model())
+
+    assert parents == {forks.pid}
+    assert json.loads(logs[2].read_text())["imported"] == "colorsys"
+    assert json.loads(logs[2].read_text())["parent"] != forks.pid
 
 
 def test_what_a_timed_model_prints_stays_off_the_terminal(capfd):
@@ -114,13 +130,20 @@ def test_with_a_time_limit_slow_models_run_less_often_but_32_times_at_least():
     assert (fast.size, slow.size) == (128, 64)
 
 
-def test_timing_ends_when_it_is_hopeless_but_not_before_four_blocks():
+def test_timing_ends_after_a_round_that_is_enough_but_not_before_the_second():
     seen = []
 
-    blocks, _ = compare(model(), model(), runs=64, hopeless=lambda so_far: seen.append(so_far.shape) or len(seen) == 2)
+    blocks, _ = compare(model(), model(), runs=64, enough=lambda so_far: seen.append(so_far.shape) or len(seen) == 2)
 
-    assert seen == [(2, 4, 4), (2, 5, 4)]
-    assert blocks.shape == (2, 5, 4)
+    assert seen == [(2, 4, 4), (2, 6, 4)]
+    assert blocks.shape == (2, 6, 4)
+
+
+def test_the_models_change_their_order_in_every_block(tmp_path):
+    log = tmp_path / "calls"
+    compare(model(calls=str(log), name="a"), model(calls=str(log), name="b"), runs=8, warmup=0)
+
+    assert log.read_text() == "abba" * 4
 
 
 def test_timing_processes_end_when_their_parent_is_killed(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hfopt.api.arrays import Array, Floats
 from hfopt.api.config import Config
@@ -25,12 +25,14 @@ class Metric(Estimate):
     """What a model was found to be, as run.json has it.
 
     ``n`` counts rows or runs. ``difference`` is to the input model, on the same rows or in the same minutes.
+    ``speedup`` is how many times as fast as the input model it is, for what is timed.
     """
 
     n: int | None = None
     unit: str = ""
     higher_is_better: bool = True
     difference: Estimate | None = None
+    speedup: Estimate | None = Field(None, exclude_if=lambda speedup: speedup is None)
 
 
 class Statistic(ABC):

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,7 +134,12 @@ class FetchContext:
 
 
 class ModelLoader(Configured):
-    """Knows one type of model. Called in workers only; its module imports frameworks inside methods."""
+    """Knows one type of model. Called in workers only; its module imports frameworks inside methods.
+
+    ``preload`` names modules that opening a model imports anyway: processes that time models start with them.
+    """
+
+    preload: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def fetch(self, context: FetchContext) -> ModelHandle:

@@ -15,7 +15,7 @@ from hfopt.api.metrics import Estimate
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
-RESAMPLES, _BLOCK_RESAMPLES = 10_000, 2_000
+RESAMPLES = 10_000
 
 
 class Interval(NamedTuple):
@@ -48,27 +48,34 @@ def wilson(successes: float, n: int) -> Interval:
     return Interval(p, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def newcombe_paired(first: Floats, second: Floats) -> Interval:
-    """Difference of two proportions on the same rows, second minus first: Newcombe's (1998) method 10.
+def tango(first: Floats, second: Floats) -> Interval:
+    """Difference of two proportions on the same rows, second minus first: the score interval of Tango (1998).
+
+    Only the rows on which the models disagree count, and how many rows there are. It needs no correction for few of
+    them: with none at all it is ±z²/(n + z²).
 
     :param first: 0 or 1 per row, [n]
     :param second: 0 or 1 for the same rows, [n]
     """
-    n = len(first)
-    one, two = wilson(first.sum(), n), wilson(second.sum(), n)
-    both = float((first * second).sum())
-    neither = float(((1 - first) * (1 - second)).sum())
-    only_one, only_two = float(first.sum()) - both, float(second.sum()) - both
-    margins = (both + only_one) * (only_two + neither) * (both + only_two) * (only_one + neither)
-    product = both * neither - only_one * only_two
-    corrected = max(product - n / 2, 0.0) if product > 0 else product
-    phi = corrected / margins**0.5 if margins else 0.0
-    below_two, above_two = two.value - two.low, two.high - two.value
-    below_one, above_one = one.value - one.low, one.high - one.value
-    low = (below_two**2 - 2 * phi * below_two * above_one + above_one**2) ** 0.5
-    high = (above_two**2 - 2 * phi * above_two * below_one + below_one**2) ** 0.5
-    difference = two.value - one.value
-    return Interval(difference, difference - low, difference + high)
+    n, gained, lost = len(first), float(((1 - first) * second).sum()), float((first * (1 - second)).sum())
+    value = (gained - lost) / n
+
+    def beyond(difference: float) -> bool:
+        """Whether the score test refuses a difference."""
+        half = (gained + lost - (2 * n - gained + lost) * difference) / (4 * n)
+        kept = half + (half**2 + lost * difference * (1 - difference) / (2 * n)) ** 0.5
+        variance = n * (2 * kept + difference * (1 - difference))
+        return bool((gained - lost - n * difference) ** 2 > Z**2 * variance)
+
+    return Interval(value, _boundary(beyond, -1.0, value), _boundary(beyond, 1.0, value))
+
+
+def _boundary(refused: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Where a test begins to refuse, between a value that it takes and one at the end, by bisection."""
+    for _ in range(50):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if refused(middle) else (outside, middle)
+    return inside
 
 
 def bootstrap_sums(rows: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
@@ -107,18 +114,6 @@ def paired_bootstrap(first: Floats, second: Floats, value: Callable[[Floats, int
     sums = bootstrap_sums(np.concatenate([first, second], axis=1), seed)
     exact = float(value(second.sum(axis=0), n)) - float(value(first.sum(axis=0), n))
     return percentile_interval(exact, value(sums[:, k:], n) - value(sums[:, :k], n))
-
-
-def block_bootstrap(blocks: Floats, figure: Callable[[Floats], Floats], seed: int = 0) -> Floats:
-    """A figure of timings over resampled blocks: neighbours in time share the machine's mood, blocks much less.
-
-    :param blocks: [models, blocks, runs]; the same blocks are drawn for every model
-    :param figure: reduces the last axis
-    :return: [models, _BLOCK_RESAMPLES]
-    """
-    models, count, runs = blocks.shape
-    drawn = np.random.default_rng(seed).integers(count, size=(_BLOCK_RESAMPLES, count))
-    return np.stack([figure(blocks[model][drawn].reshape(_BLOCK_RESAMPLES, count * runs)) for model in range(models)])
 
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:

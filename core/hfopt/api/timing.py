@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,11 @@ from hfopt.base.errors import StepFailed
 
 TIMED_ROWS = 64
 """How many rows are timed in turn: spread evenly over the data, each at its own length."""
+
+MOST_RUNS = 256
+"""Of each model, where the user does not say."""
+ROUND_RUNS = 16
+"""Of each model in a round (`hfopt.api.blocks`), where the user does not say."""
 
 FIGURES: dict[str, float | str] = {
     **{"avg": "mean", "max": "max", "min": "min"},
@@ -29,7 +34,9 @@ class TimingConfig(Config):
     """``metric_config`` of a latency or throughput metric."""
 
     warmup_num: int = Field(20, ge=0, description="Runs of each model that are not counted.")
-    repeat_test_num: int = Field(256, ge=1, description="Timed runs of each model.")
+    repeat_test_num: int | None = Field(
+        None, ge=1, description="Timed runs of each model; null: 96 to 256, until the ratio is known to ±2 %."
+    )
     sleep_num: float = Field(0, ge=0, description="Seconds of rest before each timed run.")
 
 
@@ -75,3 +82,14 @@ def spread(total: int, wanted: int) -> list[int]:
     """At most `wanted` positions, evenly over `total`."""
     count = min(total, wanted)
     return [position * total // count for position in range(count)]
+
+
+def mixed(sizes: Sequence[int]) -> list[int]:
+    """An order in which every 16 neighbours are of all sizes: each round then times about the same work.
+
+    :param sizes: of each row
+    :return: their positions
+    """
+    ranked = sorted(range(len(sizes)), key=sizes.__getitem__)
+    step = -(-len(ranked) // ROUND_RUNS)
+    return [position for start in range(step) for position in ranked[start::step]]

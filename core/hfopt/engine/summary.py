@@ -88,9 +88,8 @@ def _ratios(result: ResultRecord, candidate: CandidateRecord) -> list[str]:
     """Speed and size relative to the input model. The first line says so if it got slower."""
     lines = []
     for key, after in candidate["metrics"].items():
-        before = _before(result, key, after)
-        if before is not None and after["unit"] == "ms" and after["value"] > 0:
-            lines.append(f"{key}: {_speed(before['value'] / after['value'], after['difference'])}")
+        if "speedup" in after and after["unit"] == "ms":
+            lines.append(f"{key}: {_speed(after['speedup'])}")
     lines.sort(key=lambda line: "SLOWER" not in line)
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     return [*lines, f"size: {new / old:.3f} of the input model's"] if old and new else lines
@@ -129,13 +128,16 @@ def _goals(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
             yield f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_scaled(value, unit)}"
 
 
-def _speed(ratio: float, difference: Mapping[str, float | None]) -> str:
-    """How many times as fast or slow. It is neither if the interval contains zero, and unsure without an interval."""
-    if difference["low"] is None or difference["high"] is None:
+def _speed(speedup: Mapping[str, Any]) -> str:
+    """How many times as fast or slow. It is neither if the interval contains 1, and unsure without an interval."""
+    ratio, low, high = (speedup[end] for end in ("value", "low", "high"))
+    if low is None:
         return f"{ratio:.2f} times as fast, by too few runs to be sure: raise repeat_test_num"
-    if difference["low"] <= 0 <= difference["high"]:
-        return "no faster and no slower than the input model"
-    return f"{ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times SLOWER than the input model"
+    if low <= 1 <= high:
+        return f"no faster and no slower than the input model ({ratio:.2f} times as fast [{low:.2f}, {high:.2f}])"
+    if ratio < 1:
+        return f"{1 / ratio:.2f} times SLOWER than the input model [{1 / high:.2f}, {1 / low:.2f}]"
+    return f"{ratio:.2f} times as fast [{low:.2f}, {high:.2f}]"
 
 
 def _number(figure: Mapping[str, Any] | None, unit: str, *, signed: bool = False) -> str:

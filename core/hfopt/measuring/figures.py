@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from hfopt.api import statistics
+from hfopt.api import blocks, statistics
 from hfopt.api.arrays import Floats
 from hfopt.api.metrics import Metric, Statistic
 from hfopt.api.statistics import Interval
@@ -22,7 +22,7 @@ def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -
     """
     if statistic.proportion:
         own = statistics.wilson(rows.sum(), len(rows))
-        paired = None if baseline is None else statistics.newcombe_paired(baseline[:, 0], rows[:, 0])
+        paired = None if baseline is None else statistics.tango(baseline[:, 0], rows[:, 0])
     else:
         own = statistics.bootstrap(rows, statistic.value)
         paired = None if baseline is None else statistics.paired_bootstrap(baseline, rows, statistic.value)
@@ -35,23 +35,33 @@ def _metric(own: Interval, paired: Interval | None, n: int, unit: str, *, higher
     return Metric(**statistics.estimate(own).model_dump(), **about)
 
 
-def timed(blocks: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric, Metric]:
+def timed(timings: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric, Metric]:
     """One figure of two models that were timed against each other: of the first, and of the second.
 
-    :param blocks: milliseconds, [2, blocks, runs in a block]
+    A figure that a single round can't tell, such as a high quantile or an extreme, has no interval.
+
+    :param timings: milliseconds, [2, blocks, runs in a block]
     :param rows: rows in each batch; run i took batch i modulo their number
     """
-    values = blocks
+    values = timings
     if wanted.kind == "throughput":
-        values = 1_000 * np.resize(rows, blocks[0].shape) / blocks
+        values = 1_000 * np.resize(rows, timings[0].shape) / timings
     reduce = reduction(wanted)
-    resampled = statistics.block_bootstrap(values, reduce)
-    exact = [float(reduce(model.reshape(-1))) for model in values]
-    first, second = map(statistics.percentile_interval, exact, resampled)
-    paired = statistics.percentile_interval(exact[1] - exact[0], resampled[1] - resampled[0])
     unit, higher = {"latency": ("ms", False), "throughput": ("rows/s", True)}[wanted.kind]
-    metric = partial(_metric, n=blocks[0].size, unit=unit, higher_is_better=higher)
-    return metric(first, None), metric(second, paired)
+    exact = [float(reduce(model.reshape(-1))) for model in values]
+    rounds = blocks.by_rounds(values)
+    told = reduce(rounds) if _told_by(rounds.shape[2], FIGURES[wanted.name]) else np.empty((2, 0))
+    first, second = map(blocks.around, exact, told)
+    paired = blocks.around(exact[1] - exact[0], told[1] - told[0])
+    over, under = (1, 0) if higher else (0, 1)
+    ratio = blocks.ratio(told[over], told[under]) or statistics.Interval(*[exact[over] / exact[under]] * 3)
+    metric = partial(_metric, n=values[0].size, unit=unit, higher_is_better=higher)
+    return metric(first, None), metric(second, paired).model_copy(update={"speedup": statistics.estimate(ratio)})
+
+
+def _told_by(runs: int, figure: float | str) -> bool:
+    """Whether so many runs tell a figure: the mean, or a quantile with some of them beyond it."""
+    return figure == "mean" or (isinstance(figure, float) and min(figure, 1 - figure) * runs >= 1)
 
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:

@@ -5,14 +5,19 @@ Passes that tune by timing (``measures = True``) use it through ``context.compar
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -57,11 +62,12 @@ class Stopwatch:
         warmup: int = 20,
         runs: int = 256,
         sleep: float = 0,
+        most_blocks: int = BLOCKS,
         seconds: float | None = None,
-        hopeless: Callable[[Floats], bool] | None = None,
+        enough: Callable[[Floats], bool] | None = None,
         left: Callable[[float], None] | None = None,
     ) -> Floats:
-        """Time two models in alternating blocks, after a warm-up of both.
+        """Time two models in alternating blocks (`hfopt.api.blocks`), after a warm-up of both.
 
         :param feeds: run in turn, one call each
         :param warmup: runs of each model that are not counted
@@ -69,7 +75,8 @@ class Stopwatch:
         :param sleep: seconds of rest before each timed run
         :param seconds: about what all timed runs may take, and the most that the warm-up of a model may take; there
             are never fewer than 32 timed runs. None: as many runs as are asked for
-        :param hopeless: asked after every block from the fourth on, with what `compare` would return; if true, timing
+        :param most_blocks: of each model
+        :param enough: asked after every round from the second on, with what `compare` would return; if true, timing
             ends there
         :param left: told at the end how many CPUs other processes left to the models, on average; not told where that
             is not known, or the timed runs take less than half a second
@@ -90,14 +97,18 @@ class Stopwatch:
                 once = sum(float(np.median(spent[len(spent) // 2 :])) for spent in warm) / 1_000
                 wanted = int(seconds / max(once, 1e-6)) // BLOCKS * BLOCKS
                 runs = max(min(FEWEST_RUNS, runs), min(runs, wanted))
-            blocks, size = split(runs)
-            pids = [child.process.pid for child in pair]
+            blocks, size = split(runs, most_blocks)
+            pids = [child.pid for child in pair]
             started, used = time.monotonic(), machine.used_by_others(pids)
             timings = []
             for block in range(blocks):
-                timings.append([child.time(block * size, size, sleep) for child in pair])
+                turn = {
+                    child.position: child.time(block * size, size, sleep) for child in pair[:: -1 if block % 2 else 1]
+                }
+                timings.append([turn[0], turn[1]])
                 self.progress("timing", (block + 1) * size, runs)
-                if hopeless is not None and block + 1 >= FEWEST_BLOCKS and hopeless(np.stack(timings, axis=1)):
+                round_ends = block % 2 == 1 and block + 1 >= FEWEST_BLOCKS
+                if enough is not None and round_ends and enough(np.stack(timings, axis=1)):
                     break
             seconds_spent, used_since = time.monotonic() - started, machine.used_by_others(pids)
             if left is not None and used is not None and used_since is not None and seconds_spent >= NOTABLE_SECONDS:
@@ -108,34 +119,122 @@ class Stopwatch:
     @contextmanager
     def _child(self, position: int, timed: Timed, feeds: Sequence[Feeds]) -> Iterator[_Child]:
         """A fresh process that opens one model and then times it on request."""
-        program = "import sys; from hfopt.worker.stopwatch import serve; serve(int(sys.argv[1]))"
+        name = timed.name or f"the {timed.model.type}"
         pipe, theirs = Pipe()
         with pipe, TemporaryFile() as printed:
+            forks = _running_forks(timed.model.type, self.plugin_files)
             with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", program, str(theirs.fileno())],
-                    env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=printed,
-                    pass_fds=[theirs.fileno()],
-                )
-            child = _Child(timed.name or f"the {timed.model.type}", position, process, pipe, printed)
+                pid = forks.start(theirs.fileno(), printed.fileno())
+            child = _Child(name, position, forks, pid, pipe, printed)
             try:
-                child.send(timed, self.accelerator, self.plugin_files, list(feeds))
+                child.send(timed, self.accelerator, list(feeds))
                 yield child
-                pipe.close()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(EXIT_SECONDS)
+                child.send()
+                pipe.poll(EXIT_SECONDS)  # it has ended: then the other end of the pipe is closed
             finally:
-                process.kill()
-                process.wait()
+                forks.end(pid)
 
 
-def split(runs: int) -> tuple[int, int]:
-    """Blocks and runs in a block, exactly `runs` in all: at most 16 blocks, or of one run each where that can't be."""
-    blocks = max(count for count in range(1, BLOCKS + 1) if runs % count == 0)
+def split(runs: int, most: int = BLOCKS) -> tuple[int, int]:
+    """Blocks and runs in a block, exactly `runs` in all: at most `most` blocks, or of one run each if need be."""
+    blocks = max(count for count in range(1, most + 1) if runs % count == 0)
     return (blocks, runs // blocks) if blocks >= 4 else (runs, 1)
+
+
+@dataclass(frozen=True)
+class _Forks:
+    """A process that has imported what a type of models needs, and does nothing but fork fresh processes.
+
+    It runs no model, so that what it forks begins as a new process would, only sooner.
+    """
+
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+
+    def start(self, *descriptors: int) -> int:
+        """Fork a process that serves one pipe.
+
+        :param descriptors: its end of the pipe, and the file for what it prints
+        :return: its pid
+        """
+        self.pipe.send(None)
+        for descriptor in descriptors:
+            send_handle(self.pipe, descriptor, self.process.pid)
+        return int(self.pipe.recv())
+
+    def close(self) -> None:
+        """Let it end, and wait, so that its time counts as this process's."""
+        self.pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(EXIT_SECONDS)
+
+    def end(self, pid: int, *, kill: bool = True) -> int:
+        """How a process ended, as subprocess has it.
+
+        :param kill: don't wait until it ends by itself
+        """
+        self.pipe.send((pid, kill))
+        return int(self.pipe.recv())
+
+
+@cache
+def _forks(model_type: str, plugin_files: tuple[Path, ...]) -> _Forks:
+    program = "import sys; from hfopt.worker.stopwatch import fork; fork(*sys.argv[1:])"
+    pipe, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno()), model_type, *map(str, plugin_files)],
+            env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    forks = _Forks(process, pipe)
+    atexit.register(forks.close)
+    return forks
+
+
+def _running_forks(model_type: str, plugin_files: tuple[Path, ...]) -> _Forks:
+    forks = _forks(model_type, plugin_files)
+    if forks.process.poll() is not None:  # somebody has killed it
+        _forks.cache_clear()
+        forks = _forks(model_type, plugin_files)
+    return forks
+
+
+def fork(descriptor: str, model_type: str, *plugin_files: str) -> None:
+    """Import what a type of models needs, then fork processes that `serve`, until the parent ends.
+
+    :param descriptor: of the pipe: None asks for a process, a pid for its end
+    """
+    ended: dict[int, int] = {}
+    pipe = Connection(int(descriptor))
+    plugins = Plugins.discover(tuple(map(Path, plugin_files)))
+    with suppress(Exception):  # what it forks will fail in the same way, and say why
+        for module in plugins.find("hfopt_model_loaders", model_type).load().preload:
+            import_module(module)
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        while True:
+            if (asked := pipe.recv()) is not None:
+                pid, kill = asked
+                if pid not in ended:
+                    if kill:
+                        os.kill(pid, signal.SIGKILL)
+                    ended[pid] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                pipe.send(ended[pid])
+                continue
+            theirs, printed = recv_handle(pipe), recv_handle(pipe)
+            if pid := os.fork():
+                os.close(theirs)
+                os.close(printed)
+                pipe.send(pid)
+                continue
+            pipe.close()
+            os.dup2(printed, 1)
+            os.dup2(printed, 2)
+            serve(theirs, plugins)
+            return
 
 
 @dataclass(frozen=True)
@@ -148,7 +247,8 @@ class _Child:
 
     name: str
     position: int
-    process: subprocess.Popen[bytes]
+    forks: _Forks
+    pid: int
     pipe: Connection
     printed: IO[bytes]
 
@@ -176,14 +276,14 @@ class _Child:
                 return answer
             message, hint = f"{self.name} can't be timed: {answer.message}", answer.hint
         except (EOFError, OSError):
-            message = f"the process that timed {self.name} {describe_exit(self.process.wait())}"
+            message = f"the process that timed {self.name} {describe_exit(self.forks.end(self.pid, kill=False))}"
         self.printed.seek(0)
         sys.stderr.write(self.printed.read().decode(errors="replace"))
         raise CannotTime(message, hint=hint, position=self.position)
 
 
-def serve(descriptor: int) -> None:
-    """In a timing process: open the model, then answer requests until the parent ends, or closes the pipe.
+def serve(descriptor: int, plugins: Plugins) -> None:
+    """In a timing process: open the model, then answer requests until it is told to end, or the parent ends.
 
     :param descriptor: of the pipe
     """
@@ -192,12 +292,12 @@ def serve(descriptor: int) -> None:
     pipe = Connection(descriptor)
     with suppress(ConnectionError, KeyboardInterrupt):
         try:
-            timed, accelerator, plugin_files, feeds = pipe.recv()
-            with open_model(Plugins.discover(plugin_files), timed.model, accelerator, timed.settings) as session:
+            timed, accelerator, feeds = pipe.recv()
+            with open_model(plugins, timed.model, accelerator, timed.settings) as session:
                 calls = [session.bind(batch) for batch in feeds]
                 pipe.send([])
-                while True:
-                    start, count, sleep = pipe.recv()
+                while request := pipe.recv():
+                    start, count, sleep = request
                     pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
         except HfoptError as error:
             pipe.send(HfoptError(error.message, hint=error.hint))

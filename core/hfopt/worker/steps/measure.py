@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfopt.api.protocol import StepRequest
-from hfopt.api.timing import TIMED_ROWS, MeasureConfig, Timed, spread
+from hfopt.api.timing import MOST_RUNS, ROUND_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
 from hfopt.worker.context import Outcome, StepContext, load_options
 
 BLOCKS = "blocks.npy"
@@ -17,19 +17,24 @@ LEAST_LEFT = 0.85
 def run(step: StepContext) -> Outcome:
     import numpy as np
 
+    from hfopt.api.blocks import settled
     from hfopt.measuring.figures import timed
 
     config = load_options(MeasureConfig, step.request.config)
     data = step.data("data")
     batches = list(data.batches(spread(len(data), TIMED_ROWS)))
+    batches = [batches[at] for at in mixed([max(each.size for each in batch.feeds.values()) for batch in batches])]
     threads = {"threads": step.request.threads}
     left: list[float] = []
+    counts: dict[str, Any] = {"runs": config.timing.repeat_test_num}
+    if config.timing.repeat_test_num is None:
+        counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_RUNS // ROUND_RUNS, "enough": settled}
     blocks = step.stopwatch().compare(
         Timed(step.model("baseline"), threads, "the input model"),
         Timed(step.model("candidate"), threads, "the candidate"),
         [batch.feeds for batch in batches],
+        **counts,
         warmup=config.timing.warmup_num,
-        runs=config.timing.repeat_test_num,
         sleep=config.timing.sleep_num,
         left=left.append,
     )

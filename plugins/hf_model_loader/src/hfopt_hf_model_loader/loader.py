@@ -13,6 +13,7 @@ class PyTorchModel(ModelLoader):
     """Hugging Face models in PyTorch, from a local folder or the hub."""
 
     Config: ClassVar[type[Config]] = PyTorchModelConfig
+    preload = ("torch", "transformers.modeling_utils")
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:

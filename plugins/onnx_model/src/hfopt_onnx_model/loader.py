@@ -79,6 +79,7 @@ class ONNXModel(ModelLoader):
     """Opens ONNX models with whichever flavour of ONNX Runtime is installed."""
 
     Config: ClassVar[type[Config]] = ONNXModelConfig
+    preload = ("onnxruntime",)
     config: ONNXModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:

@@ -105,9 +105,7 @@ class OrtPerfTuning(Pass):
                 for each in (first, second)
             ]
             give_up = None if whole else hopeless
-            return judge(
-                context.compare(*pair, feeds, warmup=WARMUP, runs=RUNS, seconds=TRIAL_SECONDS, hopeless=give_up)
-            )
+            return judge(context.compare(*pair, feeds, warmup=WARMUP, runs=RUNS, seconds=TRIAL_SECONDS, enough=give_up))
 
         return time
 
@@ -264,24 +262,20 @@ def _left_out(incumbent: Setting, challenger: Setting) -> Trial:
 
 
 def judge(blocks: Blocks) -> Trial:
-    """Whether the second model is faster than the first: the median's 95 % interval of the difference lies below zero.
+    """Whether the second model is faster than the first: the 95 % interval of the medians' ratio lies above 1.
 
     :param blocks: milliseconds, [2, blocks, runs in a block]
     """
     import numpy as np
 
-    from hfopt.api.statistics import block_bootstrap, percentile_interval
+    from hfopt.api.blocks import by_rounds, ratio
 
-    resampled = block_bootstrap(blocks, lambda runs: np.median(runs, axis=-1))
-    medians = [float(np.median(model)) for model in blocks]
-    interval = percentile_interval(medians[1] - medians[0], resampled[1] - resampled[0])
-    own = [percentile_interval(median, model) for median, model in zip(medians, resampled, strict=True)]
+    speedup = ratio(*np.median(by_rounds(blocks), axis=-1))
     return {
-        "medians_ms": medians,
-        "intervals_ms": [[each.low, each.high] for each in own],
-        "difference_ms": interval._asdict(),
+        "medians_ms": [float(np.median(model)) for model in blocks],
+        "speedup": speedup and speedup._asdict(),
         "runs": int(blocks[0].size),
-        "faster": interval.high < 0,
+        "faster": speedup is not None and speedup.low > 1,
     }
 
 
