@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
 from hfopt.base.errors import PluginError, Problem
-from hfopt.config.document import Document, dotted
+from hfopt.config.document import Document, Place, dotted
 from hfopt.config.olive.dialect import unavailable
-from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 

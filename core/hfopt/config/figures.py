@@ -12,7 +12,8 @@ from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
-from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.document import Place
+from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.discovery.plugins import RegisteredComponent
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import typing
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,9 +15,11 @@ from pydantic_core import ErrorDetails
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
+from hfopt.config.document import Place
+from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks
+from hfopt.config.olive import dialect
 
 M = TypeVar("M", bound=BaseModel)
-Place = tuple[str | int, ...]
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -55,17 +59,36 @@ class Mistakes(Exception):
 
 
 def validate(model: type[M], value: Any, place: Place, context: ConfigContext | None = None) -> M:
-    """The value as an instance of `model`.
+    """The value, read as `hfopt.config.meaning` says, as an instance of `model`.
 
     :param place: where the value stands in the config
     :raises Mistakes: with a problem for each mistake in it
     """
+    value = without_blanks((model,), value)
     try:
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
+        if (corrected := _as_meant(error, value, place, context)) is not None:
+            return validate(model, corrected, place, context)
         raise Mistakes(*explain(error, model, value, place)) from error
     except (TypeError, ValueError) as error:
         raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
+
+
+def _as_meant(error: ValidationError, value: Any, outer: Place, context: ConfigContext | None) -> Any:
+    """The value with what it can only mean in place of what is refused; None if nothing is clear."""
+    corrected = deepcopy(value)
+    for detail in error.errors(include_url=False):
+        place, written = _place(detail, value), detail["input"]
+        unused = detail["type"] == "extra_forbidden" and dialect.left_out(place[-1], written)
+        meaning = meant(detail["type"], written, detail.get("ctx", {}))
+        if place and (unused or meaning is not UNCLEAR):
+            parent = reduce(getitem, place[:-1], corrected)
+            if unused and parent.pop(place[-1], written) and context is not None:
+                context.notices += dialect.notice((*outer, *place))
+            elif not unused:
+                parent[place[-1]] = meaning
+    return None if json.dumps(corrected) == json.dumps(value) else corrected
 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, place: Place) -> list[Problem]:
@@ -83,6 +106,8 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, place: P
 
 def unknown_key(place: Place, known: Sequence[str]) -> Problem:
     """A key that the object does not have."""
+    if (reason := dialect.REFUSED["anywhere"].get(str(place[-1]))) is not None:
+        return Problem(place, reason)
     hint = did_you_mean(str(place[-1]), known) or f"known here: {', '.join(known) or 'none'}"
     return Problem(place, "unknown key", hint)
 
@@ -135,10 +160,7 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
 
 
 def _near_literal(written: Any, expected: str) -> str | None:
-    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
-    if str(written) in choices:
-        return "write the number without quotes"
-    return did_you_mean(str(written), choices)
+    return did_you_mean(str(written), [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")])
 
 
 def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
@@ -146,11 +168,5 @@ def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
     models = [model]
     for part in place:
         fields = [each.model_fields[part] for each in models if part in each.model_fields]
-        models = [found for field in fields for found in _models_in(field.annotation)] or models
+        models = [found for field in fields for found in models_in(field.annotation)] or models
     return sorted({key for found in models for key in keys_of(found)})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]

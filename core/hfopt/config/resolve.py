@@ -11,11 +11,11 @@ from hfopt.api.parity import Parity
 from hfopt.base.errors import Problem
 from hfopt.config import figures, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T
-from hfopt.config.document import Document
+from hfopt.config.document import Document, Place
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.olive.data import normalize
-from hfopt.config.problems import Mistakes, Place, keys_of, unknown_key, validate
+from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
@@ -72,7 +72,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     names = _data_names(written)
     known = frozenset(names.values()) if isinstance(written, list | None) else None
     check = Checker(document, plugins, problems, notices, known)
-    engine = _engine(check, raw.get("engine", {}))
+    engine = _engine(check, raw.get("engine") or {})
     systems = {
         **check.entries(dict, _component, {DEFAULT_SYSTEM: {"type": "LocalSystem"}}, ("systems",), "hfopt_systems"),
         **check.entries(dict, _component, raw.get("systems"), ("systems",), "hfopt_systems"),
@@ -151,7 +151,7 @@ def _data_names(raw: Any) -> dict[int, str]:
 
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
     """The folder in which data paths are looked for first, if there is one."""
-    if raw is None:
+    if raw in (None, ""):
         return ()
     if not isinstance(raw, str):
         check.problem(("data_root",), "expected a string")
@@ -205,7 +205,7 @@ def _evaluator(
     if isinstance(written, dict):
         return check.attempt(figures.evaluator, check, written, place)
     check.known(place, "evaluator", written, evaluators)
-    return None if written is None else evaluators.get(written)
+    return evaluators.get(written) if written else None
 
 
 def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:

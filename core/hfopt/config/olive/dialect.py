@@ -9,8 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from hfopt.base.errors import Problem
-from hfopt.config.document import dotted
-from hfopt.config.problems import Place
+from hfopt.config.document import Place, dotted
 
 _TABLES = tomllib.loads(files(__package__).joinpath("dialect.toml").read_text("utf-8"))
 _SENTENCES: Mapping[str, str] = _TABLES["sentences"]
@@ -35,6 +34,17 @@ UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
 """Declaring hook to the components of Olive's that this version does not have."""
 
 
+def left_out(key: Any, value: Any) -> bool:
+    """Whether a key that its object does not have is one of Olive's of which nothing comes."""
+    return key in IGNORED["anywhere"] or (key in REFUSED["anywhere"] and not value)
+
+
+def notice(place: Place, section: str = "anywhere") -> list[str]:
+    """What to say of a key that is left out, if anything."""
+    why = IGNORED.get(section, {}).get(str(place[-1]))
+    return [] if why is None else [f"{dotted(place)} is ignored: {why}"]
+
+
 def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
     """A config without the keys that this version refuses or ignores, with a problem or a notice for each of them."""
     config, problems, notices = deepcopy(config), [], []
@@ -45,8 +55,7 @@ def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
                 value = found.pop(key)
                 if key in refused and value:
                     problems.append(Problem((*place, key), refused[key]))
-                if key in ignored and value is not None:
-                    notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
+                notices += [] if value is None else notice((*place, key), section)
     return config, problems, notices
 
 
