@@ -15,8 +15,8 @@ from hfopt.api.config import Config, ReportProgress
 from hfopt.api.protocol import Progress, StepRequest, StepResult
 
 _SHORT_NAMES = (
-    "Azure", "CANN", "CPU", "CUDA", "CoreML", "Dml", "Dnnl", "Js", "MIGraphX", "NvTensorRTRTX", "Nnapi", "OpenVINO", "QNN",
-    "ROCM", "Rknpu", "Tensorrt", "VSINPU", "VitisAI", "WebGpu", "WebNN", "Xnnpack",
+    "Azure", "CANN", "CPU", "CUDA", "CoreML", "Dml", "Dnnl", "Js", "MIGraphX", "NvTensorRTRTX", "Nnapi", "OpenVINO",
+    "QNN", "ROCM", "Rknpu", "Tensorrt", "VSINPU", "VitisAI", "WebGpu", "WebNN", "Xnnpack",
 )  # fmt: skip
 """ONNX Runtime's execution providers, each without the word ExecutionProvider."""
 

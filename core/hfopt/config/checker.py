@@ -5,6 +5,7 @@ Imports the components that the config names and nothing else: no network, no us
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, Unknown
 T = TypeVar("T")
 Entries = dict[Any, T | None]
 """By name or position; None: it has mistakes."""
+
+
+class Unavailable(Mistakes):
+    """A component is not there. It does no harm if nothing uses it."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,40 @@ class Checker:
             self.problems += [problem for problem in mistakes.args if problem not in self.problems]
             return None
 
-    def entries(
-        self, kind: type[Any], resolve: Callable[..., T], raw: Any, place: Place, *arguments: Any
-    ) -> Entries[T]:
-        """The entries of a section by key or position; it may be absent.
+    def written(self, kind: type[Any], raw: Any, section: str) -> dict[Place, Any]:
+        """The entries of a section by place; it may be absent.
 
         :param kind: dict, whose keys are the user's own names, or list
-        :param resolve: is called with this checker, an entry, its place, and the arguments; see `attempt`
         """
         if not isinstance(raw, kind | None):
-            self.problem(place, "expected a list" if kind is list else "expected an object")
+            self.problem((section,), "expected a list" if kind is list else "expected an object")
             return {}
-        written = raw.items() if isinstance(raw, dict) else enumerate(raw or ())
-        return {key: self.attempt(resolve, self, value, (*place, key), *arguments) for key, value in written}
+        return {(section, key): each for key, each in (raw.items() if isinstance(raw, dict) else enumerate(raw or ()))}
+
+    def entries(self, section: str, written: Mapping[Place, Any], resolve: Callable[..., T], *more: Any) -> Entries[T]:
+        """Entries of a section by name; those that are written out elsewhere are called by their place.
+
+        :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
+        """
+        found: Entries[T] = {}
+        for place, entry in written.items():
+            name: Any = dotted(place) if place[0] != section else place[1]
+            if section == "data_configs" and isinstance(entry, dict):
+                name = str(entry.get("name"))
+            try:
+                found[name] = resolve(self, entry, place, *more)
+            except Mistakes as mistakes:
+                found[name] = None
+                if isinstance(mistakes, Unavailable) and place[0] == section and self._unused(section, name):
+                    self.notices += [f"nothing uses {dotted(place)}: {each.message}" for each in mistakes.args]
+                else:
+                    self.problems += mistakes.args
+        return found
+
+    def _unused(self, section: str, name: str) -> bool:
+        """Whether the name of a section's entry stands nowhere else; conservative."""
+        others = {key: each for key, each in self.document.value.items() if key != section}
+        return section in ("systems", "data_configs") and json.dumps(name) not in json.dumps(others, default=str)
 
     def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
         """Report a name that is not known. None passes, and so does any name if it can't be told which are known."""
@@ -110,10 +136,11 @@ class Checker:
             return registered, registered.load()
         except (Unresolved, PluginError) as error:
             problem = Problem(place, error.message, error.hint, error.exit_code)
-            if isinstance(error, UnknownComponent) and (olive := unavailable(hook, name)) is not None:
-                fact = f"{KINDS[hook]} {olive!r} is not available in this version; installed: {error.installed}"
-                problem = Problem(place, fact)
-            raise Mistakes(problem) from error
+            if (olive := unavailable(hook, name)) is not None and isinstance(error, UnknownComponent):
+                raise Unavailable(
+                    Problem(place, f"{KINDS[hook]} {olive!r} is not available in this version")
+                ) from error
+            raise (Unavailable if isinstance(error, PluginError) else Mistakes)(problem) from error
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()

@@ -114,6 +114,8 @@ def unknown_key(place: Place, known: Sequence[str]) -> Problem:
 
 def unknown_name(place: Place, error: UnknownName) -> Problem:
     """A name that the config does not define."""
+    if error.name in dialect.UNAVAILABLE["words"]:
+        return Problem(place, f"{error.name!r} is not available in this version; there is {', '.join(error.known)}")
     return Problem(place, str(error), did_you_mean(error.name, error.known))
 
 
