@@ -121,17 +121,6 @@ def test_a_key_of_olive_that_asks_for_something_gets_the_reason_and_no_near_miss
     assert (problem.message, problem.hint) == ("onnxruntime-extensions are not loaded in this version", None)
 
 
-def test_a_key_of_olive_that_is_not_needed_is_left_out_with_a_notice():
-    context = ConfigContext(folder=None)
-
-    validate(Options, {"external_initializers_file_name": "w.bin"}, ("input_model", "config"), context)
-
-    assert context.notices == [
-        "input_model.config.external_initializers_file_name is ignored: "
-        "initializers beside the model are found by themselves"
-    ]
-
-
 def test_case_does_not_matter_for_devices_and_providers():
     system = read(
         {"accelerators": [{"device": "GPU", "execution_providers": ["cuda", "cpuexecutionprovider"]}]}, SystemConfig

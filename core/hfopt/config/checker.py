@@ -67,7 +67,10 @@ class Checker:
         try:
             return resolve(*arguments)
         except Mistakes as mistakes:
-            self.problems += [problem for problem in mistakes.args if problem not in self.problems]
+            if isinstance(mistakes, Unavailable) and self._unused(*mistakes.args[0].path[:2]):
+                self.notices += [f"nothing uses {dotted(each.path[:2])}: {each.message}" for each in mistakes.args]
+            else:
+                self.problems += [problem for problem in mistakes.args if problem not in self.problems]
             return None
 
     def written(self, kind: type[Any], raw: Any, section: str) -> dict[Place, Any]:
@@ -85,24 +88,15 @@ class Checker:
 
         :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
         """
-        found: Entries[T] = {}
-        for place, entry in written.items():
-            name: Any = dotted(place) if place[0] != section else place[1]
-            if section == "data_configs" and isinstance(entry, dict):
-                name = str(entry.get("name"))
-            try:
-                found[name] = resolve(self, entry, place, *more)
-            except Mistakes as mistakes:
-                found[name] = None
-                if isinstance(mistakes, Unavailable) and place[0] == section and self._unused(section, name):
-                    self.notices += [f"nothing uses {dotted(place)}: {each.message}" for each in mistakes.args]
-                else:
-                    self.problems += mistakes.args
-        return found
+        names: dict[Place, Any] = {place: dotted(place) if place[0] != section else place[1] for place in written}
+        if section == "data_configs":
+            names = {place: each.get("name") if isinstance(each, dict) else None for place, each in written.items()}
+        return {names[place]: self.attempt(resolve, self, each, place, *more) for place, each in written.items()}
 
-    def _unused(self, section: str, name: str) -> bool:
+    def _unused(self, section: Any, key: Any) -> bool:
         """Whether the name of a section's entry stands nowhere else; conservative."""
-        others = {key: each for key, each in self.document.value.items() if key != section}
+        others = {each: value for each, value in self.document.value.items() if each != section}
+        name = self.document.value[section][key]["name"] if section == "data_configs" else key
         return section in ("systems", "data_configs") and json.dumps(name) not in json.dumps(others, default=str)
 
     def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
@@ -136,11 +130,10 @@ class Checker:
             return registered, registered.load()
         except (Unresolved, PluginError) as error:
             problem = Problem(place, error.message, error.hint, error.exit_code)
-            if (olive := unavailable(hook, name)) is not None and isinstance(error, UnknownComponent):
-                raise Unavailable(
-                    Problem(place, f"{KINDS[hook]} {olive!r} is not available in this version")
-                ) from error
-            raise (Unavailable if isinstance(error, PluginError) else Mistakes)(problem) from error
+            olive = unavailable(hook, name) if isinstance(error, UnknownComponent) else None
+            if olive is not None:
+                problem = Problem(place, f"{KINDS[hook]} {olive!r} is not available in this version")
+            raise (Unavailable if olive or isinstance(error, PluginError) else Mistakes)(problem) from error
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()
@@ -158,5 +151,5 @@ class Checker:
         self.notices += [f"{dotted((*place, key))} is ignored: {why}" for key, why in config.ignored().items()]
         tokens = tokens_in(config.model_dump(mode="json"))
         resources = {token: self.component("hfopt_resources", Reference.of(token), place) for token in tokens}
-        paths, data = tuple(context.used_paths), tuple(context.used_data)
+        paths, data = tuple(dict.fromkeys(context.used_paths)), tuple(dict.fromkeys(context.used_data))
         return ConfiguredComponent(registered, cls, config, paths, data, resources)

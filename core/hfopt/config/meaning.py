@@ -59,18 +59,17 @@ def meant(kind: str, written: Any, context: Mapping[str, Any]) -> Any:
     if isinstance(written, str):
         with suppress(ValueError, RecursionError):
             read = json.loads(written.casefold())
-    number = type(read) in (int, float) and abs(read) < inf
-    if kind == "bool_type" and (isinstance(read, bool) or (number and read in (0, 1))):
+    if kind == "bool_type" and read in (0, 1):  # and so are false and true
         return bool(read)
-    if kind in ("int_type", "int_from_float") and number and (isinstance(read, int) or read.is_integer()):
+    if type(read) not in (int, float) or abs(read) == inf:
+        return UNCLEAR
+    if kind in ("int_type", "int_from_float") and read == int(read):
         return int(read)
-    return read if kind == "float_type" and number else UNCLEAR
+    return read if kind == "float_type" else UNCLEAR
 
 
 def _word(written: Any, expected: str) -> Any:
     """The one of some fixed words that is written with another case, or as text instead of a number."""
     words = expected.replace(" or ", ", ").split(", ")
-    found = [word for word in words if word.strip("'").casefold() == str(written).casefold()]
-    with suppress(ValueError, SyntaxError):
-        return literal_eval(found[0]) if len(found) == 1 else UNCLEAR
-    return UNCLEAR
+    same = [word for word in words if word.strip("'").casefold() == str(written).casefold()]
+    return literal_eval(same[0]) if len(same) == 1 else UNCLEAR

@@ -68,26 +68,23 @@ def validate(model: type[M], value: Any, place: Place, context: ConfigContext | 
     try:
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
-        if (corrected := _as_meant(error, value, place, context)) is not None:
+        if (corrected := _as_meant(error, value)) is not None:
             return validate(model, corrected, place, context)
         raise Mistakes(*explain(error, model, value, place)) from error
     except (TypeError, ValueError) as error:
         raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
 
 
-def _as_meant(error: ValidationError, value: Any, outer: Place, context: ConfigContext | None) -> Any:
+def _as_meant(error: ValidationError, value: Any) -> Any:
     """The value with what it can only mean in place of what is refused; None if nothing is clear."""
     corrected = deepcopy(value)
     for detail in error.errors(include_url=False):
         place, written = _place(detail, value), detail["input"]
-        unused = detail["type"] == "extra_forbidden" and dialect.left_out(place[-1], written)
         meaning = meant(detail["type"], written, detail.get("ctx", {}))
-        if place and (unused or meaning is not UNCLEAR):
-            parent = reduce(getitem, place[:-1], corrected)
-            if unused and parent.pop(place[-1], written) and context is not None:
-                context.notices += dialect.notice((*outer, *place))
-            elif not unused:
-                parent[place[-1]] = meaning
+        if detail["type"] == "extra_forbidden" and not written and place[-1] in dialect.REFUSED["anywhere"]:
+            reduce(getitem, place[:-1], corrected).pop(place[-1], None)
+        elif place and meaning is not UNCLEAR:
+            reduce(getitem, place[:-1], corrected)[place[-1]] = meaning
     return None if json.dumps(corrected) == json.dumps(value) else corrected
 
 

@@ -40,17 +40,6 @@ UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
 """Declaring hook to the components of Olive's that this version does not have; words to other names of that kind."""
 
 
-def left_out(key: Any, value: Any) -> bool:
-    """Whether a key that its object does not have is one of Olive's of which nothing comes."""
-    return key in IGNORED["anywhere"] or (key in REFUSED["anywhere"] and not value)
-
-
-def notice(place: Place, section: str = "anywhere") -> list[str]:
-    """What to say of a key that is left out, if anything."""
-    why = IGNORED.get(section, {}).get(str(place[-1]))
-    return [] if why is None else [f"{dotted(place)} is ignored: {why}"]
-
-
 def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
     """A config without the keys that this version refuses or ignores, with a problem or a notice for each of them."""
     config, problems, notices = deepcopy(config), [], []
@@ -61,7 +50,8 @@ def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
                 value = found.pop(key)
                 if key in refused and value:
                     problems.append(Problem((*place, key), refused[key]))
-                notices += [] if value is None else notice((*place, key), section)
+                if key in ignored and value is not None:
+                    notices.append(f"{dotted((*place, key))} is ignored: {ignored[key]}")
     return config, problems, notices
 
 
@@ -97,13 +87,10 @@ def once(problems: Sequence[Problem]) -> list[Problem]:
 
     What a script would have given is not missing, and what it would have defined is not misspelt.
     """
-    scripted = [each.path[:-1] for each in problems if NO_SCRIPTS in each.message]
-    kept = [
-        each
-        for each in problems
-        if not (each.message.startswith("is required") and each.path[:-1] in scripted)
-        and not (" component named " in each.message and any(each.path[: len(place)] == place for place in scripted))
-    ]
+    scripted = {each.path[:-1] for each in problems if NO_SCRIPTS in each.message}
+    missing = {each for each in problems if each.message.startswith("is required") and each.path[:-1] in scripted}
+    misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
+    kept = [each for each in problems if each not in missing | misspelt]
     for cause in (NO_SEARCH, NO_SCRIPTS, _SENTENCES["no_generation"]):
         same = [each for each in kept if cause in each.message]
         if len(same) > 1:

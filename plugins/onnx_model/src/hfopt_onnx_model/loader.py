@@ -38,6 +38,11 @@ class ONNXModelConfig(Config):
     model_attributes: dict[str, Any] = Field(
         {}, description="Attributes that passes may ask for: model_type, hidden_size..."
     )
+    external_initializers_file_name: str | None = Field(None, description="Of no effect: the file is found by itself.")
+
+    def ignored(self) -> dict[str, str]:
+        why = "initializers beside the model are found by themselves"
+        return dict.fromkeys(self.written("external_initializers_file_name"), why)
 
     @model_validator(mode="after")
     def _external_data_counts(self, info: ValidationInfo) -> Self:
