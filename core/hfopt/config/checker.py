@@ -46,6 +46,13 @@ class ConfiguredComponent:
     resources: Mapping[str, ConfiguredComponent] = field(default_factory=dict)
 
 
+def name_of(section: str, place: Place, entry: Any) -> Any:
+    """What refers to an entry: a data config's own name, the key of another, the place of one written out elsewhere."""
+    if section == "data_configs":
+        return entry.get("name") if isinstance(entry, dict) else None
+    return place[1] if place[0] == section else dotted(place)
+
+
 @dataclass
 class Checker:
     """Problems and notices, and the checks that several sections need.
@@ -88,10 +95,10 @@ class Checker:
 
         :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
         """
-        names: dict[Place, Any] = {place: dotted(place) if place[0] != section else place[1] for place in written}
-        if section == "data_configs":
-            names = {place: each.get("name") if isinstance(each, dict) else None for place, each in written.items()}
-        return {names[place]: self.attempt(resolve, self, each, place, *more) for place, each in written.items()}
+        return {
+            name_of(section, place, each): self.attempt(resolve, self, each, place, *more)
+            for place, each in written.items()
+        }
 
     def _unused(self, section: Any, key: Any) -> bool:
         """Whether the name of a section's entry stands nowhere else; conservative."""

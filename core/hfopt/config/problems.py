@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import reduce
+from importlib.resources import files
 from operator import getitem
 from typing import Any, TypeVar
 
@@ -21,35 +23,8 @@ from hfopt.config.olive import dialect
 
 M = TypeVar("M", bound=BaseModel)
 
-_EXPECTED = {
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "string_type": "a string",
-    **dict.fromkeys(("int_type", "int_from_float"), "an integer"),
-    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
-    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "an object"),
-}
-"""By type of pydantic's error: what it expected."""
-_MESSAGES = {
-    "missing": "is required",
-    "string_too_short": "must not be empty",
-    "too_short": "must have at least {min_length}, has {actual_length}",
-    "greater_than_equal": "must be at least {ge}",
-    "greater_than": "must be more than {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be less than {lt}",
-    "literal_error": "must be {expected}",
-}
-"""By type of pydantic's error, filled in with its context."""
-_JSON_NAMES = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
+_WORDS = tomllib.loads(files(__package__).joinpath("messages.toml").read_text("utf-8"))
+_EXPECTED, _MESSAGES, _GOT = _WORDS["expected"], _WORDS["messages"], _WORDS["got"]
 
 
 class Mistakes(Exception):
@@ -151,10 +126,9 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
         hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None
         return Problem(place, _MESSAGES[kind].format(**shown), hint)
+    got = _GOT.get(type(written).__name__, "another value")
     if expected := dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED):
-        return Problem(
-            place, f"expected {' or '.join(expected)}, got {_JSON_NAMES.get(type(written), 'another value')}"
-        )
+        return Problem(place, f"expected {' or '.join(expected)}, got {got}")
     return Problem(place, details[0]["msg"][0].lower() + details[0]["msg"][1:])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from hfopt.api.parity import Parity
 from hfopt.base.errors import Problem
 from hfopt.config import figures, schema
-from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T
+from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
 from hfopt.config.document import Document, Place
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
@@ -74,7 +74,8 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     for place, each in inline["data_configs"].items():
         if each not in data_written.values():
             data_written[place] = each
-    names = _data_names(data_written)
+    named = {place: name_of("data_configs", place, each) for place, each in data_written.items()}
+    names = {place: name for place, name in named.items() if isinstance(name, str)}
     if isinstance(raw.get("data_configs"), list | None):
         check.data_names = frozenset(names.values())
     engine = _engine(check, raw.get("engine") or {})
@@ -149,12 +150,6 @@ def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredCompo
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
-def _data_names(written: Mapping[Place, Any]) -> dict[Place, str]:
-    """The names of data configs by place, as far as they can be read."""
-    named = {place: each["name"] for place, each in written.items() if isinstance(each, dict) and "name" in each}
-    return {place: name for place, name in named.items() if isinstance(name, str)}
-
-
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
     """The folder in which data paths are looked for first, if there is one."""
     if raw in (None, ""):
@@ -200,11 +195,11 @@ def _in_flow(check: Checker, flows: Any, written: Mapping[Place, Any]) -> Mappin
         return written
     [flow] = section.pass_flows
     places: dict[Place, str] = {("pass_flows", 0, number): name for number, name in enumerate(flow)}
+    names = [str(name) for _, name in written]
     check.unique(places)
     for place, name in places.items():
-        check.known(place, "pass", name, [str(each[-1]) for each in written])
-    left = [str(place[-1]) for place in written if place[-1] not in flow]
-    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in left]
+        check.known(place, "pass", name, names)
+    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name not in flow]
     return {("passes", name): written[("passes", name)] for name in flow if ("passes", name) in written}
 
 
