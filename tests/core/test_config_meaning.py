@@ -121,6 +121,11 @@ def test_a_key_of_olive_that_asks_for_something_gets_the_reason_and_no_near_miss
     assert (problem.message, problem.hint) == ("onnxruntime-extensions are not loaded in this version", None)
 
 
+def test_a_resource_that_is_not_available_says_so_where_a_text_is_wanted():
+    with pytest.raises(Mistakes, match="'azureml_datastore' is not available in this version"):
+        read({"inner": {"word": {"type": "azureml_datastore", "config": {"relative_path": "rows"}}}})
+
+
 def test_case_does_not_matter_for_devices_and_providers():
     system = read(
         {"accelerators": [{"device": "GPU", "execution_providers": ["cuda", "cpuexecutionprovider"]}]}, SystemConfig

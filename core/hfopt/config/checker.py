@@ -47,9 +47,13 @@ class ConfiguredComponent:
 
 
 def name_of(section: str, place: Place, entry: Any) -> Any:
-    """What refers to an entry: a data config's own name, the key of another, the place of one written out elsewhere."""
+    """What refers to an entry: a data config's own name, the key of another, the place of one written out elsewhere.
+
+    None if it can't be read.
+    """
     if section == "data_configs":
-        return entry.get("name") if isinstance(entry, dict) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        return name if isinstance(name, str) else None
     return place[1] if place[0] == section else dotted(place)
 
 

@@ -122,6 +122,8 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
         return unknown_name(place, cause)
     if cause is not None:
         return Problem(place, str(cause))
+    if isinstance(written, dict) and written.get("type") in dialect.UNAVAILABLE["words"]:
+        return Problem(place, f"{written['type']!r} is not available in this version")
     if kind in _MESSAGES:
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
         hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None

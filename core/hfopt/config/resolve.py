@@ -75,7 +75,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         if each not in data_written.values():
             data_written[place] = each
     named = {place: name_of("data_configs", place, each) for place, each in data_written.items()}
-    names = {place: name for place, name in named.items() if isinstance(name, str)}
+    names = {place: name for place, name in named.items() if name is not None}
     if isinstance(raw.get("data_configs"), list | None):
         check.data_names = frozenset(names.values())
     engine = _engine(check, raw.get("engine") or {})
