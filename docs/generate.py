@@ -11,7 +11,7 @@ import json
 import os
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def config_page() -> str:
     )
     for title, table in (("Refused in this version", REFUSED), ("Ignored with a notice", IGNORED)):
         rows = [
-            f"| {'(top level)' if section == 'top' else section} | {key} | {why} |"
+            f"| {f'({section})' if section in ('top', 'anywhere') else section} | {key} | {why} |"
             for section, keys in table.items()
             for key, why in keys.items()
         ]
@@ -130,12 +130,11 @@ def olive_keys_page() -> str:
     parts = [
         f"# Keys of Olive 0.6.1\n{MADE}",
         "*used*: as Olive means it, or as the note says; defaults that differ are in [olive.md](olive.md).\n"
-        "*ignored*: accepted, of no effect. *refused*: an error with this reason, unless it asks for nothing.\n"
-        "*unknown*: an error, as any key that hfopt does not know.\n",
+        "*ignored*: accepted, of no effect. *refused*: an error with this reason, unless it asks for nothing.\n",
     ]
     table = tomllib.loads((Path(__file__).parent / "olive-keys.toml").read_text("utf-8"))
     for section in table["section"]:
-        fates = {key: _fate(section["where"], key, table["unknown"]) for key in section["keys"].split()}
+        fates = {key: _fate(section["where"], key) for key in section["keys"].split()}
         rows = [f"| `{key}` | {' | '.join(fate)} |" for key, fate in fates.items()]
         parts.append(
             f"## {section['title']}\n\n| key | what becomes of it | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
@@ -143,7 +142,7 @@ def olive_keys_page() -> str:
     return "\n".join(parts)
 
 
-def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
+def _fate(where: str, key: str) -> tuple[str, str]:
     """What becomes of a key, from the code that decides it."""
     if (reason := REFUSED.get(where, {}).get(key)) is not None:
         return "refused", reason
@@ -153,7 +152,7 @@ def _fate(where: str, key: str, unknown: Mapping[str, str]) -> tuple[str, str]:
         return "used", ""
     field = next((f for name, f in _section_model(where).model_fields.items() if (f.alias or name) == key), None)
     if field is None:
-        return "unknown", unknown[key]
+        return _fate("anywhere", key)
     text = (field.description or "").replace("|", "\\|")
     if text.startswith("Not available"):
         return "refused", next((_because(each) for each in _validators(field)), text)

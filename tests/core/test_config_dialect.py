@@ -28,7 +28,7 @@ ANYTHING = st.recursive(
 @pytest.mark.parametrize(
     ("config", "place"),
     [
-        ({"pass_flows": [["a"]]}, ("pass_flows",)),
+        ({"auto_optimizer_config": {"opt_level": 0}}, ("auto_optimizer_config",)),
         ({"data_configs": [{}, {"user_script": "s.py"}]}, ("data_configs", 1, "user_script")),
         ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config")),
         ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config")),

@@ -83,7 +83,11 @@ CONFIG = {
                 {
                     "name": "latency",
                     "type": "latency",
-                    "data_config": "rows",
+                    "data_config": {
+                        "name": "timed",
+                        "type": "HuggingfaceContainer",
+                        "params_config": {"data_name": "csv", "data_files": "rows.csv", "input_cols": ["text"]},
+                    },
                     "sub_types": [{"name": "p50", "metric_config": {"warmup_num": 3}}],
                 },
             ]
@@ -93,8 +97,13 @@ CONFIG = {
         "conversion": {"type": "OnnxConversion", "config": {"target_opset": 17}},
         "fusion": {"type": "OrtTransformersOptimization", "config": {"optimization_options": {"enable_gelu": True}}},
         "quantization": {"type": "OnnxQuantization", "config": {"data_config": "rows", "per_channel": True}},
-        "tuning": {"type": "OrtPerfTuning", "config": {"data_config": "rows", "intra_thread_num_list": [1, 2]}},
+        "tuning": {
+            "type": "OrtPerfTuning",
+            "config": {"data_config": "rows", "intra_thread_num_list": [1, 2]},
+            "host": {"type": "LocalSystem"},
+        },
     },
+    "pass_flows": [["conversion", "fusion", "quantization", "tuning"]],
     "engine": {"evaluator": "e", "host": "here", "target": "here", "output_dir": "out", "evaluate_input_model": True},
 }
 FREE = {("input_model", "config", "hf_config", "from_pretrained_args"), ("passes",), ("systems",), ("evaluators",)}

@@ -195,7 +195,7 @@ def test_a_run_in_one_spelling_finds_what_a_run_in_the_other_made(project):
         ),
         ({"load_dataset_config": {**CSV, "params": []}}, ".load_dataset_config.params: expected an object, got a list"),
         (
-            {"load_dataset_config": CSV, "dataloader_config": {"params": {"batch_size": "2"}}},
+            {"load_dataset_config": CSV, "dataloader_config": {"params": {"batch_size": "all"}}},
             ".dataloader_config.params.batch_size: expected an integer, got a string",
         ),
         (

@@ -7,19 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hfopt.api.config import Config, ReportProgress
 from hfopt.api.protocol import Progress, StepRequest, StepResult
+
+_SHORT_NAMES = (
+    "Azure", "CANN", "CPU", "CUDA", "CoreML", "Dml", "Dnnl", "Js", "MIGraphX", "NvTensorRTRTX", "Nnapi", "OpenVINO",
+    "QNN", "ROCM", "Rknpu", "Tensorrt", "VSINPU", "VitisAI", "WebGpu", "WebNN", "Xnnpack",
+)  # fmt: skip
+"""ONNX Runtime's execution providers, each without the word ExecutionProvider."""
+
+
+def _as_spelled(provider: str) -> str:
+    """A provider's name as ONNX Runtime writes it, of one in any case, with or without the word at its end."""
+    proper = {name.casefold(): f"{name}ExecutionProvider" for name in _SHORT_NAMES}
+    return proper.get(provider.casefold().removesuffix("executionprovider"), provider)
 
 
 class AcceleratorConfig(Config):
     """A device and the execution providers to use on it."""
 
     device: Literal["cpu", "gpu", "npu"] = Field("cpu", description="The kind of device.")
-    execution_providers: tuple[str, ...] | None = Field(None, description="ONNX Runtime's names; None: the device's.")
+    execution_providers: tuple[Annotated[str, AfterValidator(_as_spelled)], ...] | None = Field(
+        None, description="ONNX Runtime's names; CUDA is short for CUDAExecutionProvider; null: the device's own."
+    )
 
 
 class SystemConfig(Config):

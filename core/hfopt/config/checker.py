@@ -5,6 +5,7 @@ Imports the components that the config names and nothing else: no network, no us
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,19 @@ from typing import Any, TypeVar
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
 from hfopt.base.errors import PluginError, Problem
-from hfopt.config.document import Document, dotted
+from hfopt.config.document import Document, Place, dotted
 from hfopt.config.olive.dialect import unavailable
-from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
 T = TypeVar("T")
 Entries = dict[Any, T | None]
 """By name or position; None: it has mistakes."""
+
+
+class Unavailable(Mistakes):
+    """A component is not there. It does no harm if nothing uses it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,17 @@ class ConfiguredComponent:
     paths: tuple[Path, ...] = ()
     data: tuple[str, ...] = ()
     resources: Mapping[str, ConfiguredComponent] = field(default_factory=dict)
+
+
+def name_of(section: str, place: Place, entry: Any) -> Any:
+    """What refers to an entry: a data config's own name, the key of another, the place of one written out elsewhere.
+
+    None if it can't be read.
+    """
+    if section == "data_configs":
+        name = entry.get("name") if isinstance(entry, dict) else None
+        return name if isinstance(name, str) else None
+    return place[1] if place[0] == section else dotted(place)
 
 
 @dataclass
@@ -62,22 +78,37 @@ class Checker:
         try:
             return resolve(*arguments)
         except Mistakes as mistakes:
-            self.problems += [problem for problem in mistakes.args if problem not in self.problems]
+            if isinstance(mistakes, Unavailable) and self._unused(*mistakes.args[0].path[:2]):
+                self.notices += [f"nothing uses {dotted(each.path[:2])}: {each.message}" for each in mistakes.args]
+            else:
+                self.problems += [problem for problem in mistakes.args if problem not in self.problems]
             return None
 
-    def entries(
-        self, kind: type[Any], resolve: Callable[..., T], raw: Any, place: Place, *arguments: Any
-    ) -> Entries[T]:
-        """The entries of a section by key or position; it may be absent.
+    def written(self, kind: type[Any], raw: Any, section: str) -> dict[Place, Any]:
+        """The entries of a section by place; it may be absent.
 
         :param kind: dict, whose keys are the user's own names, or list
-        :param resolve: is called with this checker, an entry, its place, and the arguments; see `attempt`
         """
         if not isinstance(raw, kind | None):
-            self.problem(place, "expected a list" if kind is list else "expected an object")
+            self.problem((section,), "expected a list" if kind is list else "expected an object")
             return {}
-        written = raw.items() if isinstance(raw, dict) else enumerate(raw or ())
-        return {key: self.attempt(resolve, self, value, (*place, key), *arguments) for key, value in written}
+        return {(section, key): each for key, each in (raw.items() if isinstance(raw, dict) else enumerate(raw or ()))}
+
+    def entries(self, section: str, written: Mapping[Place, Any], resolve: Callable[..., T], *more: Any) -> Entries[T]:
+        """Entries of a section by name; those that are written out elsewhere are called by their place.
+
+        :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
+        """
+        return {
+            name_of(section, place, each): self.attempt(resolve, self, each, place, *more)
+            for place, each in written.items()
+        }
+
+    def _unused(self, section: Any, key: Any) -> bool:
+        """Whether the name of a section's entry stands nowhere else; conservative."""
+        others = {each: value for each, value in self.document.value.items() if each != section}
+        name = self.document.value[section][key]["name"] if section == "data_configs" else key
+        return section in ("systems", "data_configs") and json.dumps(name) not in json.dumps(others, default=str)
 
     def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
         """Report a name that is not known. None passes, and so does any name if it can't be told which are known."""
@@ -110,10 +141,10 @@ class Checker:
             return registered, registered.load()
         except (Unresolved, PluginError) as error:
             problem = Problem(place, error.message, error.hint, error.exit_code)
-            if isinstance(error, UnknownComponent) and (olive := unavailable(hook, name)) is not None:
-                fact = f"{KINDS[hook]} {olive!r} is not available in this version; installed: {error.installed}"
-                problem = Problem(place, fact)
-            raise Mistakes(problem) from error
+            olive = unavailable(hook, name) if isinstance(error, UnknownComponent) else None
+            if olive is not None:
+                problem = Problem(place, f"{KINDS[hook]} {olive!r} is not available in this version")
+            raise (Unavailable if olive or isinstance(error, PluginError) else Mistakes)(problem) from error
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()
@@ -131,5 +162,5 @@ class Checker:
         self.notices += [f"{dotted((*place, key))} is ignored: {why}" for key, why in config.ignored().items()]
         tokens = tokens_in(config.model_dump(mode="json"))
         resources = {token: self.component("hfopt_resources", Reference.of(token), place) for token in tokens}
-        paths, data = tuple(context.used_paths), tuple(context.used_data)
+        paths, data = tuple(dict.fromkeys(context.used_paths)), tuple(dict.fromkeys(context.used_data))
         return ConfiguredComponent(registered, cls, config, paths, data, resources)

@@ -12,7 +12,8 @@ from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
-from hfopt.config.problems import Mistakes, Place, unknown_name, validate
+from hfopt.config.document import Place
+from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.discovery.plugins import RegisteredComponent
 
 
@@ -84,7 +85,7 @@ def evaluator(check: Checker, raw: Any, place: Place) -> tuple[Figure, ...]:
 
 def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure]:
     check.known((*place, "data_config"), "data config", metric.data_config, check.data_names)
-    if metric.type != "size" and metric.data_config is None:
+    if metric.type != "size" and not metric.data_config:
         check.problem((*place, "data_config"), f"is required: {metric.type} needs rows to work on")
     usual = (schema.SubType(name=_MEASURED[metric.type].names[0]),) if metric.type in _MEASURED else ()
     sub_types = metric.sub_types or usual

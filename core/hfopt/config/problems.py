@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-import typing
+import tomllib
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import reduce
+from importlib.resources import files
+from operator import getitem
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,39 +17,14 @@ from pydantic_core import ErrorDetails
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
+from hfopt.config.document import Place
+from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks
+from hfopt.config.olive import dialect
 
 M = TypeVar("M", bound=BaseModel)
-Place = tuple[str | int, ...]
 
-_EXPECTED = {
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "string_type": "a string",
-    **dict.fromkeys(("int_type", "int_from_float"), "an integer"),
-    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
-    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "an object"),
-}
-"""By type of pydantic's error: what it expected."""
-_MESSAGES = {
-    "missing": "is required",
-    "string_too_short": "must not be empty",
-    "too_short": "must have at least {min_length}, has {actual_length}",
-    "greater_than_equal": "must be at least {ge}",
-    "greater_than": "must be more than {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be less than {lt}",
-    "literal_error": "must be {expected}",
-}
-"""By type of pydantic's error, filled in with its context."""
-_JSON_NAMES = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
+_WORDS = tomllib.loads(files(__package__).joinpath("messages.toml").read_text("utf-8"))
+_EXPECTED, _MESSAGES, _GOT = _WORDS["expected"], _WORDS["messages"], _WORDS["got"]
 
 
 class Mistakes(Exception):
@@ -55,17 +34,33 @@ class Mistakes(Exception):
 
 
 def validate(model: type[M], value: Any, place: Place, context: ConfigContext | None = None) -> M:
-    """The value as an instance of `model`.
+    """The value, read as `hfopt.config.meaning` says, as an instance of `model`.
 
     :param place: where the value stands in the config
     :raises Mistakes: with a problem for each mistake in it
     """
+    value = without_blanks((model,), value)
     try:
         return model.model_validate_json(json.dumps(value), context=context)
     except ValidationError as error:
+        if (corrected := _as_meant(error, value)) is not None:
+            return validate(model, corrected, place, context)
         raise Mistakes(*explain(error, model, value, place)) from error
     except (TypeError, ValueError) as error:
         raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
+
+
+def _as_meant(error: ValidationError, value: Any) -> Any:
+    """The value with what it can only mean in place of what is refused; None if nothing is clear."""
+    corrected = deepcopy(value)
+    for detail in error.errors(include_url=False):
+        place, written = _place(detail, value), detail["input"]
+        meaning = meant(detail["type"], written, detail.get("ctx", {}))
+        if detail["type"] == "extra_forbidden" and not written and place[-1] in dialect.REFUSED["anywhere"]:
+            reduce(getitem, place[:-1], corrected).pop(place[-1], None)
+        elif place and meaning is not UNCLEAR:
+            reduce(getitem, place[:-1], corrected)[place[-1]] = meaning
+    return None if json.dumps(corrected) == json.dumps(value) else corrected
 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, place: Place) -> list[Problem]:
@@ -83,12 +78,16 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, place: P
 
 def unknown_key(place: Place, known: Sequence[str]) -> Problem:
     """A key that the object does not have."""
+    if (reason := dialect.REFUSED["anywhere"].get(str(place[-1]))) is not None:
+        return Problem(place, reason)
     hint = did_you_mean(str(place[-1]), known) or f"known here: {', '.join(known) or 'none'}"
     return Problem(place, "unknown key", hint)
 
 
 def unknown_name(place: Place, error: UnknownName) -> Problem:
     """A name that the config does not define."""
+    if error.name in dialect.UNAVAILABLE["words"]:
+        return Problem(place, f"{error.name!r} is not available in this version; there is {', '.join(error.known)}")
     return Problem(place, str(error), did_you_mean(error.name, error.known))
 
 
@@ -123,22 +122,20 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
         return unknown_name(place, cause)
     if cause is not None:
         return Problem(place, str(cause))
+    if isinstance(written, dict) and written.get("type") in dialect.UNAVAILABLE["words"]:
+        return Problem(place, f"{written['type']!r} is not available in this version")
     if kind in _MESSAGES:
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
         hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None
         return Problem(place, _MESSAGES[kind].format(**shown), hint)
+    got = _GOT.get(type(written).__name__, "another value")
     if expected := dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED):
-        return Problem(
-            place, f"expected {' or '.join(expected)}, got {_JSON_NAMES.get(type(written), 'another value')}"
-        )
+        return Problem(place, f"expected {' or '.join(expected)}, got {got}")
     return Problem(place, details[0]["msg"][0].lower() + details[0]["msg"][1:])
 
 
 def _near_literal(written: Any, expected: str) -> str | None:
-    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
-    if str(written) in choices:
-        return "write the number without quotes"
-    return did_you_mean(str(written), choices)
+    return did_you_mean(str(written), [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")])
 
 
 def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
@@ -146,11 +143,5 @@ def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
     models = [model]
     for part in place:
         fields = [each.model_fields[part] for each in models if part in each.model_fields]
-        models = [found for field in fields for found in _models_in(field.annotation)] or models
+        models = [found for field in fields for found in models_in(field.annotation)] or models
     return sorted({key for found in models for key in keys_of(found)})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]

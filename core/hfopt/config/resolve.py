@@ -10,12 +10,12 @@ from typing import Any
 from hfopt.api.parity import Parity
 from hfopt.base.errors import Problem
 from hfopt.config import figures, schema
-from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T
-from hfopt.config.document import Document
+from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
+from hfopt.config.document import Document, Place
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.olive.data import normalize
-from hfopt.config.problems import Mistakes, Place, keys_of, unknown_key, validate
+from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
@@ -67,42 +67,49 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
     raw, problems, notices = dialect.strip_unsupported(document.value)
+    inline = dialect.take_inline(raw)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
-    written = raw.get("data_configs")
-    names = _data_names(written)
-    known = frozenset(names.values()) if isinstance(written, list | None) else None
-    check = Checker(document, plugins, problems, notices, known)
-    engine = _engine(check, raw.get("engine", {}))
-    systems = {
-        **check.entries(dict, _component, {DEFAULT_SYSTEM: {"type": "LocalSystem"}}, ("systems",), "hfopt_systems"),
-        **check.entries(dict, _component, raw.get("systems"), ("systems",), "hfopt_systems"),
-    }
+    check = Checker(document, plugins, problems, notices, None)
+    data_written = check.written(list, raw.get("data_configs"), "data_configs")
+    for place, each in inline["data_configs"].items():
+        if each not in data_written.values():
+            data_written[place] = each
+    named = {place: name_of("data_configs", place, each) for place, each in data_written.items()}
+    names = {place: name for place, name in named.items() if name is not None}
+    if isinstance(raw.get("data_configs"), list | None):
+        check.data_names = frozenset(names.values())
+    engine = _engine(check, raw.get("engine") or {})
+    here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
+    systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
+    systems = check.entries("systems", systems_written, _component, "hfopt_systems")
     input_model = None
     if "input_model" in raw:
         input_model = check.attempt(_component, check, raw["input_model"], ("input_model",), "hfopt_model_loaders")
     else:
         check.problem(("input_model",), "is required")
-    defaults = {} if input_model is None else input_model.cls.data_defaults(input_model.config)
-    roots = _data_root(check, raw.get("data_root"))
-    check.unique({("data_configs", number, "name"): name for number, name in names.items()})
-    data = check.entries(list, _container, written, ("data_configs",), defaults, roots)
-    evaluators = check.entries(dict, figures.evaluator, raw.get("evaluators"), ("evaluators",))
+    defaults = None if input_model is None else input_model.cls.data_defaults(input_model.config)
+    check.unique({(*place, "name"): name for place, name in names.items()})
+    data = check.entries("data_configs", data_written, _container, defaults, _data_root(check, raw.get("data_root")))
+    evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | inline["evaluators"]
+    evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
     wanted = _evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
     if not raw.get("passes"):
-        check.problem(("passes",), "is required: there must be at least one pass")
-    passes = check.entries(dict, _pass, raw.get("passes") or {}, ("passes",), engine, systems, evaluators)
-    _check_passes(check, input_model, passes)
+        check.problem(("passes",), "is required: at least one, as this version chooses none by itself")
+    ordered = _in_flow(check, raw.get("pass_flows"), check.written(dict, raw.get("passes"), "passes"))
+    passes = check.entries("passes", ordered, _pass, engine, systems, evaluators)
+    if not any(problem.path[:1] == ("pass_flows",) for problem in check.problems):
+        _check_passes(check, input_model, passes)
     _check_evaluators(check, engine, wanted, passes)
     packagers = _packagers(check, engine)
     if check.problems or input_model is None:
-        raise document.error(check.problems)
+        raise document.error(dialect.once(check.problems))
     return RunConfig(
         document=document,
         input_model=input_model,
         systems=_valid(systems),
-        data={names[number]: each for number, each in _valid(data).items()},
+        data=_valid(data),
         figures=wanted or (),
         passes=_valid(passes),
         engine=engine,
@@ -143,15 +150,9 @@ def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredCompo
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
-def _data_names(raw: Any) -> dict[int, str]:
-    """The names under data_configs by position, as far as they can be read."""
-    named = [each if isinstance(each, dict) else {} for each in (raw if isinstance(raw, list) else ())]
-    return {number: each["name"] for number, each in enumerate(named) if isinstance(each.get("name"), str)}
-
-
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
     """The folder in which data paths are looked for first, if there is one."""
-    if raw is None:
+    if raw in (None, ""):
         return ()
     if not isinstance(raw, str):
         check.problem(("data_root",), "expected a string")
@@ -165,20 +166,42 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
 
 
 def _container(
-    check: Checker, raw: Any, place: Place, defaults: Mapping[str, Any], roots: tuple[Path, ...]
+    check: Checker, raw: Any, place: Place, defaults: Mapping[str, Any] | None, roots: tuple[Path, ...]
 ) -> ConfiguredComponent:
     section = validate(schema.DataSection, raw, place)
     registered, cls = check.find("hfopt_data_containers", section.type, (*place, "type"))
     data = normalize(section, place, cls.components)
     check.problems += data.problems
     try:
-        return check.configured(registered, cls.with_defaults(data.params, defaults), (*place, "params_config"), roots)
+        return check.configured(
+            registered, cls.with_defaults(data.params, defaults or {}), (*place, "params_config"), roots
+        )
     except Mistakes as mistakes:
-        moved = (replace(problem, path=data.written_at(problem.path)) for problem in mistakes.args)
-        raise Mistakes(*moved) from mistakes
+        # Without the input model it can't be told what is missing.
+        told = [each for each in mistakes.args if each.message != "is required" or defaults is not None]
+        raise Mistakes(*(replace(each, path=data.written_at(each.path)) for each in told)) from mistakes
 
 
 # -- passes ---------------------------------------------------------------------------------------------------------
+
+
+def _in_flow(check: Checker, flows: Any, written: Mapping[Place, Any]) -> Mapping[Place, Any]:
+    """The passes that the only flow of ``pass_flows`` names, in its order; all of them, as written, without flows."""
+    section = check.attempt(validate, schema.Flows, {"pass_flows": flows}, ())
+    if section is None or not section.pass_flows:
+        return written
+    if len(section.pass_flows) > 1:
+        check.problem(("pass_flows",), f"{dialect.NO_SEARCH}: of several flows, keep one")
+        return written
+    [flow] = section.pass_flows
+    places: dict[Place, str] = {("pass_flows", 0, number): name for number, name in enumerate(flow)}
+    names = [str(name) for _, name in written]
+    check.unique(places)
+    for place, name in places.items():
+        check.known(place, "pass", name, names)
+    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name not in flow]
+    return {("passes", name): written[("passes", name)] for name in flow if ("passes", name) in written}
+
 
 Evaluators = Entries[tuple[Figure, ...]]
 
@@ -198,14 +221,10 @@ def _pass(
     return ConfiguredPass(chosen, host, wanted, section.output_name, Parity() if parity is True else parity or None)
 
 
-def _evaluator(
-    check: Checker, written: schema.NamedEvaluator, place: Place, evaluators: Evaluators
-) -> tuple[Figure, ...] | None:
-    """The figures of an evaluator that is named or written out in place."""
-    if isinstance(written, dict):
-        return check.attempt(figures.evaluator, check, written, place)
+def _evaluator(check: Checker, written: str | None, place: Place, evaluators: Evaluators) -> tuple[Figure, ...] | None:
+    """The figures of an evaluator."""
     check.known(place, "evaluator", written, evaluators)
-    return None if written is None else evaluators.get(written)
+    return evaluators.get(written) if written else None
 
 
 def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
-from hfopt.config.olive.dialect import NO_SCRIPTS, NO_SEARCH
+from hfopt.config.olive.dialect import NO_SCRIPTS, ONE_VALUE
 
 _NEWER = "As components.{}, in the way of Olive from 0.6.2 on; the keys of params may stand beside type."
 
@@ -54,8 +54,6 @@ MetricType = Annotated[
     ),
 ]
 LogLevel = Literal[0, 1, 2, 3, 4] | None
-NamedEvaluator = str | dict[str, Any] | None
-"""The name of an entry of ``evaluators``, or one that is written out in place."""
 
 
 class Section(Config):
@@ -168,7 +166,7 @@ class Metric(Config):
         "task is of that.",
     )
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
-    data_config: str | None = Field(None, description="The data to evaluate or time on.")
+    data_config: str | None = Field(None, description="The data to evaluate or time on: a name, or written out.")
 
 
 class Evaluator(Config):
@@ -180,11 +178,11 @@ class Evaluator(Config):
 class PassSection(Section):
     """One entry of ``passes``."""
 
-    disable_search: Annotated[bool | None, only(None, True, because=NO_SEARCH)] = Field(
+    disable_search: Annotated[bool | None, only(None, True, because=ONE_VALUE)] = Field(
         True, description="Only fixed options: this version has no search."
     )
-    host: str | None = Field(None, description="The system that runs it; null: engine.host.")
-    evaluator: NamedEvaluator = Field(None, description="The evaluator, named or written out, of this pass's model.")
+    host: str | None = Field(None, description="The system that runs it: a name, or written out; null: engine.host.")
+    evaluator: str | None = Field(None, description="The evaluator of this pass's model: a name, or written out.")
     parity: bool | Parity | None = Field(
         None,
         description="Compare outputs with the model before, on made-up inputs of several shapes: true, false, or how; "
@@ -202,9 +200,9 @@ class Packaging(Section):
 class Engine(Config):
     """``engine``."""
 
-    host: str | None = Field(None, description="The system that runs passes; null: this machine.")
-    target: str | None = Field(None, description="The system that evaluates and measures; null: this machine.")
-    evaluator: NamedEvaluator = Field(None, description="Named or written out; null: nothing is measured.")
+    host: str | None = Field(None, description="A system, named or written out, for passes; null: this machine.")
+    target: str | None = Field(None, description="A system, named or written out, that evaluates and measures.")
+    evaluator: str | None = Field(None, description="A name, or written out; null: nothing is measured.")
     evaluate_input_model: bool = Field(True, description="Compute its accuracy; its time and size are taken anyway.")
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(None, description="What to make besides best/.")
     log_severity_level: LogLevel = Field(
@@ -217,4 +215,10 @@ class Engine(Config):
     output_dir: str = Field("hfopt-output", description="Where run.json and best/ go.")
 
 
-SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes")
+class Flows(Config):
+    """``pass_flows``."""
+
+    pass_flows: tuple[tuple[str, ...], ...] = ()
+
+
+SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes", "pass_flows")

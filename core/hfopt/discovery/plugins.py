@@ -104,7 +104,6 @@ class UnknownComponent(Unresolved):
         for info in not_loaded:
             message += f"\n  not loaded: {info.name} ({info.distribution} {info.version}): {info.problem}"
         super().__init__(message, hint=hint)
-        self.installed = installed
 
 
 class Plugins:

@@ -10,7 +10,8 @@ from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass, PassContext, PassResult
 from hfopt.base.errors import Problem
 from hfopt.config import problems as _problems
-from hfopt.config.problems import M, Mistakes, Place
+from hfopt.config.document import Place
+from hfopt.config.problems import M, Mistakes
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring.parity import compared
 from hfopt.worker.stopwatch import Stopwatch

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from hfopt.base.errors import Problem
 from hfopt.base.text import did_you_mean
 from hfopt.config import schema
-from hfopt.config.document import dotted
-from hfopt.config.problems import Place
+from hfopt.config.document import Place, dotted
 
 COMPONENTS = tuple(schema.Components.model_fields)
 _NESTED = "component_kwargs"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import reduce
 from importlib.resources import files
+from operator import getitem
 from typing import Any
 
 from hfopt.base.errors import Problem
-from hfopt.config.document import dotted
-from hfopt.config.problems import Place
+from hfopt.config.document import Place, dotted
 
 _TABLES = tomllib.loads(files(__package__).joinpath("dialect.toml").read_text("utf-8"))
 _SENTENCES: Mapping[str, str] = _TABLES["sentences"]
@@ -24,6 +28,7 @@ def _reasons(table: str) -> dict[str, dict[str, str]]:
 
 
 NO_SEARCH, NO_SCRIPTS = _SENTENCES["no_search"], _SENTENCES["no_scripts"]
+ONE_VALUE = f"{NO_SEARCH}: {_SENTENCES['one_value']}"
 
 REFUSED = _reasons("refused")
 """Section to key to the reason why this version can't act on it."""
@@ -32,7 +37,7 @@ IGNORED = _reasons("ignored")
 """Section to key to the notice with which it is left out."""
 
 UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
-"""Declaring hook to the components of Olive's that this version does not have."""
+"""Declaring hook to the components of Olive's that this version does not have; words to other names of that kind."""
 
 
 def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
@@ -56,8 +61,42 @@ def _objects(value: Any, pattern: Sequence[str], place: Place = ()) -> Iterator[
         yield place, value
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts if pattern else ():
-        if pattern[0] in ("*", key):
+        if fnmatchcase(str(key), pattern[0]):
             yield from _objects(part, pattern[1:], (*place, key))
+
+
+def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
+    """Put names in place of the entries of sections that are written out where a name may stand.
+
+    :param config: is changed
+    :return: by section the entries, by place, which is the name of those that have none of their own
+    """
+    taken = {}
+    for section, patterns in _TABLES["inline"].items():
+        taken[section] = {place: each for pattern in patterns for place, each in _objects(config, pattern)}
+        for place, entry in taken[section].items():
+            name = dotted(place)
+            if section == "data_configs":
+                name = str(entry.setdefault("name", re.sub(r"\W", "_", name)))
+            reduce(getitem, place[:-1], config)[place[-1]] = name
+    return taken
+
+
+def once(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems without those whose cause another one has said: the first of a sentence tells the places of the others.
+
+    What a script would have given is not missing, and what it would have defined is not misspelt.
+    """
+    scripted = {each.path[:-1] for each in problems if NO_SCRIPTS in each.message}
+    missing = {each for each in problems if each.message.startswith("is required") and each.path[:-1] in scripted}
+    misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
+    kept = [each for each in problems if each not in missing | misspelt]
+    for cause in (NO_SEARCH, NO_SCRIPTS, _SENTENCES["no_generation"]):
+        same = [each for each in kept if cause in each.message]
+        if len(same) > 1:
+            hint = f"likewise {', '.join(dotted(each.path) for each in same[1:])}"
+            kept = [each for each in kept if each not in same] + [replace(same[0], hint=hint)]
+    return kept
 
 
 def fixed_options(
@@ -70,7 +109,7 @@ def fixed_options(
     :param known: the pass's options; unknown ones are kept, so that its config refuses them
     """
     chosen = {name: value for name, value in options.items() if name in known and _is_chosen(value)}
-    searched = [Problem((*place, name), NO_SEARCH) for name, value in chosen.items() if value != "DEFAULT_VALUE"]
+    searched = [Problem((*place, name), ONE_VALUE) for name, value in chosen.items() if value != "DEFAULT_VALUE"]
     return {name: value for name, value in options.items() if name not in chosen}, searched
 
 

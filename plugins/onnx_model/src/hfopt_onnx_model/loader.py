@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -21,15 +21,12 @@ from hfopt import (
     PreconditionFailed,
     Session,
 )
-from hfopt.api.config import ConfigContext, only
+from hfopt.api.config import ConfigContext
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
 _LOCATION = re.compile(rb"\n\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x01-\x7f]))", re.DOTALL)
 """How an ONNX file says where a tensor's data lie: a name's length in one or two bytes follows, then the name."""
-
-
-_NOT_GIVEN = "weights and inputs from another file are not given to sessions in this version"
 
 
 class ONNXModelConfig(Config):
@@ -41,15 +38,11 @@ class ONNXModelConfig(Config):
     model_attributes: dict[str, Any] = Field(
         {}, description="Attributes that passes may ask for: model_type, hidden_size..."
     )
-    use_ort_extensions: Annotated[
-        bool | None, only(None, False, because="onnxruntime-extensions are not loaded in this version")
-    ] = Field(None, description="Not available.")
-    external_initializers_file_name: Annotated[str | None, only(None, because=_NOT_GIVEN)] = Field(
-        None, description="Not available; external data of the model itself are found by themselves."
-    )
-    constant_inputs_file_name: Annotated[str | None, only(None, because=_NOT_GIVEN)] = Field(
-        None, description="Not available."
-    )
+    external_initializers_file_name: str | None = Field(None, description="Of no effect: the file is found by itself.")
+
+    def ignored(self) -> dict[str, str]:
+        why = "initializers beside the model are found by themselves"
+        return dict.fromkeys(self.written("external_initializers_file_name"), why)
 
     @model_validator(mode="after")
     def _external_data_counts(self, info: ValidationInfo) -> Self:

@@ -1,0 +1,143 @@
+"""Every block of Olive's page on Hugging Face models, in its shape: accepted, or refused with the true reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hfopt.cli.main import main
+
+CLASSIFIER = {"model_name": "acme/tiny-classifier", "task": "text-classification"}
+GENERATOR = {"model_name": "acme/tiny-decoder", "task": "text-generation"}
+ROWS = {
+    "name": "rows",
+    "type": "HuggingfaceContainer",
+    "params_config": {"data_name": "acme/reviews", "split": "train", "input_cols": ["text"], "label_cols": ["label"]},
+}
+CONVERSION = {"type": "OnnxConversion"}
+
+
+def model(**config):
+    return {"input_model": {"type": "PyTorchModel", "config": config}}
+
+
+def measured():
+    metric = {
+        "name": "quality",
+        "type": "accuracy",
+        "backend": "huggingface_metrics",
+        "data_config": "rows",
+        "sub_types": [{"name": "accuracy", "priority": -1}, {"name": "f1"}],
+    }
+    return {"data_configs": [ROWS], "evaluators": {"e": {"metrics": [metric]}}, "engine": {"evaluator": "e"}}
+
+
+ACCEPTED = {
+    "model of the hub": model(hf_config=CLASSIFIER),
+    "model in a folder": model(model_path="local_model", hf_config=CLASSIFIER),
+    "dataset that tuning names": {
+        "data_configs": [ROWS],
+        "passes": {"conversion": CONVERSION, "tuning": {"type": "OrtPerfTuning", "config": {"data_config": "rows"}}},
+    },
+    "metrics with and without a priority": measured(),
+    "token": {"systems": {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}, "engine": {"host": "here"}},
+    "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "k"}},
+}
+NO_SCRIPTS = "user scripts are not run in this version"
+NO_GENERATION = "input_model.config.hf_config.task: 'text-generation' is not available in this version; there is "
+REFUSED = {
+    "own io_config": (
+        model(model_script="s.py", io_config="names", dummy_inputs_func="example", hf_config=GENERATOR),
+        [NO_SCRIPTS, "io_config: not available in this version", NO_GENERATION],
+    ),
+    "optimum": (
+        {
+            "input_model": {
+                "type": "OptimumModel",
+                "config": {"model_path": "a/b", "model_components": ["decoder.onnx"]},
+            }
+        },
+        ["input_model.type: model type 'OptimumModel' is not available in this version"],
+    ),
+    "custom components": (
+        model(
+            model_script="s.py",
+            hf_config={
+                "model_class": "WhisperForConditionalGeneration",
+                "model_name": "acme/whisper",
+                "components": [{"name": "decoder", "io_config": "names", "component_func": "decoder"}],
+            },
+        ),
+        [NO_SCRIPTS, "hf_config.components: not available in this version"],
+    ),
+    "rows of text to generate from": (
+        {
+            "data_configs": [
+                {
+                    "name": "lines",
+                    "type": "HuggingfaceContainer",
+                    "params_config": {
+                        "data_name": "acme/dialogues",
+                        "component_kwargs": {
+                            "pre_process_data": {
+                                "text_cols": ["turn"],
+                                "corpus_strategy": "line-by-line",
+                                "source_max_len": 64,
+                                "pad_to_max_len": False,
+                            }
+                        },
+                    },
+                }
+            ]
+        },
+        ["pre_process_data.text_cols: this version prepares no data for text generation"],
+    ),
+    "registry": (
+        model(
+            model_path={
+                "type": "azureml_registry_model",
+                "config": {"name": "m", "registry_name": "r", "version": "1"},
+            },
+            model_file_format="PyTorch.MLflow",
+            hf_config=GENERATOR,
+        ),
+        [
+            "model_path: 'azureml_registry_model' is not available in this version; there is ",
+            "model_file_format: not available in this version",
+            NO_GENERATION,
+        ],
+    ),
+}
+
+
+@pytest.fixture
+def validated(tmp_path, capsys):
+    """Exit code and messages of a config of which only a block is given."""
+
+    def run(block):
+        (tmp_path / "local_model").mkdir()
+        (tmp_path / "local_model" / "config.json").write_text("{}")
+        (tmp_path / "s.py").write_text("")
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(model(hf_config=CLASSIFIER) | {"passes": {"conversion": CONVERSION}} | block))
+        return main(["validate", str(file)]), capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("block", ACCEPTED)
+def test_a_block_is_accepted(validated, block):
+    assert validated(ACCEPTED[block]) == (0, "")
+
+
+@pytest.mark.parametrize("block", REFUSED)
+def test_a_block_is_refused_with_the_reason_and_nothing_else(validated, block):
+    config, reasons = REFUSED[block]
+
+    code, error = validated(config)
+
+    assert code == 2
+    assert all(reason in error for reason in reasons)
+    assert len([line for line in error.splitlines() if "hint:" not in line]) == len(reasons)
+    assert "did you mean" not in error
