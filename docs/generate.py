@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from hfopt import DataContainer
 from hfopt.api import hookspecs
 from hfopt.api.systems import SystemConfig
 from hfopt.api.timing import FIGURES, TimingConfig
@@ -29,6 +30,7 @@ from hfopt.config import schema
 from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
+from hfopt_hf_data.spellings import Components, ComponentSection, SpelledSection
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
@@ -67,7 +69,7 @@ def config_page() -> str:
         ("input_model", schema.Section),
         ("systems.NAME", schema.Section),
         ("systems.NAME.config", SystemConfig),
-        ("data_configs[]", schema.DataSection),
+        ("data_configs[]", schema.DataEntry),
         ("evaluators.NAME.metrics[]", schema.Metric),
         ("evaluators.NAME.metrics[].sub_types[]", schema.SubType),
         ("passes.NAME", schema.PassSection),
@@ -110,8 +112,16 @@ def components_page() -> str:
         for registered in sorted(offers, key=lambda registered: registered.component.name):
             summary = f"{registered.component.summary}. From `{registered.distribution}`.\n"
             cls = registered.load()
-            parts.append(f"## {registered.component.name} ({kind})\n\n{summary}\n{_options(cls.Config)}{_types(cls)}")
+            options = f"{_entry(cls)}{_options(cls.Config)}{_types(cls)}"
+            parts.append(f"## {registered.component.name} ({kind})\n\n{summary}\n{options}")
     return "\n".join(parts)
+
+
+def _entry(cls: type) -> str:
+    """The keys of an entry of ``data_configs`` besides name and type."""
+    if not issubclass(cls, DataContainer):
+        return ""
+    return f"In the entry, beside `name` and `type`:\n\n{_options(cls.Section)}\nIn `params_config`:\n\n"
 
 
 def _types(cls: type) -> str:
@@ -159,12 +169,16 @@ def _fate(where: str, key: str) -> tuple[str, str]:
     return ("ignored", text) if text.startswith(("Of no effect", "Accepted")) else ("used", text)
 
 
+class _DataEntry(schema.DataEntry, SpelledSection):
+    """All keys of an entry whose container is HuggingfaceContainer."""
+
+
 def _section_model(where: str) -> type[BaseModel]:
     sections: dict[str, type[BaseModel]] = {
         "systems": schema.Section,
-        "data_configs": schema.DataSection,
-        "components": schema.Components,
-        "component": schema.ComponentSection,
+        "data_configs": _DataEntry,
+        "components": Components,
+        "component": ComponentSection,
         "metrics": schema.Metric,
         "sub_types": schema.SubType,
         "passes": schema.PassSection,

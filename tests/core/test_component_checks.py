@@ -100,9 +100,9 @@ class Backend(MetricBackend):
 
 class Container(DataContainer):
     Config = Options
-    components = ("load_dataset",)
+    Section = Options
 
-    def with_defaults(self, params, defaults):
+    def read(self, section, defaults):
         """Not a classmethod."""
 
     def prepare(self, context):
@@ -123,10 +123,8 @@ OTHERS = {
     Container: (
         DataContainer,
         [
-            "has ('load_dataset',) as components, which must be collections.abc.Mapping[str, "
-            "collections.abc.Mapping[str, str | None]]",
-            "has with_defaults(self, params, defaults), which must be @classmethod "
-            "with_defaults(cls, params, defaults)",
+            f"has {Options!r} as Section, which must be a subclass of hfopt.api.data.DataSection",
+            "has read(self, section, defaults), which must be @classmethod read(cls, section, defaults)",
         ],
     ),
     Halfway: (Pass, ["lacks the method more"]),

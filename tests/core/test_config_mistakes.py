@@ -42,12 +42,6 @@ MISTAKES = {
         "no metric backend named 'toy_metric'",
         "did you mean 'toy_metrics'?",
     ),
-    "backend of Olive": (
-        ("evaluators", "e", "metrics", 0, "backend"),
-        "torch_metrics",
-        "metric backend 'torch_metrics' is not available in this version\n",
-        None,
-    ),
     "system of Olive": (
         ("engine", "host"),
         {"type": "docker"},

@@ -200,8 +200,7 @@ def test_a_run_in_one_spelling_finds_what_a_run_in_the_other_made(project):
         ),
         (
             {"load_dataset_config": {**CSV, "split": "test"}, "params_config": {"split": "train"}},
-            ".load_dataset_config.split: data_configs[0].params_config.split has another value\n"
-            "  hint: keep one of the two",
+            ".load_dataset_config.split: params_config.split has another value\n  hint: keep one of the two",
         ),
         (
             {"load_dataset_config": {**CSV, "type": "hugginface_dataset"}},

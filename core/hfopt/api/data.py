@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from hfopt.api.arrays import Array, Integers
-from hfopt.api.config import Configured, ReportProgress
+from hfopt.api.config import Config, Configured, ReportProgress
 from hfopt.api.model import Session
+from hfopt.base.errors import Place, Problem
 
 
 @dataclass(frozen=True)
@@ -71,26 +74,52 @@ class Dataset(ABC):
         """Turn a model's outputs for one batch into predictions [batch, ...] that compare with `Batch.labels`."""
 
 
+class DataSection(Config):
+    """What an entry of ``data_configs`` may hold besides its name and type. A container may add keys."""
+
+    params_config: dict[str, Any] = Field({}, description="The container's options.")
+
+
+@dataclass(frozen=True)
+class ReadData:
+    """An entry of ``data_configs`` as its container understands it. Places are counted from the entry.
+
+    :param params: to be validated by the container's ``Config``
+    :param places: for each option that stands elsewhere: its place in ``params_config``, and where the user wrote it
+    :param default_place: where every other mistake is reported; None: at its own place, as there is a ``params_config``
+    :param problems: contradictions and the like
+    """
+
+    params: Mapping[str, Any]
+    places: Mapping[Place, Place] = field(default_factory=dict)
+    default_place: Place | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def written_at(self, place: Place) -> Place:
+        """The place in the user's config of what stands at a place in ``params_config``."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.places:
+                return (*self.places[place[:length]], *place[length:])
+        return place if self.default_place is None else self.default_place
+
+
 class DataContainer(Configured):
     """Knows one way of loading and preprocessing data. Called in workers only.
 
-    :cvar Config: the model of ``params_config``. However a config writes data, this is how a container gets it: what is
-        written by component stands in ``component_kwargs``.
-    :cvar components: the components among ``load_dataset``, ``pre_process_data``, ``post_process_data`` and
-        ``dataloader`` that ``component_kwargs`` has, each with the types that a config may name for it, and why the
-        container can't be had with that type; None: it can. Without any there are no options by component.
+    :cvar Config: the model of ``params_config``
+    :cvar Section: the model of what an entry of ``data_configs`` may hold
     """
 
-    components: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
+    Section: ClassVar[type[DataSection]] = DataSection
 
     @classmethod
-    def with_defaults(cls, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill what the user left unwritten from the input model.
+    def read(cls, section: Any, defaults: Mapping[str, Any]) -> ReadData:
+        """Read an entry, and fill what the user left unwritten from the input model.
 
-        :param params: ``params_config``, what is written by component in its ``component_kwargs``
+        :param section: an instance of ``Section``
         :param defaults: what the input model's loader offers (``model_name``, ``task``)
         """
-        return dict(params)
+        return ReadData(section.params_config)
 
     @abstractmethod
     def prepare(self, context: DataContext) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+Place = tuple[str | int, ...]
+"""Keys and list positions that lead to a value of a config."""
+
 
 class ExitCode(IntEnum):
     """What `hfopt` returns to the shell."""
@@ -68,7 +71,7 @@ class Problem:
     :param exit_code: USAGE for a mistake of the user's, MISSING for a plugin that is not installed
     """
 
-    path: tuple[str | int, ...]
+    path: Place
     message: str
     hint: str | None = None
     exit_code: ExitCode = ExitCode.USAGE

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
-from hfopt.base.errors import PluginError, Problem
-from hfopt.config.document import Document, Place, dotted
+from hfopt.base.errors import Place, PluginError, Problem
+from hfopt.config.document import Document, dotted
 from hfopt.config.olive.dialect import unavailable
 from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.config.schema import Section

@@ -20,8 +20,6 @@ from hfopt.base.errors import ConfigError, Problem, UsageError
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _YAML_12_FLOAT = re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
-Place = tuple[str | int, ...]
-"""Keys and list positions from the top of a config."""
 _TWICE = "key {!r} stands twice in one object"
 
 

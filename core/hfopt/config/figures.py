@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from hfopt.api.config import Config, UnknownName
 from hfopt.api.metrics import Statistic
 from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
-from hfopt.base.errors import Problem
+from hfopt.base.errors import Place, Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
-from hfopt.config.document import Place
 from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.discovery.plugins import RegisteredComponent
 

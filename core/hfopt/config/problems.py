@@ -15,9 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
-from hfopt.base.errors import Problem
+from hfopt.base.errors import Place, Problem
 from hfopt.base.text import did_you_mean
-from hfopt.config.document import Place
 from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks
 from hfopt.config.olive import dialect
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.parity import Parity
-from hfopt.base.errors import Problem
+from hfopt.base.errors import Place, Problem
 from hfopt.config import figures, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
-from hfopt.config.document import Document, Place
+from hfopt.config.document import Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
-from hfopt.config.olive.data import normalize
 from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
 
@@ -168,18 +167,17 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
 def _container(
     check: Checker, raw: Any, place: Place, defaults: Mapping[str, Any] | None, roots: tuple[Path, ...]
 ) -> ConfiguredComponent:
-    section = validate(schema.DataSection, raw, place)
+    section = validate(schema.DataEntry, raw, place)
     registered, cls = check.find("hfopt_data_containers", section.type, (*place, "type"))
-    data = normalize(section, place, cls.components)
-    check.problems += data.problems
+    data = cls.read(validate(cls.Section, section.model_extra, place), defaults or {})
+    check.problems += [replace(each, path=(*place, *each.path)) for each in data.problems]
     try:
-        return check.configured(
-            registered, cls.with_defaults(data.params, defaults or {}), (*place, "params_config"), roots
-        )
+        return check.configured(registered, data.params, (*place, "params_config"), roots)
     except Mistakes as mistakes:
         # Without the input model it can't be told what is missing.
         told = [each for each in mistakes.args if each.message != "is required" or defaults is not None]
-        raise Mistakes(*(replace(each, path=data.written_at(each.path)) for each in told)) from mistakes
+        moved = [(*place, *data.written_at(each.path[len(place) :])) for each in told]
+        raise Mistakes(*(replace(each, path=path) for each, path in zip(told, moved, strict=True))) from mistakes
 
 
 # -- passes ---------------------------------------------------------------------------------------------------------

@@ -12,8 +12,6 @@ from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
 from hfopt.config.olive.dialect import NO_SCRIPTS, ONE_VALUE
 
-_NEWER = "As components.{}, in the way of Olive from 0.6.2 on; the keys of params may stand beside type."
-
 
 def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., Any] = AfterValidator) -> Any:
     """Accepts values that fit; any other is a mistake with this message."""
@@ -63,39 +61,13 @@ class Section(Config):
     config: dict[str, Any] = Field({}, description="The component's options.")
 
 
-class ComponentSection(Config):
-    """What ``components`` says of one of a container's components."""
-
-    type: str | None = Field(None, description="One that components.md lists; null: what the container does.")
-    params: dict[str, Any] | None = Field(None, description="This component's options.")
-
-
-class OpenComponentSection(ComponentSection):
-    """``load_dataset_config`` and its like: options may stand beside ``params``."""
+class DataEntry(Config):
+    """One entry of ``data_configs``; what else it holds is its container's `Section`."""
 
     model_config = ConfigDict(extra="allow")
 
-
-class Components(Config):
-    """``components``."""
-
-    load_dataset: ComponentSection | None = Field(None, description="How rows are loaded.")
-    pre_process_data: ComponentSection | None = Field(None, description="How rows become model inputs.")
-    post_process_data: ComponentSection | None = Field(None, description="How outputs become predictions.")
-    dataloader: ComponentSection | None = Field(None, description="How rows are batched.")
-
-
-class DataSection(Config):
-    """One entry of ``data_configs``; its options in any of the ways that `hfopt.config.olive.data` understands."""
-
     name: Word = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
-    params_config: dict[str, Any] = Field({}, description="The container's options.")
-    components: Components | None = Field(None, description="The same by component; params_config wins.")
-    load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
-    pre_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("pre_process_data"))
-    post_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("post_process_data"))
-    dataloader_config: OpenComponentSection | None = Field(None, description=_NEWER.format("dataloader"))
 
 
 class Goal(Config):

@@ -8,9 +8,8 @@ from hfopt.api.config import ConfigContext
 from hfopt.api.model import ModelHandle
 from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass, PassContext, PassResult
-from hfopt.base.errors import Problem
+from hfopt.base.errors import Place, Problem
 from hfopt.config import problems as _problems
-from hfopt.config.document import Place
 from hfopt.config.problems import M, Mistakes
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring.parity import compared

@@ -13,8 +13,8 @@ from importlib.resources import files
 from operator import getitem
 from typing import Any
 
-from hfopt.base.errors import Problem
-from hfopt.config.document import Place, dotted
+from hfopt.base.errors import Place, Problem
+from hfopt.config.document import dotted
 
 _TABLES = tomllib.loads(files(__package__).joinpath("dialect.toml").read_text("utf-8"))
 _SENTENCES: Mapping[str, str] = _TABLES["sentences"]

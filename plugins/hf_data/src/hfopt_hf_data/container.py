@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hfopt import Config, DataContainer, DataContext, Dataset
+from hfopt.api.data import DataSection, ReadData
 from hfopt_hf_data.config import COMPONENTS, HuggingfaceContainerConfig, with_defaults
+from hfopt_hf_data.spellings import SpelledSection, normalize
 
 
 class HuggingfaceContainer(DataContainer):
     """Datasets of the hub, and local ones, for text classification."""
 
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
+    Section: ClassVar[type[DataSection]] = SpelledSection
     components = COMPONENTS
     config: HuggingfaceContainerConfig
 
     @classmethod
-    def with_defaults(cls, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-        return with_defaults(params, defaults)
+    def read(cls, section: SpelledSection, defaults: Mapping[str, Any]) -> ReadData:
+        read = normalize(section, COMPONENTS)
+        return replace(read, params=with_defaults(read.params, defaults))
 
     def prepare(self, context: DataContext) -> None:
         from hfopt_hf_data.prepare import prepare

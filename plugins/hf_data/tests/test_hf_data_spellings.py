@@ -8,21 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfopt.config.olive.data import COMPONENTS, normalize
-from hfopt.config.schema import DataSection
+from hfopt_hf_data.config import COMPONENTS
+from hfopt_hf_data.spellings import SpelledSection, normalize
 
-PLACE = ("data_configs", 0)
 KNOWN = {component: {"ready": None, "planned": "comes later"} for component in COMPONENTS}
 
 
 def spelled(known=KNOWN, **written):
-    section = {"name": "rows", "type": "Rows", **{key: value for key, value in written.items() if value is not None}}
-    return normalize(DataSection.model_validate_json(json.dumps(section)), PLACE, known)
+    section = {key: value for key, value in written.items() if value is not None}
+    return normalize(SpelledSection.model_validate_json(json.dumps(section)), known)
 
 
 def problems(known=KNOWN, **written):
     found = spelled(known, **written).problems
-    return [(".".join(map(str, problem.path[2:])), problem.message, problem.hint) for problem in found]
+    return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in found]
 
 
 # How an option can be written by component, each with the path that leads to it from the data config.
@@ -34,7 +33,7 @@ WAYS = {
 }
 NAMES = st.text("abcdefgh_", min_size=1, max_size=3)
 VALUES = st.none() | st.booleans() | st.integers(0, 3) | st.text(max_size=2) | st.lists(st.integers(0, 2), max_size=2)
-OPTIONS = st.dictionaries(st.tuples(st.sampled_from(COMPONENTS), NAMES), VALUES, max_size=6)
+OPTIONS = st.dictionaries(st.tuples(st.sampled_from(sorted(COMPONENTS)), NAMES), VALUES, max_size=6)
 
 
 def write(section, path, value):
@@ -63,14 +62,13 @@ def test_options_mean_the_same_however_they_are_written_and_know_where_that_was(
     assert dict(result.params) == one_way.get("params_config", {})
     assert result.problems == ()
     for (component, name), value in options.items():
-        at = result.written_at((*PLACE, "params_config", "component_kwargs", component, name))
-        assert at[: len(PLACE)] == PLACE
-        assert read(section, at[len(PLACE) :]) == value
+        at = result.written_at(("params_config", "component_kwargs", component, name))
+        assert read(section, at) == value
 
 
 @given(st.data())
 def test_the_two_generations_may_repeat_and_must_not_contradict_each_other(data):
-    (component, name), value = data.draw(st.tuples(st.tuples(st.sampled_from(COMPONENTS), NAMES), VALUES))
+    (component, name), value = data.draw(st.tuples(st.tuples(st.sampled_from(sorted(COMPONENTS)), NAMES), VALUES))
     other = data.draw(VALUES)
     flat = lambda _, name: ("params_config", name)  # noqa: E731 - as WAYS has them
     older = data.draw(st.sampled_from([WAYS["component_kwargs"], WAYS["components"], flat]))(component, name)
@@ -84,7 +82,7 @@ def test_the_two_generations_may_repeat_and_must_not_contradict_each_other(data)
     if None in (value, other) or json.dumps(value) == json.dumps(other):
         assert found == []
     else:
-        message = f"data_configs[0].{'.'.join(older)} has another value"
+        message = f"{'.'.join(older)} has another value"
         assert found == [(".".join(newer), message, "keep one of the two")]
 
 
@@ -113,7 +111,7 @@ def test_what_is_written_in_no_other_way_is_left_as_it_is():
     result = spelled(known={}, params_config=params, dataloader_config=None)
 
     assert (result.params, result.problems) == (params, ())
-    assert result.written_at((*PLACE, "params_config", "m")) == (*PLACE, "params_config", "m")
+    assert result.written_at(("params_config", "m")) == ("params_config", "m")
 
 
 @pytest.mark.parametrize("nested", [3, [], "x", {"dataloader": [1]}])
@@ -125,21 +123,11 @@ def test_a_malformed_component_kwargs_is_left_for_its_container_to_refuse(nested
 
 def test_what_the_user_did_not_write_has_the_place_of_the_data_config():
     result = spelled(load_dataset_config={"data": "x", "params": {"split": [1]}})
-    top = (*PLACE, "params_config")
+    loading = ("params_config", "component_kwargs", "load_dataset")
 
-    assert result.written_at((*top, "task")) == result.written_at(top) == PLACE
-    assert result.written_at((*top, "component_kwargs", "load_dataset", "data")) == (
-        *PLACE,
-        "load_dataset_config",
-        "data",
-    )
-    assert result.written_at((*top, "component_kwargs", "load_dataset", "split", 0)) == (
-        *PLACE,
-        "load_dataset_config",
-        "params",
-        "split",
-        0,
-    )
+    assert result.written_at(("params_config", "task")) == result.written_at(("params_config",)) == ()
+    assert result.written_at((*loading, "data")) == ("load_dataset_config", "data")
+    assert result.written_at((*loading, "split", 0)) == ("load_dataset_config", "params", "split", 0)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +150,7 @@ def test_what_the_user_did_not_write_has_the_place_of_the_data_config():
             [
                 (
                     "dataloader_config.type",
-                    "data_configs[0].components.dataloader.type has another value",
+                    "components.dataloader.type has another value",
                     "keep one of the two",
                 )
             ],
@@ -171,23 +159,3 @@ def test_what_the_user_did_not_write_has_the_place_of_the_data_config():
 )
 def test_a_type_is_one_that_the_container_has(written, expected):
     assert problems(**written) == expected
-
-
-def test_a_component_that_the_container_has_not_is_refused_where_it_is_written():
-    written = {"dataloader_config": {"n": 1}}
-
-    assert problems({"load_dataset": {}}, **written) == [
-        ("dataloader_config", "the container has no dataloader; it has load_dataset", None)
-    ]
-
-
-def test_a_container_without_components_takes_its_options_flat_alone(project):
-    project.config["data_configs"][0] |= {"load_dataset_config": {"data_file": "points.json"}}
-
-    done = project.run()
-
-    assert done.returncode == 2
-    assert done.stderr == (
-        "hfopt: config.json:15: data_configs[0].load_dataset_config: the container has no options by component\n"
-        "  hint: write them in params_config\n"
-    )

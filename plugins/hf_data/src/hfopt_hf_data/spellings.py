@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from hfopt.base.errors import Problem
-from hfopt.base.text import did_you_mean
-from hfopt.config import schema
-from hfopt.config.document import Place, dotted
+from pydantic import ConfigDict, Field
 
-COMPONENTS = tuple(schema.Components.model_fields)
-_NESTED = "component_kwargs"
+from hfopt import Config, Problem
+from hfopt.api.data import DataSection, ReadData
+from hfopt.api.text import did_you_mean
+
+Place = tuple[str | int, ...]
+_NESTED, _TOP = "component_kwargs", "params_config"
+_NEWER = "As components.{}, in the way of Olive from 0.6.2 on; the keys of params may stand beside type."
 
 
 class Option(NamedTuple):
@@ -31,84 +32,87 @@ class Option(NamedTuple):
 Options = Mapping[str, Option]
 
 
-@dataclass(frozen=True)
-class NormalizedData:
-    """A data config as its container takes it.
+class ComponentSection(Config):
+    """What ``components`` says of one of the container's components."""
 
-    :param params: ``params_config``, with ``component_kwargs`` for all options that are written by component
-    :param places: for each option that was moved: its place in ``params_config``, and where the user wrote it
-    :param default_place: where everything else is reported; None: at its own place, as there is a ``params_config``
-    :param problems: contradictions, and components or types that the container does not have
-    """
-
-    params: Mapping[str, Any]
-    places: Mapping[Place, Place] = field(default_factory=dict)
-    default_place: Place | None = None
-    problems: tuple[Problem, ...] = ()
-
-    def written_at(self, place: Place) -> Place:
-        """The place in the user's config of what stands at a place in ``params_config``."""
-        for length in range(len(place), 0, -1):
-            if place[:length] in self.places:
-                return (*self.places[place[:length]], *place[length:])
-        return place if self.default_place is None else self.default_place
+    type: str | None = Field(None, description="One that components.md lists; null: what the container does.")
+    params: dict[str, Any] | None = Field(None, description="This component's options.")
 
 
-def normalize(
-    section: schema.DataSection, place: Place, known: Mapping[str, Mapping[str, str | None]]
-) -> NormalizedData:
+class OpenComponentSection(ComponentSection):
+    """``load_dataset_config`` and its like: options may stand beside ``params``."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Components(Config):
+    """``components``."""
+
+    load_dataset: ComponentSection | None = Field(None, description="How rows are loaded.")
+    pre_process_data: ComponentSection | None = Field(None, description="How rows become model inputs.")
+    post_process_data: ComponentSection | None = Field(None, description="How outputs become predictions.")
+    dataloader: ComponentSection | None = Field(None, description="How rows are batched.")
+
+
+class SpelledSection(DataSection):
+    """What an entry of ``data_configs`` may hold besides its name and type."""
+
+    components: Components | None = Field(None, description="The same by component; params_config wins.")
+    load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
+    pre_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("pre_process_data"))
+    post_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("post_process_data"))
+    dataloader_config: OpenComponentSection | None = Field(None, description=_NEWER.format("dataloader"))
+
+
+def normalize(section: SpelledSection, known: Mapping[str, Mapping[str, str | None]]) -> ReadData:
     """Rewrite a data config as ``params_config`` with ``component_kwargs``.
 
     In the format of 0.6.1 the first value wins, in this order: ``component_kwargs``, ``params_config``,
     ``components``. A different value in the format of 0.6.2 is a problem, as either could be meant. Null is no value.
 
-    :param place: where the section stands
-    :param known: the container's components and their types, as in `hfopt.DataContainer.components`
+    :param known: the container's components, each with the types that a config may name for it, and why the container
+        can't be had with that type; None: it can
     """
-    top = (*place, "params_config")
     nested = section.params_config.get(_NESTED)
     if not isinstance(nested, dict | None):
-        return NormalizedData(section.params_config)  # the container's own config reports this mistake
-    flat = _options({name: value for name, value in section.params_config.items() if name != _NESTED}, top)
+        return ReadData(section.params_config)  # the container's own config reports this mistake
+    flat = _options({name: value for name, value in section.params_config.items() if name != _NESTED}, (_TOP,))
     by_component = dict(nested or {})
     places: dict[Place, Place] = {}
     problems: list[Problem] = []
-    for component in COMPONENTS:
-        written = _sections(section, component, place)
+    for component, types in known.items():
+        written = _sections(section, component)
         inside = by_component.get(component) or {}
         if not written or not isinstance(inside, dict):
             continue
-        if component not in known:
-            problems += [_no_component(at, component, known) for at in written]
-            continue
-        options = _merged(_options(inside, (*top, _NESTED, component)), flat, written, problems)
+        options = _merged(_options(inside, (_TOP, _NESTED, component)), flat, written, problems)
         by_component[component] = {name: option.value for name, option in options.items()}
-        places |= {(*top, _NESTED, component, name): option.place for name, option in options.items()}
-        problems += _type_problems(component, written, known[component])
+        places |= {(_TOP, _NESTED, component, name): option.place for name, option in options.items()}
+        problems += _type_problems(component, written, types)
     params = {**section.params_config, _NESTED: by_component} if places else section.params_config
-    default_place = None if "params_config" in section.model_fields_set else place
-    return NormalizedData(params, places, default_place, tuple(problems))
+    default_place = None if _TOP in section.model_fields_set else ()
+    return ReadData(params, places, default_place, tuple(problems))
 
 
 def _options(values: Mapping[str, Any] | None, place: Place) -> Options:
     return {name: Option(value, (*place, name)) for name, value in (values or {}).items()}
 
 
-def _sections(section: schema.DataSection, component: str, place: Place) -> dict[Place, schema.ComponentSection]:
+def _sections(section: SpelledSection, component: str) -> dict[Place, ComponentSection]:
     """What the config says of a component in the formats of 0.6.1 and 0.6.2, by place."""
     older, newer = getattr(section.components, component, None), getattr(section, f"{component}_config")
-    both = {(*place, "components", component): older, (*place, f"{component}_config"): newer}
+    both: dict[Place, ComponentSection | None] = {("components", component): older, (f"{component}_config",): newer}
     return {at: said for at, said in both.items() if said is not None}
 
 
 def _merged(
-    inside: Options, flat: Options, written: Mapping[Place, schema.ComponentSection], problems: list[Problem]
+    inside: Options, flat: Options, written: Mapping[Place, ComponentSection], problems: list[Problem]
 ) -> Options:
     """The options to write by component: those whose flat value does not win."""
     found = _ranked(inside, flat)
     for at, said in written.items():
         for options in (_options(said.params, (*at, "params")), _options(said.model_extra, at)):
-            if isinstance(said, schema.OpenComponentSection):
+            if isinstance(said, OpenComponentSection):
                 problems += _contradictions(found, options)
                 found = _ranked(options, found)
             else:
@@ -127,20 +131,14 @@ def _ranked(*sources: Options) -> dict[str, Option]:
 def _contradictions(said: Options, again: Options) -> list[Problem]:
     """Options that have two different values. Null is none; true is not 1."""
     return [
-        Problem(each.place, f"{dotted(said[name].place)} has another value", "keep one of the two")
+        Problem(each.place, f"{'.'.join(map(str, said[name].place))} has another value", "keep one of the two")
         for name, each in again.items()
         if name in said and len({json.dumps(value) for value in (each.value, said[name].value)} - {"null"}) > 1
     ]
 
 
-def _no_component(place: Place, component: str, known: Mapping[str, Any]) -> Problem:
-    if known:
-        return Problem(place, f"the container has no {component}; it has {', '.join(known)}")
-    return Problem(place, "the container has no options by component", "write them in params_config")
-
-
 def _type_problems(
-    component: str, written: Mapping[Place, schema.ComponentSection], known: Mapping[str, str | None]
+    component: str, written: Mapping[Place, ComponentSection], known: Mapping[str, str | None]
 ) -> list[Problem]:
     """What is wrong with the type that the config gives a component."""
     types = [_options({"type": said.type}, at) for at, said in written.items()]
