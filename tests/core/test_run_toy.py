@@ -62,6 +62,16 @@ def test_numbers_are_those_that_the_rows_give(project):
     assert [figure["priority"] for figure in after.values()] == [1, 2, 3]
 
 
+def test_the_first_line_says_what_got_worse_by_more_than_chance_explains(project):
+    worse = project.run().stdout.splitlines()[0]
+    project.config["passes"]["second"]["config"]["factor"] = 0.5
+    same = project.run().stdout
+
+    lost = r"accuracy-accuracy: WORSE than the input model by more than chance explains: -\d+\.\d\d points \[-.+, -.+\]"
+    assert re.fullmatch(lost, worse)
+    assert "WORSE" not in same
+
+
 def test_latency_is_measured_for_both_models_and_says_which_is_slower(project):
     timing = {"warmup_num": 1, "repeat_test_num": 16}
     project.config["evaluators"]["e"]["metrics"] = [
@@ -80,7 +90,7 @@ def test_latency_is_measured_for_both_models_and_says_which_is_slower(project):
     assert metrics["latency-p50"]["value"] >= 20
     assert metrics["latency-p50"]["n"] == 16
     assert metrics["latency-p50"]["difference"]["low"] > 0
-    assert "times SLOWER than the input model" in done.stdout.splitlines()[8]
+    assert "times SLOWER than the input model" in done.stdout.splitlines()[0]
 
 
 def test_a_single_run_has_no_interval_and_proves_no_speed(project):

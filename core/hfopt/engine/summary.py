@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_SLOWER = "times SLOWER"
 WIDTH = 110
 """Characters in a line of what does not go to a terminal."""
 
@@ -46,8 +47,10 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
     for result in record["results"]:
         for candidate in result["candidates"]:
             if candidate["status"] == "succeeded":
+                ratios = list(_ratios(result, candidate))
+                yield from (*_losses(candidate), *(line for line in ratios if _SLOWER in line))
                 yield _table(result, candidate)
-                yield from _ratios(result, candidate)
+                yield from (line for line in ratios if _SLOWER not in line)
                 yield from _goals(result, candidate)
             elif not interrupted:
                 yield from _error(result, candidate, folder / LOG)
@@ -84,15 +87,25 @@ def _table(result: ResultRecord, candidate: CandidateRecord) -> Table:
     return table
 
 
-def _ratios(result: ResultRecord, candidate: CandidateRecord) -> list[str]:
-    """Speed and size relative to the input model. The first line says so if it got slower."""
-    lines = []
+def _losses(candidate: CandidateRecord) -> Iterator[str]:
+    """Figures that are worse than the input model's by more than chance explains; time and size have their ratios."""
+    for key, figure in candidate["metrics"].items():
+        change, sign = figure["difference"], 1 if figure["higher_is_better"] else -1
+        if change is None or change["low"] is None or "speedup" in figure:
+            continue
+        if max(sign * change["low"], sign * change["high"]) < 0:
+            lost = _number(change, figure["unit"], signed=True)
+            yield f"{key}: WORSE than the input model by more than chance explains: {lost}"
+
+
+def _ratios(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
+    """Speed and size relative to the input model."""
     for key, after in candidate["metrics"].items():
         if "speedup" in after and after["unit"] == "ms":
-            lines.append(f"{key}: {_speed(after['speedup'])}")
-    lines.sort(key=lambda line: "SLOWER" not in line)
+            yield f"{key}: {_speed(after['speedup'])}"
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
-    return [*lines, f"size: {new / old:.3f} of the input model's"] if old and new else lines
+    if old and new:
+        yield f"size: {new / old:.3f} of the input model's"
 
 
 def _before(result: ResultRecord, key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -136,7 +149,7 @@ def _speed(speedup: Mapping[str, Any]) -> str:
     if low <= 1 <= high:
         return f"no faster and no slower than the input model ({ratio:.2f} times as fast [{low:.2f}, {high:.2f}])"
     if ratio < 1:
-        return f"{1 / ratio:.2f} times SLOWER than the input model [{1 / high:.2f}, {1 / low:.2f}]"
+        return f"{1 / ratio:.2f} {_SLOWER} than the input model [{1 / high:.2f}, {1 / low:.2f}]"
     return f"{ratio:.2f} times as fast [{low:.2f}, {high:.2f}]"
 
 
