@@ -49,7 +49,7 @@ NO_GENERATION = "input_model.config.hf_config.task: 'text-generation' is not ava
 REFUSED = {
     "own io_config": (
         model(model_script="s.py", io_config="names", dummy_inputs_func="example", hf_config=GENERATOR),
-        [NO_SCRIPTS, "io_config: not available in this version", NO_GENERATION],
+        [NO_SCRIPTS, "io_config: inputs and outputs are found by themselves in this version", NO_GENERATION],
     ),
     "optimum": (
         {
@@ -69,7 +69,7 @@ REFUSED = {
                 "components": [{"name": "decoder", "io_config": "names", "component_func": "decoder"}],
             },
         ),
-        [NO_SCRIPTS, "hf_config.components: not available in this version"],
+        [NO_SCRIPTS, "hf_config.components: models of several parts are not loaded in this version"],
     ),
     "rows of text to generate from": (
         {
@@ -104,7 +104,7 @@ REFUSED = {
         ),
         [
             "model_path: 'azureml_registry_model' is not available in this version; there is ",
-            "model_file_format: not available in this version",
+            "model_file_format: this version loads models as Hugging Face's save_pretrained writes them",
             NO_GENERATION,
         ],
     ),

@@ -49,7 +49,7 @@ PARAMS = ("data_configs", 0, "params_config")
 MISTAKES = {
     "wrong type": (
         ("passes", "conversion", "config"),
-        {"target_opset": "17"},
+        {"target_opset": "newest"},
         "passes.conversion.config.target_opset: expected an integer, got a string\n",
     ),
     "unknown task": (

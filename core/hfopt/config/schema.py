@@ -24,7 +24,6 @@ def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., 
     return validator(check)
 
 
-Word = Annotated[str, _checked(re.compile(r"\w+", re.ASCII).fullmatch, "must be made of letters, digits and '_'")]
 PlainName = Annotated[
     str,
     _checked(
@@ -66,7 +65,7 @@ class DataEntry(Config):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Word = Field(description="What passes and metrics call it.")
+    name: PlainName = Field(description="What passes and metrics call it.")
     type: str = Field(description="A data container, such as HuggingfaceContainer.")
 
 

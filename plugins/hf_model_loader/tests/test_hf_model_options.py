@@ -126,13 +126,18 @@ LATER = "not available in this version"
         ({"model_path": "model.onnx"}, "model_path", "is a file; a Hugging Face model is a folder with config.json"),
         ({"hf_config": {"model_name": "./none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
         ({}, "hf_config", "needs model_name, or a model_path beside it"),
+        ({"hf_config": None}, "hf_config", "hf_config is required: this version loads models as"),
         ({"hf_config": {"model_name": "here"}}, "hf_config", "needs task or model_class"),
         ({"model_path": "here", "model_script": "s.py"}, "model_script", SCRIPTS),
         ({"model_path": "here", "model_loader": "load"}, "model_loader", SCRIPTS),
         ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", SCRIPTS),
-        ({"model_path": "here", "adapter_path": "lora"}, "adapter_path", LATER),
-        ({"model_path": "here", "model_file_format": "PyTorch.MLflow"}, "model_file_format", LATER),
-        ({"model_path": "here", "io_config": {"input_names": ["a"]}}, "io_config", LATER),
+        ({"model_path": "here", "adapter_path": "lora"}, "adapter_path", "adapters are not loaded in this version"),
+        (
+            {"model_path": "here", "model_file_format": "PyTorch.MLflow"},
+            "model_file_format",
+            "as Hugging Face's save_pretrained writes them",
+        ),
+        ({"model_path": "here", "io_config": {"input_names": ["a"]}}, "io_config", "are found by themselves"),
     ],
 )
 def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, place, message):

@@ -245,8 +245,5 @@ def test_files_and_extensions_that_sessions_are_not_given_are_refused_unless_the
     validate(ONNXModelConfig, {"use_ort_extensions": True, "constant_inputs_file_name": "constants.npz"}, (), problems)
     assert [(each.path, each.message) for each in problems] == [
         (("use_ort_extensions",), "onnxruntime-extensions are not loaded in this version"),
-        (
-            ("constant_inputs_file_name",),
-            "weights and inputs from another file are not given to sessions in this version",
-        ),
+        (("constant_inputs_file_name",), "inputs from another file are not given to sessions in this version"),
     ]

@@ -58,7 +58,7 @@ def test_by_default_threads_are_halved_within_operators_and_doubled_between_them
 
 def test_one_core_leaves_nothing_to_try_but_the_default():
     assert threads(config(), 1) == [(0, 1, 1)]
-    assert threads(config(execution_mode_list=[1]), 1) == [(1, 1, 1)]
+    assert threads(config(execution_mode_list=["ORT_PARALLEL"]), 1) == [(1, 1, 1)]
 
 
 def test_written_threads_modes_and_levels_are_obeyed():

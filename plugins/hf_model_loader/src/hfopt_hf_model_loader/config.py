@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,10 @@ from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_
 from hfopt.api.resources import MARK
 
 _LATER = "not available in this version"
+_FOUND = "inputs and outputs are found by themselves in this version"
+_WHOLE = "models of several parts are not loaded in this version"
+_NO_ADAPTERS = "adapters are not loaded in this version"
+_FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
 _SCRIPTS = "user scripts are not run in this version"
 
 TASKS: Mapping[str, str] = {
@@ -108,8 +112,10 @@ class HfConfig(Config):
     task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="What the model is for.")
     model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
     from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
-    feature: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
-    components: Annotated[tuple[Any, ...] | None, only(None, (), because=_LATER)] = Field(
+    feature: Annotated[str | None, only(None, because="task says what to export")] = Field(
+        None, description="Not available."
+    )
+    components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
         None, description="Not available."
     )
 
@@ -126,22 +132,24 @@ class PyTorchModelConfig(Config):
     model_path: ModelPlace | None = Field(
         None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
     )
-    hf_config: HfConfig = Field(description="What model it is.")
-    model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_LATER)] = Field(
+    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
+    model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
         None, description="Of no effect with hf_config."
     )
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    io_config: Annotated[Any, only(None, because=_LATER)] = Field(None, description="Not available: found by hfopt.")
-    adapter_path: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
+    io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
+    adapter_path: Annotated[str | None, only(None, because=_NO_ADAPTERS)] = Field(None, description="Not available.")
     model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
 
     @field_validator("hf_config")
     @classmethod
-    def _find_named(cls, hf_config: HfConfig, info: ValidationInfo) -> HfConfig:
+    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig:
         """Where there is no model_path, the name is a folder too."""
+        if hf_config is None:
+            raise ValueError(f"hf_config is required: {_FOLDERS}")
         if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):
             return hf_config
         if hf_config.model_name is None:
@@ -153,19 +161,24 @@ class PyTorchModelConfig(Config):
         """What is on the hub, at the revision that from_pretrained would take."""
         if not isinstance(info.context, ConfigContext):
             return self
-        revision = ((self.hf_config.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
-        name = _at_revision(self.hf_config.model_name, revision)
+        revision = ((self.hugging_face.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
+        name = _at_revision(self.hugging_face.model_name, revision)
         return self.model_copy(
             update={
                 "model_path": _at_revision(self.model_path, revision),
-                "hf_config": self.hf_config.model_copy(update={"model_name": name}),
+                "hf_config": self.hugging_face.model_copy(update={"model_name": name}),
             }
         )
 
     @property
+    def hugging_face(self) -> HfConfig:
+        """``hf_config``, which validation has found to be there."""
+        return cast(HfConfig, self.hf_config)
+
+    @property
     def place(self) -> str:
         """The model's folder; while it is validated perhaps a reference to one on the hub."""
-        return self.model_path or self.hf_config.model_name or ""
+        return self.model_path or self.hugging_face.model_name or ""
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,7 @@ class PyTorchModel(ModelLoader):
     def fetch(self, context: FetchContext) -> ModelHandle:
         from hfopt_hf_model_loader import architecture, folder
 
-        place, hf_config = self.config.folder, self.config.hf_config
+        place, hf_config = self.config.folder, self.config.hugging_face
         attributes = folder.read_config(place)
         weights = folder.weights(place)
         own = architecture.read(place)
@@ -38,7 +38,7 @@ class PyTorchModel(ModelLoader):
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         from hfopt_hf_model_loader.session import load
 
-        return load(handle, self.config.hf_config, accelerator, settings)
+        return load(handle, self.config.hugging_face, accelerator, settings)
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:
@@ -48,12 +48,12 @@ class PyTorchModel(ModelLoader):
 
     @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:
-        return {"model_name": config.place, "task": config.hf_config.task}
+        return {"model_name": config.place, "task": config.hugging_face.task}
 
     def snippet(self, handle: ModelHandle) -> str:
         from hfopt_hf_model_loader.architecture import class_name
 
-        name = class_name(self.config.hf_config)
+        name = class_name(self.config.hugging_face)
         load = f'model = {name}.from_pretrained(".")'
         if not any(path.name == "tokenizer.json" for path in handle.companions):
             return f"from transformers import {name}\n\n{load}"

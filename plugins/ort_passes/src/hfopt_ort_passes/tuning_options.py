@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from hfopt import DataName
 from hfopt.api.config import OptionError, UnknownName, only
@@ -23,7 +23,15 @@ SEQUENTIAL, PARALLEL = 0, 1
 
 DEVICES = sorted({device for provider in PROVIDERS.values() for device in provider.devices})
 
-ExecutionMode = Literal[0, 1]
+_MODES = {"ORT_SEQUENTIAL": SEQUENTIAL, "ORT_PARALLEL": PARALLEL}
+
+
+def _mode(written: Any) -> Any:
+    """An execution mode by its name in ONNX Runtime too."""
+    return _MODES.get(written, written) if isinstance(written, str) else written
+
+
+ExecutionMode = Annotated[Literal[0, 1], BeforeValidator(_mode)]
 GraphLevel = Literal[0, 1, 2, 99]
 Threads = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=0)]
@@ -73,7 +81,7 @@ class OrtPerfTuningConfig(NoUserScripts):
     )
     trt_fp16_enable: bool = Field(False, description="Let TensorrtExecutionProvider compute in float16.")
     execution_mode_list: tuple[ExecutionMode, ...] | None = Field(
-        None, description="0 sequential, 1 parallel; null: both."
+        None, description="0 or ORT_SEQUENTIAL, 1 or ORT_PARALLEL; null: both."
     )
     opt_level_list: tuple[GraphLevel, ...] | None = Field(
         None, description="Graph optimization levels of the session; null: the model's own, else 99."
