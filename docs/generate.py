@@ -167,6 +167,7 @@ def _section_model(where: str) -> type[BaseModel]:
         "components": schema.Components,
         "component": schema.ComponentSection,
         "metrics": schema.Metric,
+        "user_config": schema.UserConfig,
         "sub_types": schema.SubType,
         "passes": schema.PassSection,
         "engine": schema.Engine,

@@ -22,11 +22,12 @@ def run(step: StepContext) -> Outcome:
     config = load_options(MeasureConfig, step.request.config)
     data = step.data("data")
     batches = list(data.batches(spread(len(data), TIMED_ROWS)))
-    threads = {"threads": step.request.threads}
+    models = [step.model("baseline"), step.model("candidate")]
+    told = [{"threads": step.request.threads, **config.settings.get(model.type, {})} for model in models]
     left: list[float] = []
     blocks = step.stopwatch().compare(
-        Timed(step.model("baseline"), threads, "the input model"),
-        Timed(step.model("candidate"), threads, "the candidate"),
+        Timed(models[0], told[0], "the input model"),
+        Timed(models[1], told[1], "the candidate"),
         [batch.feeds for batch in batches],
         warmup=config.timing.warmup_num,
         runs=config.timing.repeat_test_num,
