@@ -180,6 +180,7 @@ def _section_model(where: str) -> type[BaseModel]:
         "components": Components,
         "component": ComponentSection,
         "metrics": schema.Metric,
+        "user_config": schema.UserConfig,
         "sub_types": schema.SubType,
         "passes": schema.PassSection,
         "engine": schema.Engine,

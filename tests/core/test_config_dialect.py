@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported
 from hfopt.config.schema import SECTIONS
 
-METRIC = {"metrics": [{"name": "a", "user_config": {"batch_size": 4}}]}
+METRIC = {"metrics": [{"name": "a", "user_config": {"user_script": "s.py"}}]}
 KEYS = [
     *SECTIONS,
     "metrics",
@@ -30,9 +30,12 @@ ANYTHING = st.recursive(
     [
         ({"auto_optimizer_config": {"opt_level": 0}}, ("auto_optimizer_config",)),
         ({"data_configs": [{}, {"user_script": "s.py"}]}, ("data_configs", 1, "user_script")),
-        ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config")),
-        ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config")),
-        ({"passes": {"p": {"evaluator": METRIC}}}, ("passes", "p", "evaluator", "metrics", 0, "user_config")),
+        ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config", "user_script")),
+        ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config", "user_script")),
+        (
+            {"passes": {"p": {"evaluator": METRIC}}},
+            ("passes", "p", "evaluator", "metrics", 0, "user_config", "user_script"),
+        ),
     ],
 )
 def test_a_refused_key_is_one_problem_wherever_its_section_stands(config, place):

@@ -66,6 +66,34 @@ def test_a_second_run_repeats_nothing_and_a_changed_metric_converts_nothing(fini
     assert "evaluate tuning" not in cached(finished)
 
 
+def test_inference_settings_of_a_metric_reach_the_sessions_of_its_figures_and_no_others(finished):
+    accuracy, latency, _ = finished.config["evaluators"]["e"]["metrics"]
+    accuracy["user_config"] = {"inference_settings": {"onnx": {"session_options": {"enable_profiling": True}}}}
+    latency["user_config"] = {"io_bind": True}
+
+    done = finished.run()
+
+    assert done.returncode == 0, done.stderr
+    steps = finished.steps()
+    assert [name for name in steps if not steps[name]["cached"]] == [
+        "predict input_model",
+        "predict tuning",
+        "score tuning",
+    ]
+    assert (finished.folder / "hfopt-output" / "hfopt.log").read_text().count("profile written to") == 1
+
+
+def test_inference_settings_of_a_metric_are_checked_as_a_models_are(finished):
+    metric = finished.config["evaluators"]["e"]["metrics"][0]
+    metric["user_config"] = {"inference_settings": {"onnx": {"session_options": {"execution_mod": 1}}}}
+
+    done = finished.run()
+
+    place = "evaluators.e.metrics[0].user_config.inference_settings.onnx"
+    assert done.returncode == 2
+    assert f"{place}.session_options.execution_mod: unknown key\n  hint: did you mean 'execution_mode'?" in done.stderr
+
+
 def test_a_changed_data_file_is_noticed(finished):
     with open(finished.folder / "rows.csv", "a") as stream:
         stream.write("a bright story,1\n")

@@ -52,6 +52,7 @@ class MeasureConfig(Config):
 
     figures: dict[str, TimedFigure] = Field(description="By the figure's key in run.json.")
     timing: TimingConfig = Field(TimingConfig(), description="How often and how.")
+    settings: dict[str, dict[str, Any]] = Field({}, description="Inference settings by type of model.")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hfopt.api.config import Config, UnknownName
@@ -12,6 +12,7 @@ from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Place, Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
+from hfopt.config.meaning import models_in
 from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.discovery.plugins import RegisteredComponent
 
@@ -24,6 +25,7 @@ class Figure:
     :param kind: accuracy, latency, throughput or size
     :param options: its own, or those of its timings
     :param backend: who computes it, for accuracy
+    :param settings: inference settings by type of model
     """
 
     key: str
@@ -35,6 +37,7 @@ class Figure:
     higher_is_better: bool
     backend: RegisteredComponent | None = None
     goal: schema.Goal | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Measured(NamedTuple):
@@ -93,7 +96,8 @@ def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure
     places = {(*place, "sub_types", number): each for number, each in enumerate(sub_types)}
     check.unique({(*at, "name"): each.name for at, each in places.items()})
     found = [check.attempt(_figure, check, metric, each, at) for at, each in places.items()]
-    figures = [figure for figure in found if figure is not None]
+    settings = check.attempt(_settings, check, metric, (*place, "user_config"))
+    figures = [replace(figure, settings=settings or {}) for figure in found if figure is not None]
     if metric.type not in TIMED_KINDS:
         return figures
     written = [figure.options for figure in figures if figure.options] or [TimingConfig().model_dump(mode="json")]
@@ -102,6 +106,20 @@ def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure
             (*place, "sub_types"), "figures of one metric come from the same timings: their metric_config must agree"
         )
     return [replace(figure, options=written[0]) for figure in figures]
+
+
+def _settings(check: Checker, metric: schema.Metric, place: Place) -> dict[str, Any]:
+    """``inference_settings`` by type of model, each checked as such a model's own are."""
+    settings = {}
+    for framework, written in ((metric.user_config and metric.user_config.inference_settings) or {}).items():
+        at = (*place, "inference_settings", framework)
+        kind = {"onnx": "ONNXModel", "pytorch": "PyTorchModel"}.get(framework.casefold(), f"{framework}Model")
+        field = check.find("hfopt_model_loaders", kind, at)[1].Config.model_fields.get("inference_settings")
+        if field is None:
+            raise Mistakes(Problem(at, f"a {kind} has no inference_settings"))
+        validate(models_in(field.annotation)[0], written, at)
+        settings[kind] = written
+    return settings
 
 
 def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> Figure:

@@ -126,6 +126,15 @@ class SubType(Config):
     goal: Goal | None = Field(None, description="What it must reach; a run that misses a goal ends with exit code 1.")
 
 
+class UserConfig(Config):
+    """``user_config`` of a metric: what of it needs no script."""
+
+    io_bind: bool | None = Field(None, description="Accepted: timing binds inputs and outputs either way.")
+    inference_settings: dict[str, dict[str, Any]] | None = Field(
+        None, description="By framework (onnx): inference_settings of models, which these win over, for these figures."
+    )
+
+
 class Metric(Config):
     """One entry of an evaluator's ``metrics``."""
 
@@ -138,6 +147,7 @@ class Metric(Config):
     )
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on: a name, or written out.")
+    user_config: UserConfig | None = Field(None, description="How sessions run the models.")
 
 
 class Evaluator(Config):

@@ -18,7 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, ConfiguredPass, RunConfig, resolve
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
-from hfopt.planning.tasks import MetricRequest, ScoreConfig
+from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
 DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
 """What runs on a device where the config names no execution provider."""
@@ -142,9 +142,9 @@ class Builder:
         :param compared: whether the figures are compared with the input model's
         """
         scores = []
-        for name, wanted in _by_data(figures).items():
+        for (name, told), wanted in _by_data(figures).items():
             roles = {"baseline": branch.model, "predictions": model} if compared else {"predictions": model}
-            inputs = {role: self._predictions(branch, each, name) for role, each in roles.items()}
+            inputs = {role: self._predictions(branch, each, name, told) for role, each in roles.items()}
             requests = tuple(
                 MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
                 for each, backend in wanted
@@ -153,20 +153,22 @@ class Builder:
             scores.append(self._core_step(branch, "score", model, ScoreConfig(metrics=requests), inputs, own=own))
         return tuple(scores)
 
-    def _predictions(self, branch: Branch, model: Step, data: str) -> Step:
+    def _predictions(self, branch: Branch, model: Step, data: str, settings: str) -> Step:
         inputs = {"model": model, "data": branch.data[data]}
-        return self._core_step(branch, "predict", model, Config(), inputs)
+        return self._core_step(branch, "predict", model, PredictConfig(settings=json.loads(settings)), inputs)
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
-        groups: dict[tuple[str, str], list[Figure]] = {}
+        groups: dict[tuple[str, str, str], list[Figure]] = {}
         for figure in figures:
             if figure.kind in TIMED_KINDS and figure.data is not None:
-                groups.setdefault((figure.data, str(sorted(figure.options.items()))), []).append(figure)
+                how = (str(sorted(figure.options.items())), _told(figure))
+                groups.setdefault((figure.data, *how), []).append(figure)
         steps = []
-        for (name, _), own in groups.items():
+        for (name, _, told), own in groups.items():
             wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
-            config = MeasureConfig(figures=wanted, timing=TimingConfig(**own[0].options))
+            timing = TimingConfig(**own[0].options)
+            config = MeasureConfig(figures=wanted, timing=timing, settings=json.loads(told))
             inputs = {"baseline": branch.model, "candidate": candidate, "data": branch.data[name]}
             steps.append(self._core_step(branch, "measure", candidate, config, inputs, measures=True))
         return tuple(steps)
@@ -210,10 +212,15 @@ class Builder:
         return self.steps.setdefault((*told, config, inputs, fields.get("parity")), Step(**fields))
 
 
-def _by_data(figures: Sequence[Figure]) -> dict[str, list[tuple[Figure, RegisteredComponent]]]:
-    """Accuracy figures and who computes them, by data config."""
-    grouped: dict[str, list[tuple[Figure, RegisteredComponent]]] = {}
+def _told(figure: Figure) -> str:
+    """The inference settings of a figure, as JSON."""
+    return json.dumps(figure.settings, sort_keys=True)
+
+
+def _by_data(figures: Sequence[Figure]) -> dict[tuple[str, str], list[tuple[Figure, RegisteredComponent]]]:
+    """Accuracy figures and who computes them, by data config and inference settings."""
+    grouped: dict[tuple[str, str], list[tuple[Figure, RegisteredComponent]]] = {}
     for figure in figures:
         if figure.data is not None and figure.backend is not None:
-            grouped.setdefault(figure.data, []).append((figure, figure.backend))
+            grouped.setdefault((figure.data, _told(figure)), []).append((figure, figure.backend))
     return grouped

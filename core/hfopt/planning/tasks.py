@@ -1,4 +1,4 @@
-"""What the core's own steps are told. Predict steps are told nothing, measure steps what `hfopt.api.timing` has."""
+"""What the core's own steps are told. Measure steps are told what `hfopt.api.timing` has."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ class MetricRequest(Config):
     backend: str = Field(description="plugin:Name of the metric backend.")
     name: str = Field(description="The figure's name in the backend.")
     options: dict[str, Any] = Field(description="Its options.")
+
+
+class PredictConfig(Config):
+    """What a predict step is told."""
+
+    settings: dict[str, dict[str, Any]] = Field({}, description="Inference settings by type of model.")
 
 
 class ScoreConfig(Config):

@@ -24,14 +24,15 @@ def run(step: StepContext) -> Outcome:
     data = step.data("data")
     batches = list(data.batches(spread(len(data), TIMED_ROWS)))
     batches = [batches[at] for at in mixed([max(each.size for each in batch.feeds.values()) for batch in batches])]
-    threads = {"threads": step.request.threads}
+    models = [step.model("baseline"), step.model("candidate")]
+    told = [{"threads": step.request.threads, **config.settings.get(model.type, {})} for model in models]
     left: list[float] = []
     counts: dict[str, Any] = {"runs": config.timing.repeat_test_num}
     if config.timing.repeat_test_num is None:
         counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_RUNS // ROUND_RUNS, "enough": settled}
     blocks = step.stopwatch().compare(
-        Timed(step.model("baseline"), threads, "the input model"),
-        Timed(step.model("candidate"), threads, "the candidate"),
+        Timed(models[0], told[0], "the input model"),
+        Timed(models[1], told[1], "the candidate"),
         [batch.feeds for batch in batches],
         **counts,
         warmup=config.timing.warmup_num,

@@ -8,8 +8,9 @@ from typing import Any
 
 from hfopt.api.arrays import Integers
 from hfopt.base.errors import PreconditionFailed
+from hfopt.planning.tasks import PredictConfig
 from hfopt.worker import predictions
-from hfopt.worker.context import Outcome, StepContext
+from hfopt.worker.context import Outcome, StepContext, load_options
 
 LARGEST_BATCH = 32
 """Rows of equal length that go in one batch, where the user wrote no batch size."""
@@ -20,7 +21,8 @@ def run(step: StepContext) -> Outcome:
     said: list[Any] = [None] * len(data)
     labels: list[Any] = [None] * len(data)
     done = 0
-    with step.open(step.model("model")) as session:
+    model, config = step.model("model"), load_options(PredictConfig, step.request.config)
+    with step.open(model, config.settings.get(model.type)) as session:
         lengths = data.lengths() if session.rows_are_independent else None
         batches = data.batches()
         if lengths is not None:
