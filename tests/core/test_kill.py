@@ -166,8 +166,8 @@ def while_measuring(project, *arguments):
         {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [figure]}
     ]
     process = project.start(*arguments)
-    # The worker, and one process for each of two models.
-    assert wait_until(lambda: len(descendants_of(process.pid)) == 3 - len(arguments))
+    # The worker, what forks processes for this type of model, and one process for each of two models.
+    assert wait_until(lambda: len(descendants_of(process.pid)) == 4 - len(arguments))
     time.sleep(0.1)
     return process
 

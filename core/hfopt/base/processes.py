@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ _LIKELY: dict[int, str] = {
     signal.SIGILL: "an instruction that this CPU does not have",
 }
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 1.7
 """How long a process may take to end after a signal, whatever it is doing."""
 
@@ -95,6 +97,13 @@ def _end_now() -> None:
         show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
         os.write(2, show_cursor + b"\nhfopt: interrupted\n")
     os._exit(ExitCode.INTERRUPTED)
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, where the kernel can."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_group() -> None:

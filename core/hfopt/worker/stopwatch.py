@@ -27,7 +27,7 @@ from hfopt.api.config import ReportProgress
 from hfopt.api.model import Accelerator
 from hfopt.api.timing import CannotTime, Timed
 from hfopt.base.errors import HfoptError, PreconditionFailed
-from hfopt.base.processes import describe_exit, environment
+from hfopt.base.processes import describe_exit, end_with_parent, environment
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring import machine
 
@@ -231,6 +231,7 @@ def fork(descriptor: str, model_type: str, *plugin_files: str) -> None:
                 pipe.send(pid)
                 continue
             pipe.close()
+            end_with_parent()
             os.dup2(printed, 1)
             os.dup2(printed, 2)
             serve(theirs, plugins)
