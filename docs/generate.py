@@ -48,7 +48,9 @@ EXIT_CODES = {
 def cli_page() -> str:
     """Every command with its arguments, and the exit codes."""
     parts = [f"# Commands\n{MADE}"]
-    lines = [line for name in COMMANDS for line in ([name], *([name, action] for action in ACTIONS.get(name, ())))]
+    offered = [each.component.name for each in Plugins.discover().of_kind("hfopt_commands")]
+    names = (*COMMANDS, *offered)
+    lines = [line for name in names for line in ([name], *([name, action] for action in ACTIONS.get(name, ())))]
     parts += [f"{'#' * (len(line) + 1)} hfopt {' '.join(line)}\n\n```text\n{_help(line)}```\n" for line in lines]
     rows = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in EXIT_CODES.items())
     parts.append(f"## Exit codes\n\n| code | meaning |\n|---|---|\n{rows}\n")
@@ -59,7 +61,7 @@ def _help(arguments: list[str]) -> str:
     os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width; the page must not depend on it
     shown = io.StringIO()
     with redirect_stdout(shown), suppress(SystemExit):
-        build_parser().parse_args([*arguments, "--help"])
+        build_parser(arguments[0]).parse_args([*arguments, "--help"])
     return shown.getvalue()
 
 
@@ -104,6 +106,8 @@ def components_page() -> str:
     parts = [f"# Components\n{MADE}"]
     plugins = Plugins.discover()
     for hook, kind in KINDS.items():
+        if hook == "hfopt_commands":
+            continue  # cli.md has those
         offers = [
             registered
             for registered in plugins.of_kind(hook)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
+    "hfopt.api.commands": ("Command",),
     "hfopt.api.config": ("Config", "DataName", "InputPath"),
     "hfopt.api.data": ("Batch", "DataContainer", "DataContext", "Dataset"),
     "hfopt.api.metrics": ("MetricBackend", "Statistic"),
@@ -18,7 +19,7 @@ _NAMES = {
     "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
     "hfopt.api.systems": ("System",),
     "hfopt.base.component": ("Component", "hookimpl"),
-    "hfopt.base.errors": ("ConfigError", "HfoptError", "PluginError", "PreconditionFailed", "Problem"),
+    "hfopt.base.errors": ("ConfigError", "HfoptError", "PluginError", "PreconditionFailed", "Problem", "UsageError"),
     "hfopt.base.version": ("__version__",),
     "hfopt.cli.terminal": ("Terminal",),
     "hfopt.engine.record": ("RunRecord",),

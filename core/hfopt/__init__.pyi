@@ -1,5 +1,6 @@
 """The public names, for type checkers and editors; at run time each is loaded when first used."""
 
+from hfopt.api.commands import Command as Command
 from hfopt.api.config import Config as Config
 from hfopt.api.config import DataName as DataName
 from hfopt.api.config import InputPath as InputPath
@@ -32,6 +33,7 @@ from hfopt.base.errors import HfoptError as HfoptError
 from hfopt.base.errors import PluginError as PluginError
 from hfopt.base.errors import PreconditionFailed as PreconditionFailed
 from hfopt.base.errors import Problem as Problem
+from hfopt.base.errors import UsageError as UsageError
 from hfopt.base.version import __version__ as __version__
 from hfopt.cli.terminal import Terminal as Terminal
 from hfopt.engine.record import RunRecord as RunRecord

@@ -65,13 +65,6 @@ def test_only_the_core_is_needed_to_say_what_the_example_needs():
         assert f"needs hfopt-{name}, which is not installed" in done.stderr
 
 
-def test_an_unknown_command_is_a_usage_error():
-    done = subprocess.run([sys.executable, "-m", "hfopt", "rnu"], capture_output=True, text=True)
-
-    assert done.returncode == 2
-    assert "invalid choice: 'rnu'" in done.stderr
-
-
 @pytest.fixture
 def worker(tmp_path):
     process = subprocess.Popen(

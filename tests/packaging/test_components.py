@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from hfopt.api.commands import Command
 from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
 from hfopt.api.model import ModelLoader
@@ -17,6 +18,7 @@ from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.api.resources import Resource
 from hfopt.api.systems import System
+from hfopt.cli.main import COMMANDS
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 
 FRAMEWORKS = ("torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow", "sklearn")
@@ -28,9 +30,14 @@ BASES = {
     "hfopt_systems": System,
     "hfopt_resources": Resource,
     "hfopt_packagers": Packager,
+    "hfopt_commands": Command,
 }
 PLUGINS = Plugins.discover()
-COMPONENTS = [pytest.param(registered, id=registered.full_name) for registered in PLUGINS.components]
+COMPONENTS = [
+    pytest.param(registered, id=registered.full_name)
+    for registered in PLUGINS.components
+    if registered.hook != "hfopt_commands"
+]
 
 
 def known_table():
@@ -66,6 +73,12 @@ def test_a_component_refuses_unknown_options_and_is_frozen(registered: Registere
 
     assert config.model_config["extra"] == "forbid"
     assert config.model_config["frozen"] is True
+
+
+@pytest.mark.parametrize("registered", PLUGINS.of_kind("hfopt_commands"), ids=str)
+def test_a_command_is_one_and_its_name_is_not_taken(registered: RegisteredComponent):
+    assert issubclass(registered.load(), Command)
+    assert registered.component.name not in COMMANDS
 
 
 def test_importing_every_component_imports_no_framework():

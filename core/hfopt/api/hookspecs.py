@@ -108,6 +108,17 @@ def hfopt_packagers() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_commands() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare commands: ``hfopt NAME``. The names of hfopt's own commands are taken.
+
+    :return: components whose target is a subclass of :class:`hfopt.Command`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_before_run(plan: RunPlan) -> None:
     """Look at a run that is about to start.
 

@@ -47,6 +47,7 @@ KINDS = {
     "hfopt_systems": Kind("system", "hfopt.api.systems:System"),
     "hfopt_resources": Kind("resource", "hfopt.api.resources:Resource"),
     "hfopt_packagers": Kind("packager", "hfopt.api.packaging:Packager"),
+    "hfopt_commands": Kind("command", "hfopt.api.commands:Command"),
 }
 """By the hook that declares them."""
 

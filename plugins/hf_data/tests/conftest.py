@@ -13,6 +13,7 @@ from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
+from hfopt_hf_data.spellings import SpelledSection
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a"]
 
@@ -37,7 +38,7 @@ def prepare(tmp_path, model_folder) -> Callable[..., Dataset]:
     def prepared(folder="out", model=model_folder, progress=lambda *_: None, **params):
         written = {"data_name": "csv", "data_files": "rows.csv", "label_cols": ["label"], **params}
         defaults = {"model_name": model and str(model), "task": "text-classification"}
-        filled = HuggingfaceContainer.with_defaults(written, defaults)
+        filled = HuggingfaceContainer.read(SpelledSection(params_config=written), defaults).params
         problems = []
         config = validate(HuggingfaceContainerConfig, filled, (), problems, ConfigContext(tmp_path))
         assert problems == []

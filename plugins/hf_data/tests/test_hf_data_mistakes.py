@@ -14,12 +14,13 @@ from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
 from hfopt_hf_data.config import HuggingfaceContainerConfig, LoadDataset
 from hfopt_hf_data.container import HuggingfaceContainer
+from hfopt_hf_data.spellings import SpelledSection
 
 
 def mistakes(folder, defaults=None, **params):
     problems = []
     written = {"data_name": "csv", "data_files": "rows.csv", "model_name": ".", **params}
-    filled = HuggingfaceContainer.with_defaults(written, defaults or {})
+    filled = HuggingfaceContainer.read(SpelledSection(params_config=written), defaults or {}).params
     validate(HuggingfaceContainerConfig, filled, (), problems, ConfigContext(folder))
     return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
 

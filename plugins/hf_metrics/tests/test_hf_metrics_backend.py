@@ -124,7 +124,7 @@ def test_an_interval_holds_the_value_and_narrows_with_more_rows(seed, name):
 
     def interval(n):
         references = random.integers(0, 2, n)
-        predictions = np.where(random.random(n) < 0.9, references, 1 - references)
+        predictions = np.where(random.random(n) < 0.8, references, 1 - references)
         return statistics.bootstrap(chosen.rows(predictions, references), chosen.value)
 
     few, many = interval(100), interval(2_500)

@@ -87,7 +87,8 @@ def once(problems: Sequence[Problem]) -> list[Problem]:
 
     What a script would have given is not missing, and what it would have defined is not misspelt.
     """
-    scripted = {each.path[:-1] for each in problems if NO_SCRIPTS in each.message}
+    scripts = (each.path for each in problems if NO_SCRIPTS in each.message)
+    scripted = {path[: path.index("user_config") if "user_config" in path else -1] for path in scripts}
     missing = {each for each in problems if each.message.startswith("is required") and each.path[:-1] in scripted}
     misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
     kept = [each for each in problems if each not in missing | misspelt]

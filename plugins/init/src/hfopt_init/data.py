@@ -1,0 +1,182 @@
+"""What is in a data file: its columns, and which of them hold texts and labels, from its first rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hfopt import UsageError
+
+ROWS = 1_000
+"""That are looked at."""
+FORMATS: Mapping[str, str] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+}
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "context"),
+    ("query", "document"),
+    ("query", "passage"),
+)
+"""Columns that belong together, first sentence first."""
+TEXTS = ("text", "sentence", "content", "review", "document", "body", "comment", "message", "tweet", "title")
+LABELS = ("label", "labels", "target", "class", "sentiment", "category", "gold_label", "y")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data file.
+
+    :param format: as ``data_name`` calls it
+    :param columns: the values of the first rows, by column
+    """
+
+    file: Path
+    format: str
+    columns: Mapping[str, Sequence[Any]]
+
+
+def look_at_data(file: Path) -> Data:
+    """Read the first rows.
+
+    :raises UsageError: there is no such file, it is of no known format, can't be read, or has no rows
+    """
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder", hint="name one file of data")
+    if not file.is_file():
+        raise UsageError(f"there is no file {file}")
+    kind = FORMATS.get(file.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{file}: its format is unknown", hint=f"name a file that ends with {', '.join(FORMATS)}")
+    try:
+        rows = list(islice(_READERS[kind](file), ROWS))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not text in UTF-8", hint="save it as UTF-8") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{file} can't be read as {kind}: {error}") from error
+    if not rows:
+        raise UsageError(f"{file} has no rows")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Data(file, kind, {name: [row.get(name) for row in rows] for name in names})
+
+
+def _csv(file: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with open(file, encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, restkey="", strict=True)
+        names = reader.fieldnames or []
+        if len(names) == 1 and any(mark in names[0] for mark in "\t;|"):
+            raise ValueError("its columns are not separated by commas")
+        if len(set(names)) < len(names) or "" in names:
+            raise ValueError("its first line does not name every column once")
+        for row in reader:
+            if "" in row:
+                raise ValueError(f"line {reader.line_num} has more fields than the first line names")
+            yield row
+
+
+def _json(file: Path) -> Iterator[dict[str, Any]]:
+    with open(file, encoding="utf-8-sig") as stream:
+        start = stream.read(1)
+        while start.isspace():
+            start = stream.read(1)
+        stream.seek(0)
+        values: Iterable[Any] = (
+            json.load(stream) if start == "[" else (json.loads(line) for line in stream if line.strip())
+        )
+        for value in values:
+            if not isinstance(value, dict):
+                raise ValueError("it holds other things than objects, one for each row")
+            yield value
+
+
+def _parquet(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError(f"{file}: nothing reads parquet here", hint="pip install ./plugins/hf_data") from error
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS):
+        yield from batch.to_pylist()
+
+
+_READERS = {"csv": _csv, "json": _json, "parquet": _parquet}
+
+
+def text_columns(data: Data, label: str | None) -> list[str]:
+    """The columns of text: a pair, one by its name, or the one with the longest texts; none if no column has any.
+
+    :param label: is none of them
+    """
+    texts = {name: values for name, values in data.columns.items() if name != label and _is_text(values)}
+    by_name = {name.casefold(): name for name in texts}
+    for pair in PAIRS:
+        if by_name.keys() >= set(pair):
+            return [by_name[name] for name in pair]
+    for name in TEXTS:
+        if name in by_name:
+            return [by_name[name]]
+    if not texts:
+        return []
+    return [max(texts, key=lambda name: sum(len(value) for value in texts[name]))]
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values) and any(not _is_number(value) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def label_column(data: Data, labels: Sequence[str], classes: int) -> tuple[str | None, str | None]:
+    """The column of a model's classes, by name or number.
+
+    :param labels: the classes' names, empty if they have none
+    :param classes: how many there are
+    :return: the column, and if there is none, why not, as far as one looked like it
+    """
+    by_name = {name.casefold(): name for name in data.columns}
+    likely = [by_name[name] for name in LABELS if name in by_name]
+    for name in likely:
+        if _not_a_class(data.columns[name], labels, classes) is None:
+            return name, None
+    if likely:
+        return None, f"column {likely[0]!r} holds {_not_a_class(data.columns[likely[0]], labels, classes)!r}"
+    fitting = [
+        name
+        for name, values in data.columns.items()
+        if len({*map(str, values)}) > 1 and _not_a_class(values, labels, classes) is None
+    ]
+    return (fitting[0], None) if len(fitting) == 1 else (None, None)
+
+
+def _not_a_class(values: Sequence[Any], labels: Sequence[str], classes: int) -> Any:
+    """The first value that is no class of the model's; None if all are."""
+    numbers = {str(number) for number in range(classes)}
+    named = {*labels} - {""}
+    if all(str(value) in named for value in values):
+        return None
+    return next((value for value in values if isinstance(value, bool) or str(value) not in numbers), None)
