@@ -66,10 +66,28 @@ def test_a_run_says_that_it_waits_for_another_and_takes_over_when_that_is_killed
     assert [line for line in project.executed if not line.startswith("Retune")] == ["Scale 2.0", "waits", "waits"]
 
 
+def test_a_run_that_waits_for_the_machine_says_for_which_run_since_when_and_what_ends_it(project):
+    figure = {"name": "p50", "metric_config": {"warmup_num": 0, "repeat_test_num": 10**9}}
+    metric = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [figure]}
+    project.config["evaluators"]["e"]["metrics"] = [metric]
+    first = project.start("--output-dir", "one")
+    assert any(line.startswith("  third") for line in iter(first.stderr.readline, ""))
+    project.config["passes"]["first"]["config"]["factor"] = 3.0
+
+    second = project.start("--output-dir", "two")
+
+    told = (
+        "waiting for a measurement to end: hfopt run config.json --output-dir one -p "
+        rf"{re.escape(str(project.plugin))} in {re.escape(str(project.folder))}, "
+        rf"since \d\d:\d\d:\d\d; kill {first.pid} ends it"
+    )
+    assert any(re.search(told, line) for line in iter(second.stderr.readline, ""))
+
+
 HOLD = """
 import sys, time
 from hfopt.cache.locks import machine_lock
-with machine_lock(alone=sys.argv[1] == "alone", waiting=lambda: print("waiting", flush=True)):
+with machine_lock(alone=sys.argv[1] == "alone", waiting=lambda _: print("waiting", flush=True)):
     print("holding", flush=True)
     time.sleep(60)
 """
@@ -116,7 +134,7 @@ def test_an_ordinary_step_that_comes_later_waits_behind_a_measurement_that_waits
 def test_nobody_waits_on_a_free_machine():
     waited = []
 
-    with machine_lock(alone=True, waiting=lambda: waited.append(1)):
+    with machine_lock(alone=True, waiting=waited.append):
         pass
 
     assert waited == []
@@ -132,7 +150,7 @@ def lock_folder(tmp_path, monkeypatch):
 def test_the_machines_lock_files_serve_every_user_whatever_the_umask_of_the_first(lock_folder):
     before = os.umask(0o077)
     try:
-        with machine_lock(alone=True, waiting=lambda: None):
+        with machine_lock(alone=True, waiting=lambda _: None):
             pass
     finally:
         os.umask(before)
@@ -146,7 +164,7 @@ import os
 from hfopt.cache.locks import machine_lock
 if os.getuid() == 0:
     os.setuid(65534)
-with machine_lock(alone=True, waiting=lambda: None):
+with machine_lock(alone=True, waiting=lambda _: None):
     print("mine")
 """
 
@@ -156,7 +174,7 @@ def test_another_users_lock_files_in_a_sticky_folder_can_be_locked(tmp_path, loc
     made_by_pytest = [each for each in (tmp_path, *tmp_path.parents) if each.is_relative_to(tempfile.gettempdir())]
     for folder in made_by_pytest[:-1]:
         folder.chmod(0o755)
-    with machine_lock(alone=True, waiting=lambda: None):
+    with machine_lock(alone=True, waiting=lambda _: None):
         for file in lock_folder.iterdir():
             file.chmod(mode)
 
@@ -172,7 +190,7 @@ def test_a_lock_folder_that_can_not_be_used_is_explained(lock_folder):
         pytest.raises(
             HfoptError, match=r"locks/gate: can't be opened to lock it: Not a directory\n  hint: make .*locks"
         ),
-        machine_lock(alone=True, waiting=lambda: None),
+        machine_lock(alone=True, waiting=lambda _: None),
     ):
         pass
 
@@ -188,7 +206,7 @@ def test_a_file_system_without_locks_stops_no_work_but_nothing_is_removed_from_i
 
     with using_cache(tmp_path) as certain, exclusive(tmp_path / "key") as sole:
         assert (certain, sole) == (False, False)
-    with machine_lock(alone=True, waiting=lambda: None):
+    with machine_lock(alone=True, waiting=lambda _: None):
         pass
     assert locks.held(tmp_path / "key")
     with pytest.raises(HfoptError, match="its file system has no locks: a run may be using it\n"):
@@ -200,7 +218,7 @@ def test_what_follows_a_failed_step_waits_for_nothing(project):
     project.config["passes"]["tune"] = {"type": "Tune"}
 
     with machine_lock(
-        alone=False, waiting=lambda: None
+        alone=False, waiting=lambda _: None
     ):  # another's step, which would keep tuning waiting until the end
         done = project.run()
 

@@ -9,17 +9,23 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 import hfopt
+from hfopt.measuring import machine
 
 
 @pytest.fixture
 def here(project, monkeypatch):
     monkeypatch.chdir(project.folder)
     return project
+
+
+def steps(project):
+    return {step["name"]: step for step in project.candidate["steps"]}
 
 
 def arguments(project):
@@ -183,3 +189,30 @@ def test_a_plugin_that_was_edited_between_two_calls_of_one_process_runs_again(he
 def test_completion_offers_what_there_is_to_use():
     assert {"run", "plan", "validate", "Terminal", "Pass"} <= {*dir(hfopt)}
     assert "engine" not in dir(hfopt)
+
+
+def test_what_was_timed_on_a_busy_machine_is_marked_until_a_run_finds_it_quiet(here, monkeypatch):
+    figure = {"name": "p50", "metric_config": {"warmup_num": 0, "repeat_test_num": 16}}
+    metric = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [figure]}
+    here.config["evaluators"]["e"]["metrics"] = [metric]
+    here.config["passes"]["third"]["config"]["delay"] = 0.05
+
+    def run(busy):
+        """As if other processes used so many CPUs."""
+        monkeypatch.setattr(machine, "used_by_others", lambda _: busy * time.monotonic())
+        record = hfopt.run(here.config, **arguments(here), in_process=True)
+        measured = here.candidate["metrics"]["latency-p50"]
+        return measured.get("cpus_left"), steps(here)["measure third"]["cached"], record.summary()
+
+    cpus = len(machine.allowed_cpus())
+    first, again, quiet, last = run(cpus), run(cpus), run(0), run(0)
+
+    assert first[:2] == (0.0, False)
+    assert again[:2] == (0.0, True)
+    for *_, shown in (first, again):
+        assert "│ latency-p50 (!) │" in shown
+        assert "latency-p50 (!): " in shown
+        assert "(!) timed on a busy machine, 0.0 CPUs left: the next run measures again if it is idle then\n" in shown
+    assert quiet[:2] == (None, False)
+    assert last[:2] == (None, True)
+    assert "(!)" not in quiet[2] + last[2]

@@ -25,7 +25,8 @@ class Metric(Estimate):
     """What a model was found to be, as run.json has it.
 
     ``n`` counts rows or runs. ``difference`` is to the input model, on the same rows or in the same minutes.
-    ``speedup`` is how many times as fast as the input model it is, for what is timed.
+    ``speedup`` is how many times as fast as the input model it is, for what is timed. ``cpus_left`` is there if the
+    machine was busy: how many CPUs other processes left, on average.
     """
 
     n: int | None = None
@@ -33,6 +34,7 @@ class Metric(Estimate):
     higher_is_better: bool = True
     difference: Estimate | None = None
     speedup: Estimate | None = Field(None, exclude_if=lambda speedup: speedup is None)
+    cpus_left: float | None = Field(None, exclude_if=lambda cpus: cpus is None)
 
 
 class Statistic(ABC):

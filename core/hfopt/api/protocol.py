@@ -16,7 +16,7 @@ from hfopt.api.parity import Parity
 PROTOCOL = 2
 
 StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
-Question = Literal["resolve", "probe", "versions", "machine"]
+Question = Literal["resolve", "probe", "versions", "machine", "load"]
 """What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
 versions components depend on; what of the machine a timing depends on."""
 INPUT = "input:"

@@ -16,7 +16,7 @@ from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
 from hfopt.cache.store import ArtifactStore, Manifest, faults
 from hfopt.discovery.plugins import Plugins, versions
-from hfopt.engine.questions import component_versions, machine_of, resolve_references
+from hfopt.engine.questions import component_versions, is_quiet, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import SPOILT, RunState
 from hfopt.planning.graph import EARLY, Step, closure
@@ -85,7 +85,11 @@ class Driver:
             known = self.state.identities
             known[step] = identify(step, known, self.known.leaves, resolved, needed, machine)
             self.by_key[known[step].key] = step
-            if (manifest := self.store.find(known[step].key)) is not None:
+            manifest = self.store.find(known[step].key)
+            if manifest is not None and self._disturbed(step, manifest):
+                self.store.discard(manifest.key)
+                self.reporter.notice(f"{step.name} is done again: the machine was busy then, and is not now")
+            elif manifest is not None:
                 self.state.manifests[step] = manifest
                 self.state.cached.add(step)
         self.results += wanted
@@ -110,6 +114,11 @@ class Driver:
             known |= component_versions(unknown, system, versions(self.plugins.infos))
             if name not in self.known.machines:
                 self.known.machines[name] = machine_of(system)
+
+    def _disturbed(self, step: Step, manifest: Manifest) -> bool:
+        """Whether models were timed while the machine was busy, and could be timed now."""
+        was_busy = any(metric.cpus_left is not None for metric in manifest.metrics.values())
+        return was_busy and is_quiet(self.systems[step.system])
 
     def announce(self, steps: Sequence[Step]) -> None:
         """Tell of steps that `add` has taken in: those in the cache, and those that can't run."""

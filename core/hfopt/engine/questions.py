@@ -16,6 +16,7 @@ from hfopt.base.component import PROJECT
 from hfopt.base.errors import PluginError
 from hfopt.config.resolve import RunConfig
 from hfopt.discovery.plugins import RegisteredComponent
+from hfopt.measuring import machine
 from hfopt.planning.builder import PLAIN_CPU, accelerators
 from hfopt.planning.graph import Step
 from hfopt.planning.identity import needed_distributions
@@ -68,6 +69,12 @@ def machine_of(system: System) -> dict[str, Any]:
     :raises PluginError: no worker could be asked
     """
     return _sure(system, _question("machine"))
+
+
+def is_quiet(system: System) -> bool:
+    """Whether models can be timed where a system's steps run without being disturbed; False if that is not known."""
+    left = _sure(system, _question("load"))["cpus_left"]
+    return left is not None and not machine.is_busy(left, machine_of(system)["threads"])
 
 
 def _question(kind: Question, component: str = PROJECT, **more: Any) -> StepRequest:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SLOWER = "times SLOWER"
+_BUSY = "(!)"
 WIDTH = 110
 """Characters in a line of what does not go to a terminal."""
 
@@ -51,6 +52,7 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
                 yield from (*_losses(candidate), *(line for line in ratios if _SLOWER in line))
                 yield _table(result, candidate)
                 yield from (line for line in ratios if _SLOWER not in line)
+                yield from _busy(candidate)
                 yield from _goals(result, candidate)
             elif not interrupted:
                 yield from _error(result, candidate, folder / LOG)
@@ -81,7 +83,8 @@ def _table(result: ResultRecord, candidate: CandidateRecord) -> Table:
     table = Table("", *columns, title=title, title_justify="left")
     for key, after in candidate["metrics"].items():
         before, difference, unit = _before(result, key, after), after["difference"], after["unit"]
-        table.add_row(key, _number(before, unit), _number(after, unit), _number(difference, unit, signed=True))
+        numbers = _number(before, unit), _number(after, unit), _number(difference, unit, signed=True)
+        table.add_row(_marked(key, after), *numbers)
     if not any(figure["unit"] == "bytes" for figure in candidate["metrics"].values()):
         table.add_row("size", *(size(each["size_bytes"] or 0) for each in (result["input_model"], candidate)), "")
     return table
@@ -102,10 +105,22 @@ def _ratios(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
     """Speed and size relative to the input model."""
     for key, after in candidate["metrics"].items():
         if "speedup" in after and after["unit"] == "ms":
-            yield f"{key}: {_speed(after['speedup'])}"
+            yield f"{_marked(key, after)}: {_speed(after['speedup'])}"
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     if old and new:
         yield f"size: {new / old:.3f} of the input model's"
+
+
+def _marked(key: str, figure: Mapping[str, Any]) -> str:
+    return f"{key} {_BUSY}" if "cpus_left" in figure else key
+
+
+def _busy(candidate: CandidateRecord) -> Iterator[str]:
+    """What the mark means, if there is one."""
+    left = [figure["cpus_left"] for figure in candidate["metrics"].values() if "cpus_left" in figure]
+    if left:
+        told = "the next run measures again if it is idle then"
+        yield f"{_BUSY} timed on a busy machine, {min(left):.1f} CPUs left: {told}"
 
 
 def _before(result: ResultRecord, key: str, after: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -13,6 +14,8 @@ from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+LEAST_LEFT = 0.85
+"""What other processes must leave of a CPU for each thread."""
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 """Of a CPU's times, as psutil names them; `steal` is what the hypervisor gave to others."""
 
@@ -50,6 +53,19 @@ def used_by_others(own: Iterable[int]) -> float | None:
         return float(used - sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in own))
     except (psutil.Error, OSError, IndexError):
         return None
+
+
+def is_busy(left: float, threads: int) -> bool:
+    """Whether other processes left too few CPUs to time models by."""
+    return left < LEAST_LEFT * threads
+
+
+def cpus_left(seconds: float = 0.5) -> float | None:
+    """How many CPUs other processes leave, on average over some time; None if the system does not say."""
+    before = used_by_others([os.getpid()])
+    time.sleep(seconds)
+    after = used_by_others([os.getpid()])
+    return None if before is None or after is None else len(allowed_cpus()) - (after - before) / seconds
 
 
 def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:

@@ -138,8 +138,8 @@ def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Calla
     """Make the artifact, unless another run made it while this one waited for its turn."""
     request = step.request
 
-    def waiting(what: str) -> Callable[[], None]:
-        return lambda: emit(Progress(key=request.key, phase=f"waiting for {what}"))
+    def waiting(what: str) -> Callable[..., None]:
+        return lambda who="": emit(Progress(key=request.key, phase=f"waiting for {what}{who and f': {who}'}"))
 
     others = waiting("other steps to end" if request.measures else "a measurement to end")
     with (

@@ -6,12 +6,11 @@ from typing import Any
 
 from hfopt.api.protocol import StepRequest
 from hfopt.api.timing import MOST_RUNS, ROUND_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
+from hfopt.measuring.machine import is_busy
 from hfopt.worker.context import Outcome, StepContext, load_options
 
 BLOCKS = "blocks.npy"
 """Raw timings: milliseconds, [2, blocks, runs in a block], the input model's first."""
-LEAST_LEFT = 0.85
-"""What other processes must leave of a CPU for each thread."""
 
 
 def run(step: StepContext) -> Outcome:
@@ -41,13 +40,18 @@ def run(step: StepContext) -> Outcome:
     )
     np.save(step.folder / BLOCKS, blocks)
     rows = [len(batch.rows) for batch in batches]
-    pairs = {key: timed(blocks, rows, wanted) for key, wanted in config.figures.items()}
+    load = machine_load(left, step.request)
+    marked = {"cpus_left": load["cpus_left"] if "warning" in load else None}
+    pairs = {
+        key: [each.model_copy(update=marked) for each in timed(blocks, rows, wanted)]
+        for key, wanted in config.figures.items()
+    }
     return Outcome(
         metrics={key: candidate for key, (_, candidate) in pairs.items()},
         report={
             "baseline": {key: baseline.model_dump() for key, (baseline, _) in pairs.items()},
             "threads": step.request.threads,
-            **machine_load(left, step.request),
+            **load,
         },
     )
 
@@ -57,9 +61,9 @@ def machine_load(left: list[float], request: StepRequest) -> dict[str, Any]:
     if not left:
         return {}
     report: dict[str, Any] = {"cpus_left": round(left[0], 2)}
-    if left[0] < LEAST_LEFT * request.threads:
+    if is_busy(left[0], request.threads):
         report["warning"] = (
             f"other processes left {left[0]:.1f} CPUs to {request.threads} threads: the figures are not those"
-            f" of an idle machine; after hfopt cache rm '{request.name}' the next run measures again"
+            " of an idle machine; the next run measures again if it is idle then"
         )
     return report

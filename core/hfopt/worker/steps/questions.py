@@ -34,6 +34,11 @@ def versions(step: StepContext) -> dict[str, Any]:
     return {name: here.versions_of(each) for name, each in found.items()}
 
 
+def load(step: StepContext) -> dict[str, Any]:
+    """How many CPUs other processes leave here; null if that is not known."""
+    return {"cpus_left": this_machine.cpus_left()}
+
+
 def machine(step: StepContext) -> dict[str, Any]:
     """What a timing depends on: CPU model and flags, threads."""
     return this_machine.describe()
