@@ -33,6 +33,7 @@ class RudeLoader(ModelLoader):
         if "log" in wanted:
             told = {"pid": os.getpid(), "parent": os.getppid(), "imported": " ".join({"colorsys"} & set(sys.modules))}
             told |= {"settings": dict(settings), "token": "HF_TOKEN" in os.environ}
+            told["token_path"] = "HF_TOKEN_PATH" in os.environ
             Path(wanted["log"]).write_text(json.dumps(told))
         if wanted.get("how") == "refuse":
             raise PreconditionFailed("this model is crooked", hint="straighten it")

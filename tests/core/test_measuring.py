@@ -16,7 +16,7 @@ import pytest
 from hfopt import Accelerator, ModelHandle, PreconditionFailed
 from hfopt.api.protocol import StepRequest
 from hfopt.api.timing import CannotTime, Timed
-from hfopt.worker import stopwatch as measuring
+from hfopt.worker import forks
 from hfopt.worker.steps.measure import machine_load
 from hfopt.worker.stopwatch import Stopwatch
 
@@ -61,16 +61,42 @@ def test_each_model_is_timed_in_a_process_of_its_own_without_secrets_with_the_th
 def test_what_a_type_of_models_imports_is_imported_once_for_all_processes_that_time_it(tmp_path):
     logs = [tmp_path / name for name in ("one", "two", "three")]
     compare(model(log=str(logs[0])), model(log=str(logs[1])))
-    (forks,) = [each for each in psutil.Process().children() if "Rude" in each.cmdline()]
+    (forker,) = [each for each in psutil.Process().children() if "Rude" in each.cmdline()]
     parents = {json.loads(log.read_text())["parent"] for log in logs[:2]}
 
-    forks.kill()
-    forks.wait()
+    forker.kill()
+    forker.wait()
     compare(model(log=str(logs[2])), model())
 
-    assert parents == {forks.pid}
+    assert parents == {forker.pid}
     assert json.loads(logs[2].read_text())["imported"] == "colorsys"
-    assert json.loads(logs[2].read_text())["parent"] != forks.pid
+    assert json.loads(logs[2].read_text())["parent"] != forker.pid
+
+
+def test_a_worker_that_has_imported_nothing_yet_is_what_they_are_forked_from_without_its_secrets(tmp_path):
+    log = tmp_path / "log"
+    script = f"""
+import os, sys; sys.path.insert(0, {str(RUDE.parent)!r})
+import psutil
+from hfopt.discovery.plugins import Plugins
+from hfopt.worker.forks import fork_from_here
+from test_measuring import RUDE, compare, model
+secret = os.open({str(RUDE)!r}, os.O_RDONLY)
+os.environ["HF_TOKEN_PATH"] = f"/dev/fd/{{secret}}"
+fork_from_here(Plugins.discover((RUDE,)), "Rude")
+fork_from_here(Plugins.discover((RUDE,)), "Rude")
+compare(model(log={str(log)!r}), model(how="print"))
+(forks,) = psutil.Process().children()
+print(forks.pid, forks.cmdline() == psutil.Process().cmdline(), "HF_TOKEN_PATH" in os.environ, forks.num_fds())
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    pid, is_a_copy, is_left_alone, descriptors = done.stdout.split()
+    opened = json.loads(log.read_text())
+    assert (is_a_copy, is_left_alone, descriptors) == ("True", "True", "4"), done.stderr
+    assert opened["parent"] == int(pid)
+    assert (opened["imported"], opened["token_path"]) == ("colorsys", False)
 
 
 def test_what_a_timed_model_prints_stays_off_the_terminal(capfd):
@@ -80,7 +106,7 @@ def test_what_a_timed_model_prints_stays_off_the_terminal(capfd):
 
 
 def test_a_process_that_hangs_at_its_end_is_killed_and_its_timings_count(monkeypatch):
-    monkeypatch.setattr(measuring, "EXIT_SECONDS", 0.2)
+    monkeypatch.setattr(forks, "EXIT_SECONDS", 0.2)
     start = time.monotonic()
 
     blocks, _ = compare(model(how="hang_at_exit"), model())

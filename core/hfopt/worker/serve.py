@@ -36,6 +36,7 @@ from hfopt.cache.locks import exclusive, machine_lock
 from hfopt.cache.store import ArtifactStore, Manifest, Uses, digest_of, list_files
 from hfopt.discovery.plugins import Plugins
 from hfopt.worker.context import StepContext
+from hfopt.worker.forks import fork_from_here
 from hfopt.worker.inputs import inputs_unchanged
 from hfopt.worker.steps import data, fetch, measure, predict, questions, score, transform
 
@@ -75,6 +76,8 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
         for step in Request.model_validate_json(line).steps:
             if step.kind not in _ANSWER:
                 print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
+            if step.kind == "fetch" and step.pin is None:
+                fork_from_here(plugins, step.component.rpartition(":")[2])
             answer(execute(step, store, plugins, answer, offline=offline))
         requests.task_done()
 

@@ -5,19 +5,12 @@ Passes that tune by timing (``measures = True``) use it through ``context.compar
 
 from __future__ import annotations
 
-import atexit
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
-from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -27,9 +20,9 @@ from hfopt.api.config import ReportProgress
 from hfopt.api.model import Accelerator
 from hfopt.api.timing import CannotTime, Timed
 from hfopt.base.errors import HfoptError, PreconditionFailed
-from hfopt.base.processes import describe_exit, end_with_parent, environment
-from hfopt.discovery.plugins import Plugins
+from hfopt.base.processes import describe_exit
 from hfopt.measuring import machine
+from hfopt.worker import forks
 
 BLOCKS = 16
 FEWEST_RUNS = 2 * BLOCKS
@@ -38,8 +31,6 @@ FEWEST_BLOCKS = 4
 """Before a comparison may be given up."""
 NOTABLE_SECONDS = 0.5
 """Below that, CPU time, which the kernel counts in hundredths of a second, says nothing."""
-EXIT_SECONDS = 5.0
-"""What a process may take to end by itself."""
 
 
 @dataclass(frozen=True)
@@ -122,120 +113,22 @@ class Stopwatch:
         name = timed.name or f"the {timed.model.type}"
         pipe, theirs = Pipe()
         with pipe, TemporaryFile() as printed:
-            forks = _running_forks(timed.model.type, self.plugin_files)
             with theirs:
-                pid = forks.start(theirs.fileno(), printed.fileno())
-            child = _Child(name, position, forks, pid, pipe, printed)
+                fork, pid = forks.start(timed.model.type, self.plugin_files, theirs.fileno(), printed.fileno())
+            child = _Child(name, position, fork, pid, pipe, printed)
             try:
                 child.send(timed, self.accelerator, list(feeds))
                 yield child
                 child.send()
-                pipe.poll(EXIT_SECONDS)  # it has ended: then the other end of the pipe is closed
+                pipe.poll(forks.EXIT_SECONDS)  # it has ended: then the other end of the pipe is closed
             finally:
-                forks.end(pid)
+                fork.end(pid)
 
 
 def split(runs: int, most: int = BLOCKS) -> tuple[int, int]:
     """Blocks and runs in a block, exactly `runs` in all: at most `most` blocks, or of one run each if need be."""
     blocks = max(count for count in range(1, most + 1) if runs % count == 0)
     return (blocks, runs // blocks) if blocks >= 4 else (runs, 1)
-
-
-@dataclass(frozen=True)
-class _Forks:
-    """A process that has imported what a type of models needs, and does nothing but fork fresh processes.
-
-    It runs no model, so that what it forks begins as a new process would, only sooner.
-    """
-
-    process: subprocess.Popen[bytes]
-    pipe: Connection
-
-    def start(self, *descriptors: int) -> int:
-        """Fork a process that serves one pipe.
-
-        :param descriptors: its end of the pipe, and the file for what it prints
-        :return: its pid
-        """
-        self.pipe.send(None)
-        for descriptor in descriptors:
-            send_handle(self.pipe, descriptor, self.process.pid)
-        return int(self.pipe.recv())
-
-    def close(self) -> None:
-        """Let it end, and wait, so that its time counts as this process's."""
-        self.pipe.close()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(EXIT_SECONDS)
-
-    def end(self, pid: int, *, kill: bool = True) -> int:
-        """How a process ended, as subprocess has it.
-
-        :param kill: don't wait until it ends by itself
-        """
-        self.pipe.send((pid, kill))
-        return int(self.pipe.recv())
-
-
-@cache
-def _forks(model_type: str, plugin_files: tuple[Path, ...]) -> _Forks:
-    program = "import sys; from hfopt.worker.stopwatch import fork; fork(*sys.argv[1:])"
-    pipe, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno()), model_type, *map(str, plugin_files)],
-            env={**environment(offline=True), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-        )
-    forks = _Forks(process, pipe)
-    atexit.register(forks.close)
-    return forks
-
-
-def _running_forks(model_type: str, plugin_files: tuple[Path, ...]) -> _Forks:
-    forks = _forks(model_type, plugin_files)
-    if forks.process.poll() is not None:  # somebody has killed it
-        _forks.cache_clear()
-        forks = _forks(model_type, plugin_files)
-    return forks
-
-
-def fork(descriptor: str, model_type: str, *plugin_files: str) -> None:
-    """Import what a type of models needs, then fork processes that `serve`, until the parent ends.
-
-    :param descriptor: of the pipe: None asks for a process, a pid for its end
-    """
-    ended: dict[int, int] = {}
-    pipe = Connection(int(descriptor))
-    plugins = Plugins.discover(tuple(map(Path, plugin_files)))
-    with suppress(Exception):  # what it forks will fail in the same way, and say why
-        for module in plugins.find("hfopt_model_loaders", model_type).load().preload:
-            import_module(module)
-    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
-        while True:
-            if (asked := pipe.recv()) is not None:
-                pid, kill = asked
-                if pid not in ended:
-                    if kill:
-                        os.kill(pid, signal.SIGKILL)
-                    ended[pid] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                pipe.send(ended[pid])
-                continue
-            theirs, printed = recv_handle(pipe), recv_handle(pipe)
-            if pid := os.fork():
-                os.close(theirs)
-                os.close(printed)
-                pipe.send(pid)
-                continue
-            pipe.close()
-            end_with_parent()
-            os.dup2(printed, 1)
-            os.dup2(printed, 2)
-            serve(theirs, plugins)
-            return
 
 
 @dataclass(frozen=True)
@@ -248,7 +141,7 @@ class _Child:
 
     name: str
     position: int
-    forks: _Forks
+    fork: forks.Forks
     pid: int
     pipe: Connection
     printed: IO[bytes]
@@ -277,38 +170,7 @@ class _Child:
                 return answer
             message, hint = f"{self.name} can't be timed: {answer.message}", answer.hint
         except (EOFError, OSError):
-            message = f"the process that timed {self.name} {describe_exit(self.forks.end(self.pid, kill=False))}"
+            message = f"the process that timed {self.name} {describe_exit(self.fork.end(self.pid))}"
         self.printed.seek(0)
         sys.stderr.write(self.printed.read().decode(errors="replace"))
         raise CannotTime(message, hint=hint, position=self.position)
-
-
-def serve(descriptor: int, plugins: Plugins) -> None:
-    """In a timing process: open the model, then answer requests until it is told to end, or the parent ends.
-
-    :param descriptor: of the pipe
-    """
-    from hfopt.worker.context import open_model
-
-    pipe = Connection(descriptor)
-    with suppress(ConnectionError, KeyboardInterrupt):
-        try:
-            timed, accelerator, feeds = pipe.recv()
-            with open_model(plugins, timed.model, accelerator, timed.settings) as session:
-                calls = [session.bind(batch) for batch in feeds]
-                pipe.send([])
-                while request := pipe.recv():
-                    start, count, sleep = request
-                    pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
-        except HfoptError as error:
-            pipe.send(HfoptError(error.message, hint=error.hint))
-        except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
-            pipe.send(HfoptError(f"{type(error).__name__}: {error}"))  # after the pipe's end nobody reads it
-
-
-def _run(call: Callable[[], None], sleep: float) -> float:
-    if sleep:
-        time.sleep(sleep)
-    start = time.perf_counter_ns()
-    call()
-    return (time.perf_counter_ns() - start) / 1e6
