@@ -18,6 +18,7 @@ from hashlib import sha256
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from hfopt.discovery.plugins import RegisteredComponent
 
 _SKIPPED = {"__pycache__", ".git", ".venv", "tests"}
+_PARSING = Lock()
+"""CPython 3.11 fails now and then where several threads parse at once (its issue 106905)."""
 
 
 class Environment:
@@ -155,7 +158,9 @@ def _files(root: Path) -> Iterator[Path]:
 def _imports(file: Path) -> Iterator[str]:
     """The top-level modules that a Python file imports, at its top or anywhere else."""
     with suppress(SyntaxError, ValueError):
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        with _PARSING:
+            parsed = ast.parse(file.read_bytes())
+        for node in ast.walk(parsed):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
