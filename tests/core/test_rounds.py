@@ -113,6 +113,16 @@ def test_where_runs_hardly_differ_the_pilot_is_enough():
     assert not settled(blocks[:, :-2])
 
 
+def test_where_the_most_rounds_would_not_do_timing_stops_after_eight():
+    random = np.random.default_rng(12)
+    blocks = np.array([8.0, 2.0])[:, None, None] * np.exp(random.normal(0, 0.5, (2, 2 * ROUNDS, RUNS)))
+
+    stops = [count for count in range(1, ROUNDS + 1) if settled(blocks[:, : 2 * count])]
+
+    assert rounds_needed(*np.median(by_rounds(blocks), axis=-1)) > ROUNDS
+    assert stops[0] == 8
+
+
 @pytest.mark.parametrize("freedom", [3, 5, 9, 15, 100])
 def test_students_quantile_is_scipys_within_one_per_cent(freedom):
     assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.01)

@@ -15,6 +15,10 @@ from hfopt.api.statistics import Interval, Z
 
 PILOT = 6
 """Rounds whose spread says how many are needed."""
+MOST_ROUNDS = 16
+"""That are worth their time."""
+ROUNDS_IN_VAIN = 8
+"""Where more would be needed: the interval is as wide as it then is."""
 FEWEST_ROUNDS = 4
 """For an interval."""
 WITHIN = 0.02
@@ -61,12 +65,16 @@ def rounds_needed(first: Floats, second: Floats, within: float = WITHIN) -> int:
 
 
 def settled(blocks: Floats) -> bool:
-    """Whether the ratio of medians is known to ±2 %, or needs more runs.
+    """Whether the ratio of medians is known to ±2 %, or the machine is too uneasy to know it so well in good time.
 
     :param blocks: so far, [2, blocks, runs in a block]
     """
     medians = np.median(by_rounds(blocks), axis=-1)
-    return len(medians[0]) >= PILOT and len(medians[0]) >= rounds_needed(*medians)
+    count = len(medians[0])
+    if count < PILOT:
+        return False
+    needed = rounds_needed(*medians)
+    return count >= (needed if needed <= MOST_ROUNDS else ROUNDS_IN_VAIN)
 
 
 def around(value: float, rounds: Floats) -> Interval:

@@ -35,7 +35,9 @@ class TimingConfig(Config):
 
     warmup_num: int = Field(20, ge=0, description="Runs of each model that are not counted.")
     repeat_test_num: int | None = Field(
-        None, ge=1, description="Timed runs of each model; null: 96 to 256, until the ratio is known to ±2 %."
+        None,
+        ge=1,
+        description="Timed runs of each model; null: 96 to 256, until the ratio is known to ±2 %, or 128 if it can't be.",
     )
     sleep_num: float = Field(0, ge=0, description="Seconds of rest before each timed run.")
 
