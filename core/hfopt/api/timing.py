@@ -37,7 +37,7 @@ class TimingConfig(Config):
     repeat_test_num: int | None = Field(
         None,
         ge=1,
-        description="Timed runs of each model; null: 96 to 256, until the ratio is known to ±2 %, or 128 if it can't be.",
+        description="Timed runs of each model; null: 96 to 256, until the ratio is known to ±2 %, or can't be.",
     )
     sleep_num: float = Field(0, ge=0, description="Seconds of rest before each timed run.")
 
