@@ -195,3 +195,19 @@ def test_shapes_stay_inside_whatever_the_threshold_is_as_onnx_runtime_refuses_th
     ]
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.ones(3, np.float32)})[0].shape == (3, 1)
+
+
+def test_an_outline_has_all_nodes_and_names_and_no_large_weights(tmp_path):
+    weights = [("large", np.ones((64, 64), np.float32)), ("shape", np.array([1, -1], np.int64))]
+    node = onnx.helper.make_node("MatMul", ["x", "large"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 64]) for name in "xy")
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], initializers))
+    onnx.save(model, tmp_path / "model.onnx")
+
+    found = graph.outline(tmp_path / "model.onnx")
+
+    assert found.ByteSize() < 1_000
+    assert found.graph.node == model.graph.node
+    assert [each.name for each in found.graph.initializer] == ["large", "shape"]
+    assert onnx.numpy_helper.to_array(found.graph.initializer[1]).tolist() == [1, -1]

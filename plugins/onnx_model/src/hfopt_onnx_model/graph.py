@@ -14,10 +14,13 @@ from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.weights import bring_in, data_of, move_out, must_stay_inside, read_in, span, tensors, weight_bytes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, ValueInfoProto
 
 EXTERNAL_THRESHOLD = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB."""
+
+SMALL = 1024
+"""Bytes of a weight that an outline may have: shapes, axes, scalars."""
 
 FILE_LIMIT = 2**31 - 2**20
 """Bytes that weights may have inside a model's file; the rest is for its nodes."""
@@ -41,6 +44,22 @@ def load(path: Path, *, weights: bool = True) -> ModelProto:
     if weights:
         read_in(model, path.parent)
     return model
+
+
+def outline(path: Path) -> ModelProto:
+    """A model without the data of its larger weights: its nodes take little memory.
+
+    :raises PreconditionFailed: as `load`
+    """
+    import onnx
+
+    model = load(path, weights=False)
+    for tensor, _ in tensors(model):
+        if len(tensor.raw_data) > SMALL:
+            tensor.ClearField("raw_data")
+    copy = onnx.ModelProto()  # protobuf keeps what was cleared for as long as the message
+    copy.CopyFrom(model)
+    return copy
 
 
 def save(
@@ -98,15 +117,22 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
     :raises PreconditionFailed: one is missing, truncated, or outside the model's folder
     """
+    return _files(load(path, weights=False), path)
+
+
+def _files(model: ModelProto, path: Path) -> tuple[Path, ...]:
     from onnx.external_data_helper import uses_external_data
 
-    stored = [tensor for tensor, _ in tensors(load(path, weights=False)) if uses_external_data(tensor)]
+    stored = [tensor for tensor, _ in tensors(model) if uses_external_data(tensor)]
     return (path, *sorted({span(tensor, path.parent)[0] for tensor in stored}))
 
 
 def describe_io(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of a model, without reading its weights."""
-    graph = load(path, weights=False).graph
+    return _io(load(path, weights=False).graph)
+
+
+def _io(graph: GraphProto) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
     return inputs, tuple(_spec(value) for value in graph.output)
@@ -133,12 +159,13 @@ def handle_of(path: Path, *, like: ModelHandle) -> ModelHandle:
 
     :param like: gives attributes, companions, settings (if it is an ONNX model too) and the range of integer inputs
     """
-    inputs, outputs = describe_io(path)
+    model = load(path, weights=False)
+    inputs, outputs = _io(model.graph)
     ranges = {spec.name: spec.high for spec in like.inputs}
     return ModelHandle(
         type="ONNXModel",
         path=path,
-        files=model_files(path),
+        files=_files(model, path),
         companions=like.companions,
         inputs=tuple(spec.model_copy(update={"high": ranges.get(spec.name)}) for spec in inputs),
         outputs=outputs,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import counts, did_you_mean
-from hfopt_onnx_model.graph import handle_of, load, save
+from hfopt_onnx_model.graph import handle_of, outline, save
 from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
 from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
@@ -67,7 +67,7 @@ class OrtTransformersOptimization(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target = context.folder / "model.onnx"
         provider = self._provider(context.accelerator)
-        source = load(model.path, weights=False)
+        source = outline(model.path)
         before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
             optimized = self._optimize(model, provider)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api import text as wording
 from hfopt.api.text import did_you_mean
-from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, save
+from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, outline, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization_options import (
@@ -66,7 +66,7 @@ class OnnxQuantization(Pass):
                 source = prepare(model.path, folder / "prepared.onnx", external=large)
             else:
                 source = copy(model.path, folder / "source.onnx")
-            before = load(source, weights=False)
+            before = outline(source)
             self._check_names(before.graph, model)
             already = _quantized(node_counts(before))
             ranges = self._calibrate(source, folder, context, external=large)

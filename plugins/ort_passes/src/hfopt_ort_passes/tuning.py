@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EXAMPLE_LENGTH = 64
 """Size of every dynamic axis but the batch's where no data is named."""
-WARMUP, RUNS = 10, 256
+WARMUP, RUNS = 10, 128
 TRIAL_SECONDS = 4.0
 """About what the timed runs of one trial may take; a slow model is timed less often, but 32 times."""
 MUCH_SLOWER = 1.5
