@@ -132,12 +132,12 @@ class PyTorchModelConfig(Config):
     model_path: ModelPlace | None = Field(
         None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
     )
-    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
     model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
         None, description="Of no effect with hf_config."
     )
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
+    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
     script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
@@ -146,8 +146,13 @@ class PyTorchModelConfig(Config):
 
     @field_validator("hf_config")
     @classmethod
-    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig:
-        """Where there is no model_path, the name is a folder too."""
+    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig | None:
+        """Where there is no model_path, the name is a folder too.
+
+        It is not missing where a script, which is refused, would have made the model.
+        """
+        if hf_config is None and not {"model_loader", "model_script"} <= info.data.keys():
+            return None
         if hf_config is None:
             raise ValueError(f"hf_config is required: {_FOLDERS}")
         if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):
