@@ -93,7 +93,7 @@ def config_page() -> str:
     )
     for title, table in (("Refused in this version", REFUSED), ("Ignored with a notice", IGNORED)):
         rows = [
-            f"| {f'({section})' if section in ('top', 'anywhere') else section} | {key} | {why} |"
+            f"| {'(top level)' if section == 'top' else section} | {key} | {why} |"
             for section, keys in table.items()
             for key, why in keys.items()
         ]
@@ -164,9 +164,7 @@ def _fate(where: str, key: str) -> tuple[str, str]:
         return "ignored", f"with a notice: {notice}"
     if where == "top" and key in schema.SECTIONS:
         return "used", ""
-    field = next((f for name, f in _section_model(where).model_fields.items() if (f.alias or name) == key), None)
-    if field is None:
-        return _fate("anywhere", key)
+    field = {each.alias or name: each for name, each in _section_model(where).model_fields.items()}[key]
     text = (field.description or "").replace("|", "\\|")
     if text.startswith("Not available"):
         return "refused", next((_because(each) for each in _validators(field)), text)

@@ -108,24 +108,6 @@ def test_every_number_may_stand_in_quotes(number):
     assert read({"inner": {"rate": str(number)}}).inner.rate == float(number)
 
 
-@pytest.mark.parametrize("nothing", [None, False, "", [], {}])
-def test_a_key_of_olive_that_asks_for_nothing_is_left_out(nothing):
-    assert read({"use_ort_extensions": nothing}) == Options()
-
-
-def test_a_key_of_olive_that_asks_for_something_gets_the_reason_and_no_near_miss():
-    with pytest.raises(Mistakes) as caught:
-        read({"inner": {"use_ort_extensions": True}})
-
-    (problem,) = caught.value.args
-    assert (problem.message, problem.hint) == ("onnxruntime-extensions are not loaded in this version", None)
-
-
-def test_a_resource_that_is_not_available_says_so_where_a_text_is_wanted():
-    with pytest.raises(Mistakes, match="'azureml_datastore' is not available in this version"):
-        read({"inner": {"word": {"type": "azureml_datastore", "config": {"relative_path": "rows"}}}})
-
-
 def test_case_does_not_matter_for_devices_and_providers():
     system = read(
         {"accelerators": [{"device": "GPU", "execution_providers": ["cuda", "cpuexecutionprovider"]}]}, SystemConfig

@@ -136,6 +136,8 @@ _HOLDS: Mapping[str, str] = {
     "string_name": "name",
 }
 """Types of resources that are a local path or a name, and the key of their ``config`` that holds it."""
+_NOT_HELD = ("azureml_datastore", "azureml_job_output", "azureml_model", "azureml_registry_model")
+"""Those of Olive's that this version does not have."""
 
 
 def unwrap_resource(value: Any) -> Any:
@@ -148,6 +150,8 @@ def unwrap_resource(value: Any) -> Any:
     if not isinstance(value, dict) or value.keys() != {"type", "config"}:
         return value
     kind, held = str(value["type"]), value["config"]
+    if kind.casefold() in _NOT_HELD:
+        raise ValueError(f"{kind!r} is not available in this version; there is {', '.join(sorted(_HOLDS))}")
     if kind.casefold() not in _HOLDS:
         raise UnknownName("type of resource", kind, sorted(_HOLDS))
     key = _HOLDS[kind.casefold()]

@@ -1,7 +1,7 @@
 """What was meant by a value that is not of its option's type and yet can mean only one thing.
 
 Null and "" for an option that has a default are the option left out; "13" is 13 where a number is wanted, "true" and 1
-are true; case does not matter among fixed words; a key of Olive's that asks for nothing is left out.
+are true; case does not matter among fixed words.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Place, Problem
 from hfopt.base.text import did_you_mean
 from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks
-from hfopt.config.olive import dialect
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -53,11 +52,8 @@ def _as_meant(error: ValidationError, value: Any) -> Any:
     """The value with what it can only mean in place of what is refused; None if nothing is clear."""
     corrected = deepcopy(value)
     for detail in error.errors(include_url=False):
-        place, written = _place(detail, value), detail["input"]
-        meaning = meant(detail["type"], written, detail.get("ctx", {}))
-        if detail["type"] == "extra_forbidden" and not written and place[-1] in dialect.REFUSED["anywhere"]:
-            reduce(getitem, place[:-1], corrected).pop(place[-1], None)
-        elif place and meaning is not UNCLEAR:
+        place, meaning = _place(detail, value), meant(detail["type"], detail["input"], detail.get("ctx", {}))
+        if place and meaning is not UNCLEAR:
             reduce(getitem, place[:-1], corrected)[place[-1]] = meaning
     return None if json.dumps(corrected) == json.dumps(value) else corrected
 
@@ -77,16 +73,12 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, place: P
 
 def unknown_key(place: Place, known: Sequence[str]) -> Problem:
     """A key that the object does not have."""
-    if (reason := dialect.REFUSED["anywhere"].get(str(place[-1]))) is not None:
-        return Problem(place, reason)
     hint = did_you_mean(str(place[-1]), known) or f"known here: {', '.join(known) or 'none'}"
     return Problem(place, "unknown key", hint)
 
 
 def unknown_name(place: Place, error: UnknownName) -> Problem:
     """A name that the config does not define."""
-    if error.name in dialect.UNAVAILABLE["words"]:
-        return Problem(place, f"{error.name!r} is not available in this version; there is {', '.join(error.known)}")
     return Problem(place, str(error), did_you_mean(error.name, error.known))
 
 
@@ -121,8 +113,6 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
         return unknown_name(place, cause)
     if cause is not None:
         return Problem(place, str(cause))
-    if isinstance(written, dict) and written.get("type") in dialect.UNAVAILABLE["words"]:
-        return Problem(place, f"{written['type']!r} is not available in this version")
     if kind in _MESSAGES:
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
         hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None

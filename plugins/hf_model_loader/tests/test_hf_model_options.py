@@ -149,16 +149,6 @@ def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, pl
     assert [(problem[0], message in problem[1]) for problem in problems] == [(place, True)]
 
 
-@pytest.mark.parametrize("option", ["model_loader", "model_script"])
-def test_what_a_script_would_have_made_needs_no_hf_config(tmp_path, option):
-    (tmp_path / "model.pt").touch()
-
-    _, problems = read({"model_path": "model.pt", option: "load", "hf_config": None}, ConfigContext(tmp_path))
-
-    assert [problem[0] for problem in problems if problem[1].startswith("hf_config")] == []
-    assert option in [problem[0] for problem in problems]
-
-
 @pytest.mark.parametrize(
     ("written", "place", "message"),
     [

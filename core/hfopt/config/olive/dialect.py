@@ -37,7 +37,7 @@ IGNORED = _reasons("ignored")
 """Section to key to the notice with which it is left out."""
 
 UNAVAILABLE: Mapping[str, Sequence[str]] = _TABLES["unavailable"]
-"""Declaring hook to the components of Olive's that this version does not have; words to other names of that kind."""
+"""Declaring hook to the components of Olive's that this version does not have."""
 
 
 def strip_unsupported(config: Any) -> tuple[Any, list[Problem], list[str]]:
@@ -83,16 +83,17 @@ def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
 
 
 def once(problems: Sequence[Problem]) -> list[Problem]:
-    """Problems without those whose cause another one has said: the first of a sentence tells the places of the others.
+    """Problems without those whose cause another one has said: the first of a refusal tells the places of the others.
 
     What a script would have given is not missing, and what it would have defined is not misspelt.
     """
     scripts = (each.path for each in problems if NO_SCRIPTS in each.message)
     scripted = {path[: path.index("user_config") if "user_config" in path else -1] for path in scripts}
-    missing = {each for each in problems if each.message.startswith("is required") and each.path[:-1] in scripted}
+    missing = {each for each in problems if "is required" in each.message and scripted & {each.path, each.path[:-1]}}
     misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
     kept = [each for each in problems if each not in missing | misspelt]
-    for cause in (NO_SEARCH, NO_SCRIPTS, _SENTENCES["no_generation"]):
+    refusals = (each.message for each in kept if "this version" in each.message and each.hint is None)
+    for cause in (NO_SEARCH, NO_SCRIPTS, *dict.fromkeys(refusals)):
         same = [each for each in kept if cause in each.message]
         if len(same) > 1:
             hint = f"likewise {', '.join(dotted(each.path) for each in same[1:])}"

@@ -122,6 +122,7 @@ def _idle(because: str) -> AfterValidator:
 _ONCE = "rows are read and tokenised once, into the cache of the run"
 _FETCHED = "a dataset is fetched once a version, and its files are checked"
 _NO_DOWNLOADS = "files are fetched from the hub in one way only, and other places are not read in this version"
+_NO_FILTER = "rows are not left out by their label in this version"
 _NO_WRITERS = "this version prepares no data for text generation"
 _NOT_WRITING, _NOT_ASKED = only(None, because=_NO_WRITERS), only(None, False, because=_NO_WRITERS)
 _NONE_HERE = "the token is that of the environment or of a login, and none is written here: true, or left out"
@@ -146,14 +147,18 @@ class DatasetsKeywords(Config):
     )
     download_config: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
     storage_options: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
+    language: Annotated[Any, only(None, because="a dataset's own options are not passed on in this version")] = Field(
+        None, description="Not available."
+    )
     features: Annotated[Any, only(None, {}, because="the types of columns are those that the data state")] = Field(
         None, description="Not available."
     )
 
 
-class TextGeneration(Config):
-    """How Olive prepares texts for models that write: refused, as this version does not."""
+class OtherTasks(Config):
+    """How Olive prepares data for other tasks, above all texts for models that write: refused."""
 
+    labels_to_filter: Annotated[Any, only(None, because=_NO_FILTER)] = Field(None, description="Not available.")
     dataset_type: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
     text_cols: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
     text_template: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
@@ -196,7 +201,7 @@ class LoadDataset(DatasetsKeywords):
     trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
-class PreProcess(TextGeneration):
+class PreProcess(OtherTasks):
     """``component_kwargs.pre_process_data``."""
 
     model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(

@@ -29,9 +29,24 @@ TASKS: Mapping[str, str] = {
     "token-classification": "AutoModelForTokenClassification",
 }
 """The transformers class that loads a model for a task."""
+_LATER_TASKS = (
+    "audio-classification",
+    "automatic-speech-recognition",
+    "image-classification",
+    "image-segmentation",
+    "image-to-text",
+    "multiple-choice",
+    "object-detection",
+    "summarization",
+    "text-generation",
+    "text2text-generation",
+    "translation",
+)
 
 
 def _known_task(task: str | None) -> str | None:
+    if task in _LATER_TASKS:
+        raise ValueError(f"{task!r} is {_LATER}; there is {', '.join(sorted(TASKS))}")
     if task is not None and task not in TASKS:
         raise UnknownName("task", task, sorted(TASKS))
     return task
@@ -132,27 +147,25 @@ class PyTorchModelConfig(Config):
     model_path: ModelPlace | None = Field(
         None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
     )
+    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
     model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
         None, description="Of no effect with hf_config."
     )
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
     script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
     adapter_path: Annotated[str | None, only(None, because=_NO_ADAPTERS)] = Field(None, description="Not available.")
     model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
+    mlflow_transformer_model_cache_dir: Annotated[Any, only(None, because=_FOLDERS)] = Field(
+        None, description="Not available."
+    )
 
     @field_validator("hf_config")
     @classmethod
-    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig | None:
-        """Where there is no model_path, the name is a folder too.
-
-        It is not missing where a script, which is refused, would have made the model.
-        """
-        if hf_config is None and not {"model_loader", "model_script"} <= info.data.keys():
-            return None
+    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig:
+        """Where there is no model_path, the name is a folder too."""
         if hf_config is None:
             raise ValueError(f"hf_config is required: {_FOLDERS}")
         if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -21,7 +21,7 @@ from hfopt import (
     PreconditionFailed,
     Session,
 )
-from hfopt.api.config import ConfigContext
+from hfopt.api.config import ConfigContext, only
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
@@ -38,6 +38,12 @@ class ONNXModelConfig(Config):
     model_attributes: dict[str, Any] = Field(
         {}, description="Attributes that passes may ask for: model_type, hidden_size..."
     )
+    use_ort_extensions: Annotated[
+        bool | None, only(None, False, because="onnxruntime-extensions are not loaded in this version")
+    ] = Field(None, description="Not available.")
+    constant_inputs_file_name: Annotated[
+        str | None, only(None, because="inputs from another file are not given to sessions in this version")
+    ] = Field(None, description="Not available.")
     external_initializers_file_name: str | None = Field(None, description="Of no effect: the file is found by itself.")
 
     def ignored(self) -> dict[str, str]:

@@ -13,9 +13,9 @@ _NO_SCRIPTS = "user scripts are not run in this version: name a data_config"
 
 
 class NoUserScripts(Config):
-    """Such options; null and {} ask for nothing."""
+    """Such options, of whatever type; null and {} ask for nothing."""
 
-    data_dir: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
+    data_dir: Annotated[Any, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
     dataloader_func: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
     dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_NO_SCRIPTS)] = Field(
         None, description="Not available."
