@@ -99,6 +99,22 @@ print(forks.pid, forks.cmdline() == psutil.Process().cmdline(), "HF_TOKEN_PATH" 
     assert (opened["imported"], opened["token_path"]) == ("colorsys", False)
 
 
+def test_what_a_type_of_models_needs_is_imported_without_collections_and_out_of_their_sight_later():
+    script = f"""
+import gc, sys
+from pathlib import Path
+from hfopt.discovery.plugins import Plugins
+from hfopt.worker.forks import preload
+plugins, before = Plugins.discover((Path({str(RUDE)!r}),)), gc.get_freeze_count()
+print(preload(plugins, "Rude"), "colorsys" in sys.modules, gc.isenabled(), gc.get_freeze_count() > before)
+print(preload(plugins, "Rude"), preload(plugins, "NoSuchType"))
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.stdout == "True True True True\nFalse False\n", done.stderr
+
+
 def test_what_a_timed_model_prints_stays_off_the_terminal(capfd):
     compare(model(how="print"), model())
 

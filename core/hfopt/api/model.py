@@ -136,7 +136,8 @@ class FetchContext:
 class ModelLoader(Configured):
     """Knows one type of model. Called in workers only; its module imports frameworks inside methods.
 
-    ``preload`` names modules that opening a model imports anyway: processes that time models start with them.
+    ``preload`` names modules that opening a model imports anyway: they are imported once, without collecting garbage,
+    and processes that time models start with them.
     """
 
     preload: ClassVar[tuple[str, ...]] = ()

@@ -17,6 +17,7 @@ from hfopt.api.resources import MARK
 from hfopt.base.values import replace_strings
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
+from hfopt.worker.forks import preload
 from hfopt.worker.stopwatch import Stopwatch
 
 C = TypeVar("C", bound=Config)
@@ -84,5 +85,6 @@ def load_options(model: type[C], options: Mapping[str, Any]) -> C:
 
 def open_model(plugins: Plugins, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
     """Open a model with the loader of its type."""
+    preload(plugins, handle.type)
     cls: type[ModelLoader] = plugins.find("hfopt_model_loaders", handle.type).load()
     return cls(load_options(cls.Config, handle.config)).open(handle, accelerator, settings)

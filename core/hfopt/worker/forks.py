@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hfopt.base.errors import HfoptError
 from hfopt.base.processes import end_with_parent, environment
+from hfopt.discovery.checks import attempt
 from hfopt.discovery.plugins import Plugins
 
 EXIT_SECONDS = 5.0
@@ -104,7 +105,7 @@ def fork(descriptor: str, model_type: str, *plugin_files: str) -> None:
     :param descriptor: of the pipe: None asks for a process, a pid for its end
     """
     plugins = Plugins.discover(tuple(map(Path, plugin_files)))
-    _preload(plugins, model_type)
+    preload(plugins, model_type)
     _fork_on_request(Connection(int(descriptor)), plugins)
 
 
@@ -113,12 +114,12 @@ def fork_from_here(plugins: Plugins, model_type: str) -> None:
 
     For a worker that has run nothing yet; one that has these modules may have threads, and is left alone.
     """
-    if not _preload(plugins, model_type):
+    if not preload(plugins, model_type):
         return
     pipe, theirs = Pipe()
     if pid := os.fork():
         theirs.close()
-        _keep(model_type, plugins.files, pid, pipe)
+        _keep(model_type.rpartition(":")[2], plugins.files, pid, pipe)
         return
     try:
         end_with_parent()
@@ -126,7 +127,8 @@ def fork_from_here(plugins: Plugins, model_type: str) -> None:
         os.environ.clear()
         os.environ.update(given)
         with open(os.devnull, "r+b") as nowhere:
-            [os.dup2(nowhere.fileno(), number) for number in (0, 1, 2)]
+            for number in (0, 1, 2):
+                os.dup2(nowhere.fileno(), number)
         os.closerange(3, theirs.fileno())  # the worker's: its answers, its token
         os.closerange(theirs.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         _fork_on_request(theirs, plugins)
@@ -134,21 +136,28 @@ def fork_from_here(plugins: Plugins, model_type: str) -> None:
         os._exit(0)
 
 
-def _preload(plugins: Plugins, model_type: str) -> bool:
-    """Import what a type of models needs; the garbage of that is none.
+def preload(plugins: Plugins, model_type: str) -> bool:
+    """Import what opening a type of models needs. A failure is none: opening fails in the same way, and says why.
 
-    :return: whether that was new
+    :return: whether there was something to import
     """
-    with suppress(Exception):  # what is forked will fail in the same way, and say why
-        modules = plugins.find("hfopt_model_loaders", model_type).load().preload
-        if modules and not any(module in sys.modules for module in modules):
-            gc.disable()
-            try:
-                return bool([*map(import_module, modules)])
-            finally:
-                gc.freeze()
-                gc.enable()
-    return False
+    return attempt(lambda: _import(plugins.find("hfopt_model_loaders", model_type).load().preload))[0] or False
+
+
+def _import(modules: Sequence[str]) -> bool:
+    """Import modules, unless one is there. Of PyTorch half a million objects stay: no collection looks at them."""
+    if not modules or any(module in sys.modules for module in modules):
+        return False
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for module in modules:
+            import_module(module)
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+    return True
 
 
 def _fork_on_request(pipe: Connection, plugins: Plugins) -> None:
@@ -180,22 +189,25 @@ def serve(descriptor: int, plugins: Plugins) -> None:
 
     :param descriptor: of the pipe
     """
-    from hfopt.worker.context import open_model
-
     pipe = Connection(descriptor)
     with suppress(ConnectionError, KeyboardInterrupt):
-        try:
-            timed, accelerator, feeds = pipe.recv()
-            with open_model(plugins, timed.model, accelerator, timed.settings) as session:
-                calls = [session.bind(batch) for batch in feeds]
-                pipe.send([])
-                while request := pipe.recv():
-                    start, count, sleep = request
-                    pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
-        except HfoptError as error:
-            pipe.send(HfoptError(error.message, hint=error.hint))
-        except Exception as error:  # noqa: BLE001 - a runtime may raise anything; it becomes the step's reason
-            pipe.send(HfoptError(f"{type(error).__name__}: {error}"))  # after the pipe's end nobody reads it
+        if (problem := attempt(lambda: _answer(pipe, plugins))[1]) is not None:
+            pipe.send(HfoptError(problem))  # after the pipe's end nobody reads it
+
+
+def _answer(pipe: Connection, plugins: Plugins) -> None:
+    from hfopt.worker.context import open_model
+
+    try:
+        timed, accelerator, feeds = pipe.recv()
+        with open_model(plugins, timed.model, accelerator, timed.settings) as session:
+            calls = [session.bind(batch) for batch in feeds]
+            pipe.send([])
+            while request := pipe.recv():
+                start, count, sleep = request
+                pipe.send([_run(calls[(start + run) % len(calls)], sleep) for run in range(count)])
+    except HfoptError as error:
+        pipe.send(HfoptError(error.message, hint=error.hint))
 
 
 def _run(call: Callable[[], None], sleep: float) -> float:

@@ -77,7 +77,7 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
             if step.kind not in _ANSWER:
                 print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
             if step.kind == "fetch" and step.pin is None:
-                fork_from_here(plugins, step.component.rpartition(":")[2])
+                fork_from_here(plugins, step.component)
             answer(execute(step, store, plugins, answer, offline=offline))
         requests.task_done()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hfopt.api.model import FetchContext, ModelLoader
 from hfopt.api.resources import Resource, ResourceContext
 from hfopt.worker.context import FETCHED, Outcome, StepContext
+from hfopt.worker.forks import preload
 
 
 def run(step: StepContext) -> Outcome:
@@ -13,5 +14,6 @@ def run(step: StepContext) -> Outcome:
         folder = step.folder / FETCHED
         folder.mkdir()
         return Outcome(report=resource.fetch(step.request.pin, folder, ResourceContext(step.offline, step.progress)))
+    preload(step.plugins, step.request.component)
     loader: ModelLoader = step.component("hfopt_model_loaders")
     return Outcome(model=loader.fetch(FetchContext(step.folder, step.progress)))

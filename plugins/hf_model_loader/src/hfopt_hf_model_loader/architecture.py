@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import json
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +19,6 @@ if TYPE_CHECKING:
 TEXT_AXES = (BATCH_AXIS, "sequence_length")
 
 
-@contextmanager
-def importing() -> Iterator[None]:
-    """While PyTorch and transformers are first imported, nothing is garbage: no collection looks for it.
-
-    Half a million objects stay of them. Later collections, such as when a model is closed, pass them over.
-    """
-    if "transformers.modeling_utils" in sys.modules or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@importing()
 def read(folder: Path) -> PretrainedConfig:
     """The model's own config, as transformers understands it.
 
@@ -57,7 +37,6 @@ def class_name(config: HfConfig) -> str:
     return TASKS[config.task] if config.task is not None else str(config.model_class)
 
 
-@importing()
 def model_class(config: HfConfig, own: PretrainedConfig) -> type[PreTrainedModel]:
     """The architecture that will be built: an auto class resolved by the model's own config.
 
