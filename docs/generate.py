@@ -22,10 +22,12 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from hfopt import DataContainer
 from hfopt.api import hookspecs
+from hfopt.api.commands import OWN
 from hfopt.api.systems import SystemConfig
 from hfopt.api.timing import FIGURES, TimingConfig
 from hfopt.base.errors import ExitCode
-from hfopt.cli.main import COMMANDS, build_parser
+from hfopt.cli.main import commands_of_plugins
+from hfopt.cli.main import main as cli
 from hfopt.config import schema
 from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
@@ -48,8 +50,7 @@ EXIT_CODES = {
 def cli_page() -> str:
     """Every command with its arguments, and the exit codes."""
     parts = [f"# Commands\n{MADE}"]
-    offered = [each.component.name for each in Plugins.discover().of_kind("hfopt_commands")]
-    names = (*COMMANDS, *offered)
+    names = (*OWN, *commands_of_plugins(None))
     lines = [line for name in names for line in ([name], *([name, action] for action in ACTIONS.get(name, ())))]
     parts += [f"{'#' * (len(line) + 1)} hfopt {' '.join(line)}\n\n```text\n{_help(line)}```\n" for line in lines]
     rows = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in EXIT_CODES.items())
@@ -61,7 +62,7 @@ def _help(arguments: list[str]) -> str:
     os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width; the page must not depend on it
     shown = io.StringIO()
     with redirect_stdout(shown), suppress(SystemExit):
-        build_parser(arguments[0]).parse_args([*arguments, "--help"])
+        cli([*arguments, "--help"])
     return shown.getvalue()
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 
-from hfopt import Command, Component, HfoptError, hookimpl
 from hfopt.base.version import __version__
-from hfopt.cli import main as cli
-from hfopt.discovery.plugins import Plugins
-from hfopt.discovery.sources import PluginInfo
 
+GREETER = """
+from hfopt import Command, HfoptError
 
 class Greet(Command):
     @classmethod
@@ -21,73 +19,110 @@ class Greet(Command):
         parser.add_argument("name")
 
     @classmethod
-    def execute(cls, args: Namespace) -> int:
+    def execute(cls, args):
         if args.name == "nobody":
             raise HfoptError("there is nobody to greet", hint="name somebody")
         print(f"hello {args.name}")
         return 0
 
-
 class Half(Command):
     @classmethod
     def add_arguments(cls, parser):
-        """Nothing."""
+        "Nothing."
+"""
+HOOKS = """
+from hfopt import Component, hookimpl
+
+@hookimpl
+def hfopt_commands():
+    return [
+        Component("greet", "greeter:Greet", "say hello"),
+        Component("half", "greeter:Half", "can't be loaded"),
+    ]
+"""
 
 
-class Hooks:
-    """What a plugin's hooks.py would be."""
-
-    @hookimpl
-    def hfopt_commands(self):
-        here = lambda name: f"test_commands:{name}"  # noqa: E731 - short
-        return [
-            Component("greet", here("Greet"), "say hello"),
-            Component("half", here("Half"), "can't be loaded"),
-            Component("run", here("Greet"), "is not hfopt's own"),
-        ]
+def distribution(folder, name, hooks):
+    """What pip leaves of a plugin: its modules, and a .dist-info with its entry point."""
+    (folder / f"{name}_hooks.py").write_text(hooks)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: hfopt>=0.1\n")
+    (info / "entry_points.txt").write_text(f"[hfopt.plugins]\n{name} = {name}_hooks\n")
 
 
-@pytest.fixture
-def offered(monkeypatch):
-    """As if a distribution with these hooks were installed, and no other."""
-    plugins = Plugins()
-    monkeypatch.setitem(sys.modules, "test_commands", sys.modules[__name__])
-    plugins.register(PluginInfo("greeter", "acme-greeter", "1", hooks=Hooks()))
-    monkeypatch.setattr(Plugins, "discover", lambda *_: plugins)
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder on the path into which a plugin with commands is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    (folder / "greeter.py").write_text(GREETER)
+    distribution(folder, "greeter", HOOKS)
+    return folder
 
 
-def test_a_plugin_offers_a_command(offered, capsys):
-    assert cli.main(["greet", "world"]) == 0
-    assert capsys.readouterr().out == "hello world\n"
+def hfopt(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "hfopt", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_a_command_of_a_plugin_fails_as_hfopts_own_do(offered, capsys):
-    assert cli.main(["greet", "nobody"]) == 1
-    assert capsys.readouterr().err == "hfopt: there is nobody to greet\n  hint: name somebody\n"
+def test_a_plugin_offers_a_command(installed):
+    done = hfopt(installed, "greet", "world")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello world\n", "")
 
 
-def test_help_lists_them_and_the_names_of_hfopts_own_are_taken(offered, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["--help"])
+def test_a_command_of_a_plugin_fails_as_hfopts_own_do(installed):
+    done = hfopt(installed, "greet", "nobody")
 
-    shown = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert "    greet     say hello\n" in shown
-    assert "is not hfopt's own" not in shown
+    assert (done.returncode, done.stderr) == (1, "hfopt: there is nobody to greet\n  hint: name somebody\n")
+
+
+def test_help_lists_what_plugins_offer(installed):
+    done = hfopt(installed, "--help")
+
+    assert done.returncode == 0
+    assert "    greet     say hello\n" in done.stdout
+
+
+def test_a_name_of_hfopts_own_can_not_be_taken(tmp_path):
+    distribution(tmp_path, "taker", HOOKS.replace('"greet"', '"run"'))
+
+    listed, helped = hfopt(tmp_path, "plugins"), hfopt(tmp_path, "--help")
+
+    assert "hfopt_commands declares 'run', which hfopt has itself" in listed.stdout
+    assert "say hello" not in helped.stdout
 
 
 @pytest.mark.parametrize(
     ("written", "code", "message"),
     [
         ("rnu", 2, "no command named 'rnu'\n  hint: did you mean 'run'?\n"),
-        ("gret", 2, "no command named 'gret'; installed: greet, half, run\n  hint: did you mean 'greet'?\n"),
-        ("init", 3, "command 'init' needs hfopt-init, which is not installed\n  hint: pip install ./plugins/init\n"),
-        ("half", 3, "command 'half' of greeter (acme-greeter) is NOT LOADED: test_commands:Half lacks the method"),
+        ("gret", 2, "no command named 'gret'; installed: greet, half, init\n  hint: did you mean 'greet'?\n"),
+        ("half", 3, "command 'half' of greeter (greeter) is NOT LOADED: greeter:Half lacks the method"),
     ],
 )
-def test_a_command_that_is_not_there_is_a_sentence(offered, capsys, written, code, message):
-    assert cli.main([written]) == code
-    assert capsys.readouterr().err.startswith(f"hfopt: {message}")
+def test_a_command_that_is_not_there_is_a_sentence(installed, written, code, message):
+    done = hfopt(installed, written)
+
+    assert done.returncode == code
+    assert done.stderr.startswith(f"hfopt: {message}")
+
+
+def test_a_command_whose_plugin_is_not_installed_answers_with_the_install_line():
+    program = (
+        "import importlib.metadata, sys\n"
+        "importlib.metadata.entry_points = lambda **_: ()\n"
+        "from hfopt.cli.main import main\n"
+        "sys.exit(main(['init', 'model']))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 3
+    assert done.stderr == (
+        "hfopt: command 'init' needs hfopt-init, which is not installed\n  hint: pip install ./plugins/init\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["runs", "--help"]])
@@ -103,8 +138,5 @@ def test_plugins_are_not_looked_for_without_need(arguments):
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_the_version_is_printed(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-
-    assert capsys.readouterr().out == f"hfopt {__version__}\n"
+def test_the_version_is_printed():
+    assert hfopt("", "--version").stdout == f"hfopt {__version__}\n"

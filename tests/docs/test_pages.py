@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hfopt.cli.main import COMMANDS
+from hfopt.api.commands import OWN
 from hfopt.config.document import read
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,6 @@ def test_a_shell_snippet_names_only_targets_and_commands_that_exist(text):
 
     named = " ".join(re.findall(r"^make ([a-z -]+)", text, re.MULTILINE)).split()
     assert set(named) <= targets
-    assert commands <= {*COMMANDS, "init"}
+    assert commands <= {*OWN, "init"}
     configs = [file for file in re.findall(r"\S+/\S+\.json", text) if not file.startswith("build/")]
     assert [file for file in configs if not (ROOT / file).exists()] == []

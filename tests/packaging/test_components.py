@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from hfopt.api.commands import Command
+from hfopt.api.commands import OWN, Command
 from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
 from hfopt.api.model import ModelLoader
@@ -18,7 +18,6 @@ from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.api.resources import Resource
 from hfopt.api.systems import System
-from hfopt.cli.main import COMMANDS
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 
 FRAMEWORKS = ("torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow", "sklearn")
@@ -78,7 +77,7 @@ def test_a_component_refuses_unknown_options_and_is_frozen(registered: Registere
 @pytest.mark.parametrize("registered", PLUGINS.of_kind("hfopt_commands"), ids=str)
 def test_a_command_is_one_and_its_name_is_not_taken(registered: RegisteredComponent):
     assert issubclass(registered.load(), Command)
-    assert registered.component.name not in COMMANDS
+    assert registered.component.name not in OWN
 
 
 def test_importing_every_component_imports_no_framework():

@@ -12,10 +12,11 @@ import numpy as np
 
 from hfopt.api.arrays import Floats
 from hfopt.api.statistics import Interval, Z
+from hfopt.api.timing import MOST_RUNS, ROUND_RUNS
 
 PILOT = 6
 """Rounds whose spread says how many are needed."""
-MOST_ROUNDS = 16
+MOST_ROUNDS = MOST_RUNS // ROUND_RUNS
 """That are worth their time."""
 ROUNDS_IN_VAIN = 8
 """Where more would be needed: the interval is as wide as it then is."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 
+OWN = ("run", "validate", "plugins", "runs", "cache", "worker")
+"""Names that plugins can't have, as hfopt has them."""
+
 
 class Command(ABC):
     """``hfopt NAME``: called in the host process. Its summary is the component's; ``--verbose`` is there already."""

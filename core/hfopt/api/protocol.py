@@ -18,7 +18,7 @@ PROTOCOL = 2
 StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
 Question = Literal["resolve", "probe", "versions", "machine", "load"]
 """What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
-versions components depend on; what of the machine a timing depends on."""
+versions components depend on; what of the machine a timing depends on; what else runs on it."""
 INPUT = "input:"
 """Begins the token that stands for a local input of the user's: the rest is the digest of its content."""
 

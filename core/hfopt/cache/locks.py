@@ -62,8 +62,9 @@ def _holder(file: Path) -> str:
     with suppress(OSError, ValueError, LookupError, StopIteration, psutil.Error):
         inode, since = file.stat().st_ino, datetime.fromtimestamp(file.stat().st_mtime).strftime("%H:%M:%S")
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        pid = next(int(each[4]) for each in locks if each[1] == "FLOCK" and each[5].endswith(f":{inode}"))
-        worker = psutil.Process(pid)
+        likely = [int(each[4]) for each in locks if each[1] == "FLOCK" and each[5].endswith(f":{inode}")]
+        processes = map(psutil.Process, likely)  # another file system may have a file of that number
+        worker = next(each for each in processes if str(file.resolve()) in {its.path for its in each.open_files()})
         run = next(each for each in (worker, *worker.parents()) if "worker" not in each.cmdline())
         command = re.sub("^.*?hfopt ", "hfopt ", " ".join(run.cmdline()))
         return f"{command} in {run.cwd()}, since {since}; kill {run.pid} ends it"

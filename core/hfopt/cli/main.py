@@ -7,9 +7,10 @@ import os
 import sys
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from hfopt.api.commands import OWN
 from hfopt.base.errors import ExitCode, HfoptError, UsageError
 from hfopt.base.processes import interruptible
 from hfopt.base.text import did_you_mean
@@ -18,14 +19,11 @@ from hfopt.base.version import __version__
 if TYPE_CHECKING:
     from hfopt.api.commands import Command
 
-COMMANDS = ("run", "validate", "plugins", "runs", "cache", "worker")
 
-
-def build_parser(wanted: str | None = None) -> ArgumentParser:
+def build_parser(offered: Mapping[str, tuple[str, type[Command] | None]] | None = None) -> ArgumentParser:
     """The whole command line.
 
-    :param wanted: the command that will be executed; None: the plugins' are listed, and none can be
-    :raises HfoptError: there is no such command, or its plugin is not installed or broken
+    :param offered: what `commands_of_plugins` returned
     """
     parser = ArgumentParser(
         prog="hfopt",
@@ -35,38 +33,31 @@ def build_parser(wanted: str | None = None) -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hfopt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, summary: str, command: Any) -> None:
-        """Add a command: a module or class that takes arguments and executes."""
+    own = {name: importlib.import_module(f"hfopt.cli.commands.{name}") for name in OWN}
+    every = {name: (module.SUMMARY, module) for name, module in own.items()}
+    for name, (summary, command) in {**every, **(offered or {})}.items():
         added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         added.add_argument("--verbose", action="store_true", help="also show the traceback of expected failures")
         if command is not None:
             command.add_arguments(added)
             added.set_defaults(execute=command.execute)
-
-    for name in COMMANDS:
-        module = importlib.import_module(f"hfopt.cli.commands.{name}")
-        add(name, module.SUMMARY, module)
-    if wanted not in COMMANDS:
-        for name, (summary, command) in _offered(wanted).items():
-            add(name, summary, command)
     return parser
 
 
-def _offered(wanted: str | None) -> dict[str, tuple[str, type[Command] | None]]:
-    """The summaries of the commands that plugins offer, and the class of the wanted one."""
+def commands_of_plugins(wanted: str | None) -> dict[str, tuple[str, type[Command] | None]]:
+    """The summaries of the commands that plugins offer, and the class of the wanted one: no other is imported.
+
+    :raises HfoptError: there is no such command, or its plugin is not installed or broken
+    """
     from hfopt.discovery.plugins import Plugins
 
     plugins = Plugins.discover()
-    offers = {each.component.name: each for each in plugins.of_kind("hfopt_commands")}
-    if wanted is not None and wanted not in offers and (near := did_you_mean(wanted, COMMANDS)):
+    offers = plugins.of_kind("hfopt_commands")
+    offered = {None, *(each.component.name for each in offers)}
+    if wanted not in offered and (near := did_you_mean(str(wanted), OWN)) is not None:
         raise UsageError(f"no command named {wanted!r}", hint=near)
     chosen = None if wanted is None else plugins.find("hfopt_commands", wanted)
-    return {
-        name: (each.component.summary, each.load() if each is chosen else None)
-        for name, each in offers.items()
-        if name not in COMMANDS
-    }
+    return {each.component.name: (each.component.summary, each.load() if each is chosen else None) for each in offers}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,10 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             given = sys.argv[1:] if argv is None else argv
-            first = next(iter(given), "-")
-            wanted = COMMANDS[0] if first == "--version" else None if first.startswith("-") else first
+            first = given[0] if given else "--help"
             try:
-                args = build_parser(wanted).parse_args(given)
+                own = first in (*OWN, "--version")
+                offered = {} if own else commands_of_plugins(None if first.startswith("-") else first)
+                args = build_parser(offered).parse_args(given)
                 code = int(args.execute(args))
             except HfoptError as error:
                 if "--verbose" in given:

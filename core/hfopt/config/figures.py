@@ -53,8 +53,8 @@ class _Measured(NamedTuple):
     higher_is_better: bool
 
 
-HUGGINGFACE, TORCH = "huggingface_metrics", "torch_metrics"
 TORCH_NAMES = ("accuracy_score", "f1_score", "auroc", "perplexity")
+"""Figures that only Olive's default backend has: by these, or its option `task`, one without a backend is told."""
 
 _MEASURED = {
     "latency": _Measured(tuple(FIGURES), TimingConfig, "ms", False),
@@ -141,16 +141,12 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
     )
 
 
-def _means_torch(sub_type: schema.SubType) -> bool:
-    """Whether a figure without a backend is one of Olive's default: by its name, or by options only that one has."""
-    return sub_type.name in TORCH_NAMES or "task" in sub_type.metric_config
-
-
 _Meaning = tuple[_Measured | Statistic, Config, RegisteredComponent | None]
 
 
 def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
-    written = metric.backend or (TORCH if _means_torch(sub_type) else HUGGINGFACE)
+    means_torch = sub_type.name in TORCH_NAMES or "task" in sub_type.metric_config
+    written = metric.backend or ("torch_metrics" if means_torch else "huggingface_metrics")
     registered, backend = check.find("hfopt_metric_backends", written, (*place[:-2], "backend"))
     options = validate(backend.Config, sub_type.metric_config, (*place, "metric_config"))
     try:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from hfopt.api import hookspecs
+from hfopt.api.commands import OWN
 from hfopt.base.component import Component
 from hfopt.base.errors import HfoptError, PluginError
 from hfopt.base.text import did_you_mean, printable
@@ -94,7 +95,7 @@ def hook_notices(plugin: object, hooks: Mapping[str, str]) -> tuple[str, ...]:
 def declared(hook: str, offer: object) -> list[Component]:
     """What a plugin's declaring hook returned, with names and summaries that can be shown.
 
-    :raises PluginError: it is not a list of components, or two of them have the same name
+    :raises PluginError: it is not a list of components, or a name is taken
     """
     wanted = f"{hook} must return a list of Component"
     if not isinstance(offer, Iterable) or isinstance(offer, str | bytes | Mapping):
@@ -103,6 +104,8 @@ def declared(hook: str, offer: object) -> list[Component]:
     for component in components:
         if not isinstance(component, Component):
             raise PluginError(f"{wanted}, and there is {component!r} in it")
+    if hook == "hfopt_commands" and (taken := [each.name for each in components if each.name in OWN]):
+        raise PluginError(f"{hook} declares {', '.join(map(repr, taken))}, which hfopt has itself")
     twice = [name for name, count in Counter(each.name.casefold() for each in components).items() if count > 1]
     if twice:
         raise PluginError(f"{hook} declares {', '.join(map(repr, twice))} more than once; case does not matter")

@@ -34,12 +34,14 @@ class Known:
     :param resolved: what each reference means, or why it could not be resolved, by token
     :param versions: what components depend on, by system and then by component
     :param machines: what timings depend on, by system
+    :param quiet: whether models can be timed undisturbed, by system
     """
 
     leaves: dict[Path, str] = field(default_factory=dict)
     resolved: dict[str, Resolved | Fault] = field(default_factory=dict)
     versions: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quiet: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -51,6 +53,7 @@ class Driver:
     :param results: those that can still come, each as all steps that it needs
     :param waiting: wanted steps that no system has yet, in the order in which they are handed out
     :param by_key: every step that it was ever given
+    :param repeated: steps whose result in the cache is kept only until they run
     """
 
     plugins: Plugins
@@ -65,6 +68,7 @@ class Driver:
     waiting: list[Step] = field(default_factory=list)
     running: dict[Future[StepResult], Step] = field(default_factory=dict)
     by_key: dict[str, Step] = field(default_factory=dict)
+    repeated: set[Step] = field(default_factory=set)
 
     # -- what there is to do ----------------------------------------------------------------------------------------
 
@@ -87,8 +91,7 @@ class Driver:
             self.by_key[known[step].key] = step
             manifest = self.store.find(known[step].key)
             if manifest is not None and self._disturbed(step, manifest):
-                self.store.discard(manifest.key)
-                self.reporter.notice(f"{step.name} is done again: the machine was busy then, and is not now")
+                self.repeated.add(step)
             elif manifest is not None:
                 self.state.manifests[step] = manifest
                 self.state.cached.add(step)
@@ -116,9 +119,13 @@ class Driver:
                 self.known.machines[name] = machine_of(system)
 
     def _disturbed(self, step: Step, manifest: Manifest) -> bool:
-        """Whether models were timed while the machine was busy, and could be timed now."""
-        was_busy = any(metric.cpus_left is not None for metric in manifest.metrics.values())
-        return was_busy and is_quiet(self.systems[step.system])
+        """Whether models were timed while the machine was busy, and can be timed undisturbed now."""
+        if all(metric.cpus_left is None for metric in manifest.metrics.values()):
+            return False
+        if step.system not in self.known.quiet:
+            threads = self.known.machines[step.system]["threads"]
+            self.known.quiet[step.system] = is_quiet(self.systems[step.system], threads)
+        return self.known.quiet[step.system]
 
     def announce(self, steps: Sequence[Step]) -> None:
         """Tell of steps that `add` has taken in: those in the cache, and those that can't run."""
@@ -191,6 +198,9 @@ class Driver:
             if not batch:
                 continue
             for step in batch:
+                if step in self.repeated:
+                    self.reporter.notice(f"{step.name} is done again: the machine was busy then, and is not now")
+                    self.store.discard(self.state.key(step))
                 self._call("hfopt_before_step", step)
             self.waiting = [step for step in self.waiting if step not in batch]
             requests = [self._request(step) for step in batch]

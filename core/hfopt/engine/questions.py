@@ -71,10 +71,10 @@ def machine_of(system: System) -> dict[str, Any]:
     return _sure(system, _question("machine"))
 
 
-def is_quiet(system: System) -> bool:
-    """Whether models can be timed where a system's steps run without being disturbed; False if that is not known."""
+def is_quiet(system: System, threads: int) -> bool:
+    """Whether nothing would disturb models that are timed where a system's steps run; False if that is not known."""
     left = _sure(system, _question("load"))["cpus_left"]
-    return left is not None and not machine.is_busy(left, machine_of(system)["threads"])
+    return left is not None and not machine.is_busy(left, threads)
 
 
 def _question(kind: Question, component: str = PROJECT, **more: Any) -> StepRequest:

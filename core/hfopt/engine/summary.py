@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_SLOWER = "times SLOWER"
 _BUSY = "(!)"
 WIDTH = 110
 """Characters in a line of what does not go to a terminal."""
@@ -48,10 +47,9 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
     for result in record["results"]:
         for candidate in result["candidates"]:
             if candidate["status"] == "succeeded":
-                ratios = list(_ratios(result, candidate))
-                yield from (*_losses(candidate), *(line for line in ratios if _SLOWER in line))
+                yield from _losses(candidate)
                 yield _table(result, candidate)
-                yield from (line for line in ratios if _SLOWER not in line)
+                yield from _ratios(result, candidate)
                 yield from _busy(candidate)
                 yield from _goals(result, candidate)
             elif not interrupted:
@@ -91,20 +89,27 @@ def _table(result: ResultRecord, candidate: CandidateRecord) -> Table:
 
 
 def _losses(candidate: CandidateRecord) -> Iterator[str]:
-    """Figures that are worse than the input model's by more than chance explains; time and size have their ratios."""
+    """What got worse than the input model's by more than chance explains."""
     for key, figure in candidate["metrics"].items():
-        change, sign = figure["difference"], 1 if figure["higher_is_better"] else -1
-        if change is None or change["low"] is None or "speedup" in figure:
+        change, sign = figure["difference"] or {"low": None}, 1 if figure["higher_is_better"] else -1
+        if _is_slower(figure) and figure["unit"] == "ms":
+            yield f"{_marked(key, figure)}: {_speed(figure['speedup'])}"
+        elif "speedup" in figure or change["low"] is None:
             continue
-        if max(sign * change["low"], sign * change["high"]) < 0:
+        elif max(sign * change["low"], sign * change["high"]) < 0:
             lost = _number(change, figure["unit"], signed=True)
             yield f"{key}: WORSE than the input model by more than chance explains: {lost}"
 
 
+def _is_slower(figure: Mapping[str, Any]) -> bool:
+    """Whether a model is timed, and slower than the input model beyond doubt."""
+    return "speedup" in figure and figure["speedup"]["low"] is not None and bool(figure["speedup"]["high"] < 1)
+
+
 def _ratios(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
-    """Speed and size relative to the input model."""
+    """Speed and size relative to the input model; what got slower has been said."""
     for key, after in candidate["metrics"].items():
-        if "speedup" in after and after["unit"] == "ms":
+        if "speedup" in after and after["unit"] == "ms" and not _is_slower(after):
             yield f"{_marked(key, after)}: {_speed(after['speedup'])}"
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     if old and new:
@@ -164,7 +169,7 @@ def _speed(speedup: Mapping[str, Any]) -> str:
     if low <= 1 <= high:
         return f"no faster and no slower than the input model ({ratio:.2f} times as fast [{low:.2f}, {high:.2f}])"
     if ratio < 1:
-        return f"{1 / ratio:.2f} {_SLOWER} than the input model [{1 / high:.2f}, {1 / low:.2f}]"
+        return f"{1 / ratio:.2f} times SLOWER than the input model [{1 / high:.2f}, {1 / low:.2f}]"
     return f"{ratio:.2f} times as fast [{low:.2f}, {high:.2f}]"
 
 

@@ -142,8 +142,9 @@ class Builder:
         :param compared: whether the figures are compared with the input model's
         """
         scores = []
-        for (name, told), wanted in _by_data(figures).items():
+        for (name, _), wanted in _by_data(figures).items():
             roles = {"baseline": branch.model, "predictions": model} if compared else {"predictions": model}
+            told = wanted[0][0].settings
             inputs = {role: self._predictions(branch, each, name, told) for role, each in roles.items()}
             requests = tuple(
                 MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
@@ -153,9 +154,9 @@ class Builder:
             scores.append(self._core_step(branch, "score", model, ScoreConfig(metrics=requests), inputs, own=own))
         return tuple(scores)
 
-    def _predictions(self, branch: Branch, model: Step, data: str, settings: str) -> Step:
+    def _predictions(self, branch: Branch, model: Step, data: str, settings: Mapping[str, Any]) -> Step:
         inputs = {"model": model, "data": branch.data[data]}
-        return self._core_step(branch, "predict", model, PredictConfig(settings=json.loads(settings)), inputs)
+        return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs)
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
@@ -165,10 +166,10 @@ class Builder:
                 how = (str(sorted(figure.options.items())), _told(figure))
                 groups.setdefault((figure.data, *how), []).append(figure)
         steps = []
-        for (name, _, told), own in groups.items():
+        for (name, *_), own in groups.items():
             wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
             timing = TimingConfig(**own[0].options)
-            config = MeasureConfig(figures=wanted, timing=timing, settings=json.loads(told))
+            config = MeasureConfig(figures=wanted, timing=timing, settings=dict(own[0].settings))
             inputs = {"baseline": branch.model, "candidate": candidate, "data": branch.data[name]}
             steps.append(self._core_step(branch, "measure", candidate, config, inputs, measures=True))
         return tuple(steps)
@@ -213,7 +214,7 @@ class Builder:
 
 
 def _told(figure: Figure) -> str:
-    """The inference settings of a figure, as JSON."""
+    """The inference settings of a figure, as what can be compared."""
     return json.dumps(figure.settings, sort_keys=True)
 
 

@@ -71,12 +71,11 @@ def start(model_type: str, plugin_files: tuple[Path, ...], *descriptors: int) ->
     :return: what forked it, anew if somebody has killed that; and its pid
     """
     key = model_type, plugin_files
-    try:
-        forks = _FORKS.get(key) or _spawn(*key)
-        return forks, forks.start(*descriptors)
-    except (OSError, EOFError):
-        forks = _spawn(*key)
-        return forks, forks.start(*descriptors)
+    if (forks := _FORKS.get(key)) is not None:
+        with suppress(OSError, EOFError):
+            return forks, forks.start(*descriptors)
+    forks = _spawn(*key)
+    return forks, forks.start(*descriptors)
 
 
 def _keep(model_type: str, plugin_files: tuple[Path, ...], pid: int, pipe: Connection) -> Forks:

@@ -184,6 +184,17 @@ def test_labels_that_the_model_does_not_know_are_left_out_and_said(init, make_mo
     assert [metric["name"] for metric in config["evaluators"]["data"]["metrics"]] == ["latency", "size"]
 
 
+def test_a_row_without_its_label_is_said(init, make_model, tmp_path):
+    make_model({**CLASSIFIER, **NAMED})
+    (tmp_path / "rows.jsonl").write_text('{"text": "a film", "label": null}\n{"text": "a plot", "label": 1}\n')
+
+    code, shown, config = init("model", "--data", "rows.jsonl")
+
+    assert code == 0
+    assert "note: column 'label' holds None, and the model's classes are rotten, fresh: accuracy is not" in shown
+    assert "label_cols" not in params_of(config)
+
+
 def test_data_without_labels_are_timed_on(init, make_model, write_csv):
     make_model(CLASSIFIER)
     write_csv(["text"], [("a good film",), ("a bad one",)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfopt.api.protocol import StepRequest
-from hfopt.api.timing import MOST_RUNS, ROUND_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
+from hfopt.api.timing import MOST_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
 from hfopt.measuring.machine import is_busy
 from hfopt.worker.context import Outcome, StepContext, load_options
 
@@ -16,7 +16,7 @@ BLOCKS = "blocks.npy"
 def run(step: StepContext) -> Outcome:
     import numpy as np
 
-    from hfopt.api.blocks import settled
+    from hfopt.api.blocks import MOST_ROUNDS, settled
     from hfopt.measuring.figures import timed
 
     config = load_options(MeasureConfig, step.request.config)
@@ -28,7 +28,7 @@ def run(step: StepContext) -> Outcome:
     left: list[float] = []
     counts: dict[str, Any] = {"runs": config.timing.repeat_test_num}
     if config.timing.repeat_test_num is None:
-        counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_RUNS // ROUND_RUNS, "enough": settled}
+        counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_ROUNDS, "enough": settled}
     blocks = step.stopwatch().compare(
         Timed(models[0], told[0], "the input model"),
         Timed(models[1], told[1], "the candidate"),
@@ -40,8 +40,8 @@ def run(step: StepContext) -> Outcome:
     )
     np.save(step.folder / BLOCKS, blocks)
     rows = [len(batch.rows) for batch in batches]
-    load = machine_load(left, step.request)
-    marked = {"cpus_left": load["cpus_left"] if "warning" in load else None}
+    busy = bool(left) and is_busy(left[0], step.request.threads)
+    marked = {"cpus_left": round(left[0], 2) if busy else None}
     pairs = {
         key: [each.model_copy(update=marked) for each in timed(blocks, rows, wanted)]
         for key, wanted in config.figures.items()
@@ -51,7 +51,7 @@ def run(step: StepContext) -> Outcome:
         report={
             "baseline": {key: baseline.model_dump() for key, (baseline, _) in pairs.items()},
             "threads": step.request.threads,
-            **load,
+            **machine_load(left, step.request),
         },
     )
 

@@ -5,7 +5,6 @@ torchmetrics itself is not needed: what its constructors are told here is what s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -72,16 +71,12 @@ class TorchMetrics(MetricBackend):
         return OfClasses(Score(SCORES[NAMES[name]], average, pos_label=1, labels=None), classes)
 
 
-@dataclass(frozen=True)
 class OfClasses(Statistic):
     """A metric of predictions among so many classes."""
 
-    metric: Statistic
-    classes: int
-
-    def __post_init__(self) -> None:
-        for name in ("proportion", "unit"):
-            object.__setattr__(self, name, getattr(self.metric, name))
+    def __init__(self, metric: Statistic, classes: int) -> None:
+        self.metric, self.classes = metric, classes
+        self.proportion, self.unit = metric.proportion, metric.unit
 
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:
         check_one_class_per_row(predictions, references)

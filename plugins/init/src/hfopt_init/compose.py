@@ -55,20 +55,19 @@ def compose(model: Model, data: Data | None, folder: Path) -> Guess:
 
 def _input_model(guess: Guess, model: Model, folder: Path) -> dict[str, Any]:
     kind = str(model.attributes.get("model_type", "")) or "unknown architecture"
-    classes = f", classes {', '.join(model.labels)}" if model.labels and model.task == CLASSIFIES else ""
+    classes = f", classes {', '.join(model.labels)}" if model.labels else ""
     if model.onnx is not None:
-        guess.told.append(f"model: {model.name}: ONNX, {model.onnx}, {kind}{classes}")
-        path = model.place if model.place is None or model.place.is_file() else model.place / model.onnx
+        guess.told.append(f"model: {model.name}: ONNX, {model.onnx.name}, {kind}{classes}")
         guess.comments["input_model",] = f"An ONNX model ({kind}{classes})."
-        return {"type": "ONNXModel", "config": {"model_path": _near(path or Path(), folder)}}
+        return {"type": "ONNXModel", "config": {"model_path": _near(model.onnx, folder)}}
     task = model.task or CLASSIFIES
     guess.told.append(f"model: {model.name}: {kind}, {task}{classes}")
     if model.task is None:
         guess.notes.append(f"config.json names no architecture that tells the task: {task} is a guess")
     guess.comments["input_model",] = f"{kind}, by config.json for {task}{classes}."
-    if model.place is None:
+    if model.folder is None:
         return {"type": "PyTorchModel", "config": {"hf_config": {"model_name": model.name, "task": task}}}
-    path = _near(model.place, folder)
+    path = _near(model.folder, folder)
     return {"type": "PyTorchModel", "config": {"model_path": path, "hf_config": {"task": task}}}
 
 
@@ -83,7 +82,7 @@ def _data(guess: Guess, model: Model, data: Data | None, folder: Path) -> bool |
     reason = _not_prepared(model)
     label, wrong = label_column(data, model.labels, model.classes)
     texts = text_columns(data, label)
-    if not texts:
+    if reason is None and not texts:
         reason = f"no column of {data.file.name} holds text: {', '.join(data.columns)}"
     if reason is not None:
         guess.notes.append(f"{reason}: neither accuracy nor time is measured, only size")
@@ -100,8 +99,8 @@ def _data(guess: Guess, model: Model, data: Data | None, folder: Path) -> bool |
         known = ", ".join(model.labels) or f"0 to {model.classes - 1}"
         why = f"{wrong}, and the model's classes are {known}" if wrong else "no column holds the model's classes"
         guess.notes.append(f"{why}: accuracy is not measured; label_cols would name the column")
-    if model.onnx is not None:
-        params |= {"model_name": _near(_folder(model), folder), "task": CLASSIFIES}
+    if model.onnx is not None and model.folder is not None:
+        params |= {"model_name": _near(model.folder, folder), "task": CLASSIFIES}
         guess.comments[*place, "model_name"] = "Where the tokenizer is."
     guess.told.append(
         f"data: {data.file}: {data.format}, text in {' and '.join(texts)}, "
@@ -161,11 +160,6 @@ def _passes(guess: Guess, model: Model, timed: bool) -> dict[str, Any]:
 
 def _or(others: list[str]) -> str:
     return f" (it might be {', '.join(others)})." if others else "."
-
-
-def _folder(model: Model) -> Path:
-    place = model.place or Path()
-    return place.parent if place.is_file() else place
 
 
 def _near(path: Path, folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -80,7 +79,7 @@ def look_at_data(file: Path) -> Data:
 
 
 def _csv(file: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(2**31 - 1)
     with open(file, encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, restkey="", strict=True)
         names = reader.fieldnames or []
@@ -158,25 +157,21 @@ def label_column(data: Data, labels: Sequence[str], classes: int) -> tuple[str |
     :param classes: how many there are
     :return: the column, and if there is none, why not, as far as one looked like it
     """
+    wrong = {name: _no_classes(values, labels, classes) for name, values in data.columns.items()}
     by_name = {name.casefold(): name for name in data.columns}
     likely = [by_name[name] for name in LABELS if name in by_name]
     for name in likely:
-        if _not_a_class(data.columns[name], labels, classes) is None:
+        if not wrong[name]:
             return name, None
     if likely:
-        return None, f"column {likely[0]!r} holds {_not_a_class(data.columns[likely[0]], labels, classes)!r}"
-    fitting = [
-        name
-        for name, values in data.columns.items()
-        if len({*map(str, values)}) > 1 and _not_a_class(values, labels, classes) is None
-    ]
+        return None, f"column {likely[0]!r} holds {wrong[likely[0]][0]!r}"
+    fitting = [name for name, values in data.columns.items() if not wrong[name] and len({*map(str, values)}) > 1]
     return (fitting[0], None) if len(fitting) == 1 else (None, None)
 
 
-def _not_a_class(values: Sequence[Any], labels: Sequence[str], classes: int) -> Any:
-    """The first value that is no class of the model's; None if all are."""
+def _no_classes(values: Sequence[Any], labels: Sequence[str], classes: int) -> list[Any]:
+    """Those values that are no class of the model's: neither all names of classes, nor their numbers."""
     numbers = {str(number) for number in range(classes)}
-    named = {*labels} - {""}
-    if all(str(value) in named for value in values):
-        return None
-    return next((value for value in values if isinstance(value, bool) or str(value) not in numbers), None)
+    if {*map(str, values)} <= {*labels} - {""}:
+        return []
+    return [value for value in values if isinstance(value, bool) or str(value) not in numbers]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ CLASSIFIES = "text-classification"
 class Model:
     """A model that a config can name.
 
-    :param place: its folder or file; None: it is on the hub
     :param name: as the user wrote it
-    :param onnx: the ONNX file within the folder, or that it is
+    :param folder: where it is; None: on the hub
+    :param onnx: the file, if it is an ONNX model
     :param task: null where config.json does not tell
     :param labels: the names of its classes in order; empty where it has none, or they have no names of their own
     :param classes: how many there are
@@ -40,8 +39,8 @@ class Model:
     """
 
     name: str
-    place: Path | None
-    onnx: str | None = None
+    folder: Path | None
+    onnx: Path | None = None
     task: str | None = None
     labels: tuple[str, ...] = ()
     classes: int = 0
@@ -56,7 +55,7 @@ def look_at_model(name: str) -> Model:
     """
     place = Path(name)
     if place.is_file() and place.suffix == ".onnx":
-        return _described(name, place, place.parent, onnx=place.name)
+        return _described(name, place.parent, onnx=place)
     if place.is_file():
         raise UsageError(f"{name} is a file, and no ONNX model", hint="name the folder of the model")
     if place.is_dir():
@@ -71,9 +70,9 @@ def _in_folder(name: str, folder: Path) -> Model:
     files = sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*.onnx"))
     weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
     if (folder / "config.json").is_file() and weights:
-        return _described(name, folder, folder)
+        return _described(name, folder)
     if len(files) == 1:
-        return _described(name, folder, folder, onnx=files[0])
+        return _described(name, folder, onnx=folder / files[0])
     if files:
         shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
         raise UsageError(f"{name} holds {len(files)} ONNX files: {shown}", hint="name one of them")
@@ -85,12 +84,12 @@ def _in_folder(name: str, folder: Path) -> Model:
     raise UsageError(f"{name} is no model: it has neither config.json with weights in safetensors nor an .onnx file")
 
 
-def _described(name: str, place: Path, folder: Path, onnx: str | None = None) -> Model:
+def _described(name: str, folder: Path, onnx: Path | None = None) -> Model:
     """What config.json and the other files in a folder say."""
     file = folder / "config.json"
     attributes = _read(file) if file.is_file() else {}
     tokenizer = any((folder / each).is_file() for each in ("tokenizer_config.json", "tokenizer.json", "vocab.txt"))
-    return _from_attributes(Model(name, place, onnx, tokenizer=tokenizer), attributes)
+    return _from_attributes(Model(name, folder, onnx, tokenizer=tokenizer), attributes)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -112,27 +111,21 @@ def _from_attributes(model: Model, attributes: Mapping[str, Any]) -> Model:
     classes = len(names) or 2  # which is transformers' default
     labels = tuple(names.get(str(number), "") for number in range(classes))
     plain = all(label in ("", f"LABEL_{number}") for number, label in enumerate(labels))
-    return Model(
-        model.name,
-        model.place,
-        model.onnx,
-        task,
-        () if plain else labels,
-        classes if task == CLASSIFIES else 0,
-        attributes,
-        model.tokenizer,
-    )
+    if task == CLASSIFIES:
+        model = replace(model, classes=classes, labels=() if plain else labels)
+    return replace(model, task=task, attributes=attributes)
 
 
 def _on_hub(name: str) -> Model:
     """A model on the hub by its config.json, from the hub's cache or, unless that is forbidden, from the hub."""
     try:
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+
         from hfopt_hf_hub import hub
     except ImportError as error:
         hint = "name a folder, or: pip install ./plugins/hf_hub"
         raise UsageError(f"there is no folder {name}, and nothing to ask the hub with", hint=hint) from error
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    repository = hub.Repository("model", name)
+    repository, offline = hub.Repository("model", name), HF_HUB_OFFLINE
     try:
         commit = hub.commit_of(repository, "main", offline=offline)
         folder = hub.download(repository, commit, ["config.json"], offline=offline)
