@@ -68,8 +68,12 @@ def meant(kind: str, written: Any, context: Mapping[str, Any]) -> Any:
     return read if kind == "float_type" else UNCLEAR
 
 
+def words_in(expected: str) -> list[str]:
+    """The fixed words that pydantic expects, as Python writes them: ``'cpu', 'gpu' or 'npu'``."""
+    return expected.replace(" or ", ", ").split(", ")
+
+
 def _word(written: Any, expected: str) -> Any:
     """The one of some fixed words that is written with another case, or as text instead of a number."""
-    words = expected.replace(" or ", ", ").split(", ")
-    same = [word for word in words if word.strip("'").casefold() == str(written).casefold()]
+    same = [word for word in words_in(expected) if word.strip("'").casefold() == str(written).casefold()]
     return literal_eval(same[0]) if len(same) == 1 else UNCLEAR

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Place, Problem
 from hfopt.base.text import did_you_mean
-from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks
+from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks, words_in
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -115,16 +115,12 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
         return Problem(place, str(cause))
     if kind in _MESSAGES:
         shown = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
-        hint = _near_literal(written, context["expected"]) if kind == "literal_error" else None
-        return Problem(place, _MESSAGES[kind].format(**shown), hint)
+        words = [word.strip("'") for word in words_in(context["expected"])] if kind == "literal_error" else []
+        return Problem(place, _MESSAGES[kind].format(**shown), did_you_mean(str(written), words))
     got = _GOT.get(type(written).__name__, "another value")
     if expected := dict.fromkeys(_EXPECTED[each["type"]] for each in details if each["type"] in _EXPECTED):
         return Problem(place, f"expected {' or '.join(expected)}, got {got}")
     return Problem(place, details[0]["msg"][0].lower() + details[0]["msg"][1:])
-
-
-def _near_literal(written: Any, expected: str) -> str | None:
-    return did_you_mean(str(written), [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")])
 
 
 def _keys_at(model: type[BaseModel], place: Place) -> list[str]:

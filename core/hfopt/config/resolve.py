@@ -69,14 +69,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     inline = dialect.take_inline(raw)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
     check = Checker(document, plugins, problems, notices, None)
-    data_written = check.written(list, raw.get("data_configs"), "data_configs")
-    for place, each in inline["data_configs"].items():
-        if each not in data_written.values():
-            data_written[place] = each
-    named = {place: name_of("data_configs", place, each) for place, each in data_written.items()}
-    names = {place: name for place, name in named.items() if name is not None}
-    if isinstance(raw.get("data_configs"), list | None):
-        check.data_names = frozenset(names.values())
+    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"])
     engine = _engine(check, raw.get("engine") or {})
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
     systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
@@ -87,7 +80,6 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     else:
         check.problem(("input_model",), "is required")
     defaults = None if input_model is None else input_model.cls.data_defaults(input_model.config)
-    check.unique({(*place, "name"): name for place, name in names.items()})
     data = check.entries("data_configs", data_written, _container, defaults, _data_root(check, raw.get("data_root")))
     evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | inline["evaluators"]
     evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)
@@ -147,6 +139,19 @@ def _packagers(check: Checker, engine: schema.Engine) -> Entries[ConfiguredCompo
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
+
+
+def _data_written(check: Checker, raw: Any, inline: Mapping[Place, Any]) -> dict[Place, Any]:
+    """The entries of ``data_configs`` and those written out elsewhere, each once; the checker learns their names."""
+    written = check.written(list, raw, "data_configs")
+    for place, each in inline.items():
+        if each not in written.values():
+            written[place] = each
+    names = {(*place, "name"): name_of("data_configs", place, each) for place, each in written.items()}
+    check.unique(names)
+    if isinstance(raw, list | None):
+        check.data_names = frozenset(names.values()) - {None}
+    return written
 
 
 def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:

@@ -40,8 +40,7 @@ def run(step: StepContext) -> Outcome:
     )
     np.save(step.folder / BLOCKS, blocks)
     rows = [len(batch.rows) for batch in batches]
-    busy = bool(left) and is_busy(left[0], step.request.threads)
-    marked = {"cpus_left": round(left[0], 2) if busy else None}
+    marked = {"cpus_left": round(left[0], 2)} if left and is_busy(left[0], step.request.threads) else {}
     pairs = {
         key: [each.model_copy(update=marked) for each in timed(blocks, rows, wanted)]
         for key, wanted in config.figures.items()
