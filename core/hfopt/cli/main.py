@@ -8,16 +8,12 @@ import sys
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from hfopt.api.commands import OWN
+from hfopt.api.commands import OWN, Command
 from hfopt.base.errors import ExitCode, HfoptError, UsageError
 from hfopt.base.processes import interruptible
 from hfopt.base.text import did_you_mean
 from hfopt.base.version import __version__
-
-if TYPE_CHECKING:
-    from hfopt.api.commands import Command
 
 
 def build_parser(offered: Mapping[str, tuple[str, type[Command] | None]] | None = None) -> ArgumentParser:
