@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart
 
-.PHONY: help quickstart quickstart-init test test-systems lint type docs known bench bench-peers clean
+.PHONY: help quickstart quickstart-init test test-systems attack lint type docs known bench bench-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -33,6 +33,9 @@ test: .venv/.dev  ## every test that needs no engine
 
 test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
 	$(BIN)/pytest -m engine
+
+attack: .venv/.dev  ## hostile configs, models, data, environments, kills, tampering: MINUTES=20 SEED=0
+	$(BIN)/python tests/attack/attack.py --minutes $(or $(MINUTES),20) --seed $(or $(SEED),0)
 
 lint: .venv/.dev  ## ruff, the rules of who imports whom, and the core's lines of code
 	$(BIN)/ruff check .

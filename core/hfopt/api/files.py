@@ -1,7 +1,8 @@
-"""How files are written so that no half of one is ever seen, for plugins too."""
+"""How files are written so that no half of one is ever seen, and what may be read, for plugins too."""
 
 from __future__ import annotations
 
 from hfopt.base.files import replacing, write_atomically
+from hfopt.base.inside import file_inside, regular_file
 
-__all__ = ["replacing", "write_atomically"]
+__all__ = ["file_inside", "regular_file", "replacing", "write_atomically"]
