@@ -80,7 +80,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=CAMPAIGNS, default=CAMPAIGNS, help="these campaigns alone")
     parser.add_argument("--workers", type=int, default=2, help="attempts at once (default: 2)")
     given = parser.parse_args()
-    os.environ.setdefault("HFOPT_LOCKS", tempfile.mkdtemp(prefix="attack-locks-"))
+    with tempfile.TemporaryDirectory(prefix="attack-locks-") as locks:
+        os.environ["HFOPT_LOCKS"] = locks
+        return run_all(given)
+
+
+def run_all(given: argparse.Namespace) -> int:
+    """Run campaigns and print the table.
+
+    :return: 1 if something did not hold
+    """
     campaigns = [importlib.import_module(name) for name in given.only]
     shares = sum(campaign.SHARE for campaign in campaigns)
     tallies = {}

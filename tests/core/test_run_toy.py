@@ -397,3 +397,35 @@ def test_lifecycle_hooks_are_called_in_order_and_a_failing_one_is_a_notice(proje
         "after run failed",
     ]
     assert "note: plugin own: hfopt_after_run failed: RuntimeError: a hook failed" in done.stderr
+
+
+def test_a_damaged_result_is_noticed_made_again_and_handed_out_whole(project):
+    assert project.run().returncode == 0
+    best = project.folder / "hfopt-output" / "best" / "line.json"
+    whole = best.read_text()
+    key = next(step["key"] for step in project.candidate["steps"] if step["name"] == "third")
+    (line,) = (project.folder / ".hfopt-cache" / "artifacts").glob(f"{key[:2]}/{key}/model.json")
+    line.chmod(0o644)
+    line.write_text(line.read_text().replace("Line", "Lime"))
+    best.write_text(whole.replace("0", "9", 1))
+
+    again = project.run()
+
+    assert again.returncode == 0
+    assert "third is done again: its result in the cache is not intact: model.json has changed" in again.stderr
+    assert [name for name, cached in project.cached().items() if not cached] == ["third"]
+    assert best.read_text() == whole
+
+
+@pytest.mark.parametrize("name", ["artifacts", "making", "locks"])
+def test_a_cache_whose_folder_is_a_link_is_left_alone(project, name):
+    elsewhere = project.folder / "elsewhere"
+    (elsewhere / "precious").mkdir(parents=True)
+    (project.folder / ".hfopt-cache").mkdir()
+    (project.folder / ".hfopt-cache" / name).symlink_to(elsewhere, target_is_directory=True)
+
+    refused = project.run()
+
+    assert refused.returncode == 2
+    assert f"/.hfopt-cache/{name} is a symbolic link, which is not followed" in refused.stderr
+    assert list(elsewhere.iterdir()) == [elsewhere / "precious"]

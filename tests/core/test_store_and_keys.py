@@ -18,7 +18,7 @@ from hfopt.base.values import replace_strings
 from hfopt.cache.digests import Digests
 from hfopt.cache.keys import key_of
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
+from hfopt.cache.store import MANIFEST, ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -35,8 +35,7 @@ def publish(store: ArtifactStore, key: str, folder: Path, uses: Uses) -> Manifes
         key=key, kind="pass", component="x:Y", config={}, inputs={}, files=files, digest=digest_of(files),
         uses=uses, created="now", seconds=0, peak_rss_bytes=None,
     )  # fmt: skip
-    store.commit(folder, manifest)
-    return manifest
+    return store.commit(folder, manifest)
 
 
 @pytest.fixture
@@ -62,6 +61,73 @@ def test_a_truncated_or_missing_file_is_noticed_and_the_artifact_can_be_made_aga
         store.need(KEY)
     commit(store, KEY)
     assert store.find(KEY) is not None
+
+
+def flip_a_byte(folder: Path) -> None:
+    """As a disk would: size and time of change stay."""
+    file = folder / "model.bin"
+    state = file.stat()
+    file.chmod(0o644)
+    file.write_text("Weights")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def edit(change):
+    def edit_manifest(folder: Path) -> None:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        change(manifest)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+
+    return edit_manifest
+
+
+DAMAGES = {
+    "model.bin has changed": flip_a_byte,
+    "model.bin is missing": lambda folder: (folder / "model.bin").unlink(),
+    "vocab.txt does not belong to it": lambda folder: (folder / "vocab.txt").write_text(""),
+    "its manifest is missing": lambda folder: (folder / MANIFEST).unlink(),
+    "its manifest is damaged": edit(lambda manifest: manifest.update(files=None)),
+    "its manifest has been edited": edit(lambda manifest: manifest.update(seconds=1.5)),
+    "its manifest is of another release of hfopt": edit(lambda manifest: manifest.update(schema_version=99)),
+    "it is another artifact, bbbbbbbbbbbb": edit(lambda manifest: manifest.update(key=OTHER)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_artifact_is_what_its_manifest_says_or_it_is_none(tmp_path, damage):
+    store = ArtifactStore(tmp_path / "cache", digests=Digests(tmp_path))
+    commit(store, KEY)
+    assert store.damage(KEY) == ""
+    DAMAGES[damage](store.folder(KEY))
+
+    assert store.find(KEY) is None
+    assert store.damage(KEY) == damage
+    commit(store, KEY)
+    assert store.find(KEY) is not None
+
+
+def test_bytes_that_were_read_once_are_not_read_again_until_the_file_changes(tmp_path):
+    digests = Digests(tmp_path)
+    store = ArtifactStore(tmp_path / "cache", digests=digests)
+    manifest = commit(store, KEY)
+    file = store.folder(KEY) / "model.bin"
+    digests.trust(file, "as it was written")
+    digests.save()
+    later = ArtifactStore(tmp_path / "cache", digests=Digests(tmp_path))
+
+    assert later.damage(KEY) == "model.bin has changed"  # as remembered: it was not read
+    file.chmod(0o400)
+    assert later.find(KEY) == manifest
+
+
+def test_artifacts_that_refer_to_each_other_end(store):
+    manifest = commit(store, KEY)
+    commit(store, OTHER, uses=Uses(artifacts=(KEY,)))
+    circular = manifest.model_copy(update={"uses": Uses(artifacts=(OTHER,))})
+    sealed = circular.model_copy(update={"seal": circular.digest_of_itself()})
+    (store.folder(KEY) / MANIFEST).write_text(sealed.model_dump_json())
+
+    assert store.closure([KEY]).keys() == {KEY, OTHER}
 
 
 def test_whoever_commits_first_wins(store):

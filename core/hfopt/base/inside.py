@@ -36,23 +36,37 @@ def regular_file(path: Path) -> os.stat_result:
     return state
 
 
-def file_inside(path: Path, folder: Path) -> Path:
-    """Where a file of a folder really lies.
+def inside(path: Path, *folders: Path) -> Path:
+    """Where a file or folder really lies.
 
     :return: without links
-    :raises PreconditionFailed: a link, or ``..``, leads out of the folder; links of a revision in the hub's cache may
-        lead to that repository's other files there. Or it is no regular file
-    :raises OSError: it leads to nothing
+    :raises PreconditionFailed: a link, or ``..``, leads out of all these folders, or nowhere; links of a revision in
+        the hub's cache may lead to the same repository's files there
     """
-    real, root = path.resolve(strict=True), folder.resolve(strict=True)
-    regular_file(real)
-    if root.parent.name == _SNAPSHOTS and (root.parents[1] / "blobs").is_dir():
-        root = root.parents[1]
-    if not real.is_relative_to(root):
+    try:
+        real, roots = path.resolve(strict=True), [_root(folder.resolve()) for folder in folders]
+    except (OSError, RuntimeError) as error:  # the latter for links in a circle
+        raise PreconditionFailed(f"{path}: no such file") from error
+    if not any(real.is_relative_to(root) for root in roots):
         raise PreconditionFailed(
-            f"{path} is a link out of {folder}, to {real}", hint="put a copy of the file in its place"
+            f"{path} is at {real}, which lies outside of {folders[0]}", hint="put a copy of the file into that folder"
         )
     return real
+
+
+def file_inside(path: Path, *folders: Path) -> Path:
+    """As `inside`, for what must be a regular file."""
+    real = inside(path, *folders)
+    regular_file(real)
+    return real
+
+
+def _root(folder: Path) -> Path:
+    """What a folder may link into: itself, or a whole repository in the hub's cache, of which it shows a revision."""
+    for above in (folder, *folder.parents):
+        if above.parent.name == _SNAPSHOTS and (repository := above.parents[1]).joinpath("blobs").is_dir():
+            return repository
+    return folder
 
 
 def remove_inside(root: Path, path: Path) -> None:

@@ -9,6 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from hfopt.base.files import write_atomically
+from hfopt.base.inside import regular_file
 
 
 def digest_file(path: Path) -> str:
@@ -18,7 +19,7 @@ def digest_file(path: Path) -> str:
 
 
 class Digests:
-    """Content digests of local files, remembered by device, inode, size and time of change.
+    """Content digests of local files, remembered by device, inode, size and times of change.
 
     :param cache_dir: where they are remembered, in ``digests.json``; None: nowhere, every file is read
     """
@@ -42,10 +43,13 @@ class Digests:
                 digest.update(f"{inside.as_posix()}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
 
+    def trust(self, file: Path, digest: str) -> None:
+        """Take over the digest of a file whose bytes have just been read."""
+        self.used[_identity(os.stat(file))] = digest
+
     def _of_file(self, file: Path) -> str:
-        state = os.stat(file)
-        identity = f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
-        digest = self.known.get(identity) or digest_file(file)
+        identity = _identity(regular_file(file))
+        digest = self.used.get(identity) or self.known.get(identity) or digest_file(file)
         self.used[identity] = digest
         return digest
 
@@ -56,3 +60,9 @@ class Digests:
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.file, json.dumps(self.known | self.used))
+
+
+def _identity(state: os.stat_result) -> str:
+    """What changes when a file does: the time of its last change of any kind can't be set."""
+    times = f"{state.st_mtime_ns}:{state.st_ctime_ns}"
+    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{times}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hfopt.base.errors import UsageError
-from hfopt.base.files import remove_folder
+from hfopt.base.inside import folders_inside, remove_inside
 from hfopt.cache.journal import Journal, Use
 from hfopt.cache.locks import exclusive_cache
 from hfopt.cache.store import Manifest, read_manifest
@@ -46,8 +45,8 @@ def entries(journal: Journal) -> list[Entry]:
     uses = journal.last_uses()
     found = [
         Entry(manifest, folder, uses.get(manifest.key) or Use(manifest.created, None, manifest.name))
-        for folder in journal.cache.glob("artifacts/*/*")
-        if (manifest := read_manifest(folder)) is not None
+        for folder in folders_inside(journal.cache, "artifacts", depth=2)
+        if (manifest := read_manifest(folder, folder.name)[0]) is not None
     ]
     return sorted(found, key=lambda entry: (entry.used, entry.key), reverse=True)
 
@@ -74,7 +73,7 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
     """
     with exclusive_cache(cache_dir):
         for folder in folders:
-            remove_folder(folder)
+            remove_inside(cache_dir, folder)
 
 
 def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
@@ -88,15 +87,14 @@ def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     with exclusive_cache(journal.cache):
         there = entries(journal)
         kept = keep({entry.key: entry for entry in there}, max_size) if max_size else {}
-        unwanted = [folder for folder in journal.cache.glob("artifacts/*/*") if folder.name not in kept]
-        for folder in [*unwanted, *journal.cache.glob("making/*")]:
-            remove_folder(folder)
-        for folder in journal.cache.glob("artifacts/*"):
+        cache = journal.cache
+        artifacts = [each for each in folders_inside(cache, "artifacts", depth=2) if each.name not in kept]
+        locks = [each for each in cache.glob("locks/*") if each.name != "in-use"]
+        for unwanted in (*artifacts, *folders_inside(cache, "making"), *locks):
+            remove_inside(cache, unwanted)
+        for folder in folders_inside(cache, "artifacts"):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
-        for lock in journal.cache.glob("locks/*"):
-            if lock.name != "in-use":
-                lock.unlink(missing_ok=True)
     return [entry for entry in there if entry.key not in kept], list(kept.values())
 
 
@@ -107,8 +105,8 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
     """
     kept: dict[str, Entry] = {}
     for key in there:
-        parts = dict.fromkeys(_with_parts(key, there))
-        if there.keys() >= parts.keys():
+        parts = _with_parts(key, there)
+        if there.keys() >= parts:
             more = kept | {part: there[part] for part in parts}
             if sum(entry.size for entry in more.values()) > max_size:
                 break
@@ -116,8 +114,11 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
     return kept
 
 
-def _with_parts(key: str, there: dict[str, Entry]) -> Iterator[str]:
+def _with_parts(key: str, there: dict[str, Entry]) -> set[str]:
     """The keys of an artifact and of all that it refers to."""
-    yield key
-    for other in there[key].manifest.uses.artifacts if key in there else ():
-        yield from _with_parts(other, there)
+    waiting, found = [key], set[str]()
+    while waiting:
+        if (each := waiting.pop()) not in found:
+            found.add(each)
+            waiting += there[each].manifest.uses.artifacts if each in there else ()
+    return found

@@ -21,15 +21,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hfopt.api.metrics import Metric
 from hfopt.api.model import ModelHandle
 from hfopt.api.protocol import INPUT
-from hfopt.base.errors import HfoptError
+from hfopt.base.errors import HfoptError, UsageError
 from hfopt.base.files import remove_folder, write_atomically
+from hfopt.base.inside import folders_inside, inside, remove_inside
 from hfopt.base.values import map_strings, strings_in
 from hfopt.cache.digests import Digests, digest_file
 from hfopt.cache.locks import exclusive, held
 
+FOLDERS = ("artifacts", "making", "locks")
+"""Of a cache."""
 MANIFEST = "manifest.json"
 MODEL = "model.json"
-FORMAT = "2"
+FORMAT = "3"
 """Of the cache. What another release has left in another format is set aside, and never misread."""
 _HERE, _ARTIFACT, _TEXT = "here:", "artifact:", "text:"
 """What a place begins with; the last stands before a string that only looks like one, as a label ``here: a`` does."""
@@ -64,9 +67,10 @@ class Manifest(_Written):
 
     ``name`` is that of the step that made it; others may have it from the cache under another.
     ``recipe`` is what its key was made of; ``digest`` covers the files' names and bytes: how two systems are compared.
+    ``seal`` is the digest of all the rest, so that an edited manifest is not believed.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     key: str
     name: str = ""
     kind: str
@@ -82,6 +86,11 @@ class Manifest(_Written):
     peak_rss_bytes: int | None
     metrics: dict[str, Metric] = {}
     report: dict[str, Any] = {}
+    seal: str = ""
+
+    def digest_of_itself(self) -> str:
+        """What ``seal`` must be."""
+        return sha256(self.model_dump_json(exclude={"seal"}).encode()).hexdigest()
 
 
 class ArtifactMissing(HfoptError):
@@ -95,12 +104,14 @@ class ArtifactStore:
     """Artifacts under ``root/artifacts``, half-made ones under ``root/making``.
 
     :param inputs: where the user's inputs lie on this machine, by token: an artifact's model may refer to them
+    :param digests: what the bytes of files are compared by; None: they are compared by size alone
     """
 
-    def __init__(self, root: Path, inputs: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, inputs: dict[str, str] | None = None, digests: Digests | None = None) -> None:
         self.root = root.absolute()
         self._artifacts = self.root / "artifacts"
         self.inputs = {} if inputs is None else inputs
+        self.digests = digests
 
     def folder(self, key: str) -> Path:
         """Where the artifact of that key lies, or would."""
@@ -111,32 +122,37 @@ class ArtifactStore:
         return self.root / "locks" / key
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest, if the artifact is whole: no file that it consists of or uses is missing or truncated."""
-        folder = self.folder(key)
-        if (manifest := read_manifest(folder)) is None:
+        """The manifest, if the artifact and all that it uses are what their manifests say."""
+        with suppress(ArtifactMissing):
+            return self.need(key)
+        return None
+
+    def damage(self, key: str) -> str:
+        """In what an artifact that is there is not what it should be; empty if it is, or is not there."""
+        return "; ".join(examine(self.folder(key), key, None if self.digests is None else self.digests.of)[1])
+
+    def _whole(self, key: str) -> Manifest | None:
+        folder, digests = self.folder(key), self.digests
+        manifest, wrong = examine(folder, key, None if digests is None else digests.of)
+        if manifest is None or wrong or not self.inputs.keys() >= {*manifest.uses.inputs}:
             return None
-        uses = manifest.uses
-        digests = Digests(self.root if uses.beside else None)
-        with suppress(OSError):
-            if (
-                all((folder / file.path).stat().st_size == file.size for file in manifest.files)
-                and self.inputs.keys() >= {*uses.inputs}
-                and all(digests.of(Path(self._located(folder, file.path))) == file.sha256 for file in uses.beside)
-                and all(map(self.find, uses.artifacts))
-            ):
+        beside = manifest.uses.beside
+        digests = digests or Digests(self.root if beside else None)
+        with suppress(OSError, HfoptError):
+            if all(digests.of(Path(self._located(folder, file.path))) == file.sha256 for file in beside):
                 return manifest
         return None
 
     def closure(self, keys: Iterable[str], find: Callable[[str], Manifest | None] | None = None) -> dict[str, Manifest]:
         """The manifests of artifacts and of all that they use of others, by key.
 
-        :param find: instead of `find`
+        :param find: the manifest of one, if it is whole; instead of this store's own
         :raises ArtifactMissing: one is not there, or not whole
         """
         waiting, found = list(keys), dict[str, Manifest]()
         while waiting:
             if (key := waiting.pop()) not in found:
-                if (manifest := (find or self.find)(key)) is None:
+                if (manifest := (find or self._whole)(key)) is None:
                     raise ArtifactMissing(key)
                 found[key] = manifest
                 waiting += manifest.uses.artifacts
@@ -163,31 +179,38 @@ class ArtifactStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, folder: Path, manifest: Manifest) -> None:
+    def commit(self, folder: Path, manifest: Manifest) -> Manifest:
         """Publish a finished folder under its key. If somebody else has done so meanwhile, theirs stays.
 
         Its files become read-only, but for those that are hard links to somebody else's.
+
+        :return: the manifest, sealed
+        :raises HfoptError: it can't be published
         """
+        sealed = manifest.model_copy(update={"seal": manifest.digest_of_itself()})
         for file in manifest.files:
             if (folder / file.path).stat().st_nlink == 1:
                 (folder / file.path).chmod(0o444)
         with open(folder / MANIFEST, "w", encoding="utf-8") as stream:
-            stream.write(manifest.model_dump_json(indent=1))
+            stream.write(sealed.model_dump_json(indent=1))
             stream.flush()
             os.fsync(stream.fileno())
         target = self.folder(manifest.key)
+        if target.parent.is_symlink():
+            target.parent.unlink()
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and self.find(manifest.key) is None:
+        if os.path.lexists(target) and self.find(manifest.key) is None:
             remove_folder(target)
         with suppress(OSError):
             os.rename(folder, target)
         if self.find(manifest.key) is None:
             raise HfoptError(f"could not write artifact {manifest.key[:12]} to {target}")
+        return sealed
 
     def discard(self, key: str) -> None:
         """Remove an artifact that is not what it was: its step runs again when it is next needed."""
-        with suppress(OSError):
-            remove_folder(self.folder(key))
+        with suppress(OSError, HfoptError):
+            remove_inside(self.root, self.folder(key))
 
     def export(self, keys: Iterable[str], target: Path) -> list[str]:
         """Copy artifacts, and all that they use of others, into a folder that `adopt` takes anywhere else.
@@ -199,13 +222,14 @@ class ArtifactStore:
         """
 
         def intact(key: str) -> Manifest | None:
-            return None if faults(self.folder(key), key) else read_manifest(self.folder(key))
+            manifest, wrong = examine(self.folder(key), key, digest_file)
+            return None if wrong else manifest
 
         found = self.closure(keys, intact)
         for key in found:
             if (target / key).exists():
                 remove_folder(target / key)
-            shutil.copytree(self.folder(key), target / key)
+            shutil.copytree(self.folder(key), target / key, symlinks=True)
         return list(found)
 
     def adopt(self, source: Path) -> list[str]:
@@ -215,25 +239,32 @@ class ArtifactStore:
         :raises HfoptError: a folder is no artifact, or not as it was written
         """
         self.set_aside_older()
-        folders = sorted(place for place in source.iterdir() if place.is_dir())
+        folders = list(folders_inside(source))
         for folder in folders:
             key, target = folder.name, self.folder(folder.name)
             with exclusive(self.lock(key)), self.making(key) as making:
-                shutil.copytree(folder, making, dirs_exist_ok=True)
-                if found := faults(making, key):
+                shutil.copytree(folder, making, symlinks=True, dirs_exist_ok=True)
+                if found := examine(making, key, digest_file)[1]:
                     raise HfoptError(f"{folder}: {'; '.join(found)}")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists() and faults(target, key):
+                if target.exists() and examine(target, key, digest_file)[1]:
                     remove_folder(target)
                 if not target.exists():
                     os.rename(making, target)
         return [folder.name for folder in folders]
 
     def sweep(self) -> None:
-        """Remove what was left half made by makers that are gone: nobody holds the artifact's lock."""
-        for folder in self.root.glob("making/*"):
+        """Remove what was left half made by makers that are gone: nobody holds the artifact's lock.
+
+        :raises UsageError: a folder of the cache is a symbolic link
+        """
+        for link in filter(Path.is_symlink, map(self.root.joinpath, FOLDERS)):
+            hint = "remove the link; to have the cache elsewhere, name the place in cache_dir"
+            raise UsageError(f"{link} is a symbolic link, which is not followed", hint=hint)
+        for folder in folders_inside(self.root, "making"):
             if not held(self.lock(folder.name.partition("-")[0])):
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):
+                    remove_inside(self.root, folder)
 
     def set_aside_older(self) -> Path | None:
         """Put what a release with another format has left out of the way.
@@ -241,8 +272,9 @@ class ArtifactStore:
         :return: where it is now, if there was any
         """
         stamp, aside = self.root / "format", self.root / "artifacts-of-another-format"
-        if stamp.exists() and stamp.read_text("utf-8").strip() == FORMAT:
-            return None
+        with suppress(OSError, UnicodeDecodeError):
+            if stamp.read_text("utf-8").strip() == FORMAT:
+                return None
         moved = self._artifacts.is_dir()
         if moved:
             if aside.exists():
@@ -253,10 +285,17 @@ class ArtifactStore:
         return aside if moved else None
 
     def read_model(self, key: str) -> ModelHandle:
-        """The model of an artifact, its paths absolute."""
+        """The model of an artifact, its paths absolute.
+
+        :raises ArtifactMissing: it is not there, or not whole
+        :raises HfoptError: a file of the model lies neither in an artifact nor in an input of the user's
+        """
         self.need(key)
         folder = self.folder(key)
-        return self.unpack(json.loads((folder / MODEL).read_text("utf-8")), folder)
+        try:
+            return self.unpack(json.loads((folder / MODEL).read_text("utf-8")), folder)
+        except (OSError, ValueError) as error:
+            raise ArtifactMissing(key) from error
 
     def write_model(self, folder: Path, handle: ModelHandle) -> Uses:
         """Write a model into a folder in the making.
@@ -303,8 +342,17 @@ class ArtifactStore:
         return text
 
     def unpack(self, packed: Mapping[str, Any], folder: Path) -> ModelHandle:
-        """The handle that `pack` wrote."""
-        return ModelHandle.model_validate(map_strings(packed, partial(self._located, folder)))
+        """The handle that `pack` wrote.
+
+        :raises HfoptError: a file of it lies elsewhere than `pack` lets it
+        """
+        handle = ModelHandle.model_validate(map_strings(packed, partial(self._located, folder)))
+        given = list(map(Path, self.inputs.values()))
+        roots = (folder, self._artifacts, *(place if place.is_dir() else place.parent for place in given))
+        for path in dict.fromkeys(handle.every_file):
+            if path not in given:
+                inside(path, *roots)
+        return handle
 
     def _located(self, folder: Path, text: str) -> str:
         if text.startswith(_TEXT):
@@ -320,27 +368,47 @@ class ArtifactStore:
         return str(given.parent / rest.removeprefix("../") if rest.startswith("../") else given / rest)
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """What a folder says of itself; None if it is no artifact of this format."""
-    try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return None
+def examine(folder: Path, key: str, digest: Callable[[Path], str] | None = None) -> tuple[Manifest | None, list[str]]:
+    """What a folder says of itself as the artifact of a key, and what is wrong with it.
 
-
-def faults(folder: Path, key: str) -> list[str]:
-    """What is wrong with the artifact of that key in a folder: every file is read."""
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.key != key:
-        return ["its manifest is missing or damaged"]
-    found = []
+    :param digest: of a file's bytes; None: files are compared by size alone
+    :return: None if it says nothing that can be believed; nothing is wrong with an artifact that is not there at all
+    """
+    manifest, wrong = read_manifest(folder, key)
+    if manifest is None:
+        return None, wrong
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
+    del there[MANIFEST]
     for file in manifest.files:
+        path = there.pop(file.path, None)
         try:
-            if digest_file(folder / file.path) != file.sha256:
-                found.append(f"{file.path} has changed")
+            if path is None or path.is_symlink():
+                wrong.append(f"{file.path} is missing")
+            elif path.stat().st_size != file.size or (digest is not None and digest(path) != file.sha256):
+                wrong.append(f"{file.path} has changed")
         except OSError:
-            found.append(f"{file.path} is missing")
-    return found
+            wrong.append(f"{file.path} can't be read")
+    return manifest, [*wrong, *(f"{name} does not belong to it" for name in there)]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def read_manifest(folder: Path, key: str) -> tuple[Manifest | None, list[str]]:
+    """What a folder says of itself as the artifact of a key; or None and why that can't be believed."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError:
+        return None, ["its manifest is missing"] if os.path.lexists(folder) else []
+    except ValidationError as error:
+        other = any(each["loc"] == ("schema_version",) for each in error.errors())
+        return None, ["its manifest is of another release of hfopt" if other else "its manifest is damaged"]
+    if manifest.key != key:
+        return None, [f"it is another artifact, {manifest.key[:12]}"]
+    if manifest.seal != manifest.digest_of_itself():
+        return None, ["its manifest has been edited"]
+    return manifest, []
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:

@@ -14,7 +14,7 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.store import ArtifactStore, Manifest, faults
+from hfopt.cache.store import ArtifactStore, Manifest
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, is_quiet, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
@@ -58,6 +58,7 @@ class Driver:
 
     plugins: Plugins
     store: ArtifactStore
+    digests: Digests
     systems: Mapping[str, System]
     fetching: str
     reporter: Reporter
@@ -89,7 +90,7 @@ class Driver:
             known = self.state.identities
             known[step] = identify(step, known, self.known.leaves, resolved, needed, machine)
             self.by_key[known[step].key] = step
-            manifest = self.store.find(known[step].key)
+            manifest = self._in_cache(step)
             if manifest is not None and self._disturbed(step, manifest):
                 self.repeated.add(step)
             elif manifest is not None:
@@ -102,12 +103,19 @@ class Driver:
         self.waiting = sorted(waiting, key=lambda step: step.kind not in EARLY)
         return new
 
+    def _in_cache(self, step: Step) -> Manifest | None:
+        """What the cache has of a step. What is damaged is removed, so that the step runs again."""
+        key = self.state.key(step)
+        if (manifest := self.store.find(key)) is None and (wrong := self.store.damage(key)):
+            self.reporter.notice(f"{step.name} is done again: its result in the cache is not intact: {wrong}")
+            self.store.discard(key)
+        return manifest
+
     def _find_out(self, steps: Sequence[Step]) -> None:
-        digests = Digests(self.store.root)
         for path in {path for step in steps for path in step.paths} - self.known.leaves.keys():
-            self.known.leaves[path] = digests.of(path)
+            self.known.leaves[path] = self.digests.of(path)
             self.store.inputs[INPUT + self.known.leaves[path]] = str(path)
-        digests.save()
+        self.digests.save()
         references = [step for step in steps if step.token is not None and step.token not in self.known.resolved]
         self.known.resolved |= resolve_references(references, self.systems[self.fetching])
         for name in dict.fromkeys(step.system for step in steps):
@@ -234,6 +242,8 @@ class Driver:
             self._miss_what_it_spoilt(step, result.fault)
             return
         manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
+        for file in manifest.files:  # read when the artifact was made, a moment ago
+            self.digests.trust(self.store.folder(manifest.key) / file.path, file.sha256)
         self.log.note([self.state.noted(step)])
         self.reporter.finished(step, manifest, cached=False)
         metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}
@@ -246,7 +256,7 @@ class Driver:
         """
         for each in closure(step.inputs.values()):
             key = self.state.key(each)
-            if fault is not None and fault.type == "WorkerDied" and faults(self.store.folder(key), key):
+            if fault is not None and fault.type == "WorkerDied" and self.store.damage(key):
                 self.store.discard(key)
             if each in self.state.manifests and self.store.find(key) is None:
                 del self.state.manifests[each]

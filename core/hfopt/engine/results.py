@@ -13,10 +13,12 @@ from tempfile import TemporaryDirectory, mkdtemp
 from hfopt.api.model import ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
 from hfopt.api.record import CandidateRecord, ResultRecord
+from hfopt.base.errors import HfoptError
 from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
+from hfopt.cache.digests import Digests
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import MODEL, ArtifactStore
+from hfopt.cache.store import MODEL, ArtifactFile, ArtifactMissing, ArtifactStore, list_files
 from hfopt.discovery.plugins import Plugins
 from hfopt.engine.record import RunRecord
 from hfopt.engine.state import EndedRun
@@ -87,18 +89,26 @@ def save_model(target: Path, key: str, run: EndedRun) -> None:
     """Copy the model of an artifact into `target`: its files, model.json, and a README that shows how to load it.
 
     The folder is made beside and swapped in, so that there is always either the old one or the new one. Nothing is done
-    if it holds this model already.
+    if it holds this model already, byte by byte.
+
+    :raises ArtifactMissing: a file that was copied is not what it was when it was made
     """
-    if _holds(target, key):
+    if _holds(target, key, run.store):
         return
     temporary = Path(mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
         os.chmod(temporary, 0o755)  # noqa: S103 - mkdtemp's 0700 is for secrets; a result is readable as any file
-        moved = copy_model(run.store.read_model(key), temporary)
-        files = [file for file in temporary.rglob("*") if file.is_file()]
-        sizes = {file.relative_to(temporary).as_posix(): file.stat().st_size for file in files}
+        handle = run.store.read_model(key)
+        moved = copy_model(handle, temporary)
+        files = list_files(temporary)
+        _compare(handle, files, key, run.store)
         packed = ArtifactStore(temporary).pack(moved, temporary)
-        described = {"hfopt": __version__, "artifact": key, "sizes": sizes, "model": packed}
+        described = {
+            "hfopt": __version__,
+            "artifact": key,
+            "files": [each.model_dump() for each in files],
+            "model": packed,
+        }
         (temporary / MODEL).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
         (temporary / "README.md").write_text(_readme(moved, run.plugins), "utf-8")
         swap(temporary, target)
@@ -106,14 +116,25 @@ def save_model(target: Path, key: str, run: EndedRun) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _holds(target: Path, key: str) -> bool:
+def _holds(target: Path, key: str, store: ArtifactStore) -> bool:
     """Whether `target` is a whole copy of the artifact."""
+    digests = store.digests or Digests()
     try:
         described = json.loads((target / MODEL).read_text("utf-8"))
-        whole = all((target / file).stat().st_size == size for file, size in described["sizes"].items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        files = [ArtifactFile.model_validate(each) for each in described["files"]]
+        return described["artifact"] == key and all(digests.of(target / each.path) == each.sha256 for each in files)
+    except (OSError, ValueError, LookupError, TypeError, HfoptError):
         return False
-    return whole and described["artifact"] == key
+
+
+def _compare(handle: ModelHandle, copies: Sequence[ArtifactFile], key: str, store: ArtifactStore) -> None:
+    """See that each file that a model has from an artifact was copied as its manifest says; else none is kept."""
+    made = {each.sha256 for each in copies}
+    for origin, manifest in store.closure([key]).items():
+        written = {store.folder(origin) / file.path: file.sha256 for file in manifest.files}
+        if not made.issuperset(written[file] for file in handle.every_file if file in written):
+            store.discard(origin)
+            raise ArtifactMissing(origin)
 
 
 def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:

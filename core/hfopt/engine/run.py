@@ -18,6 +18,7 @@ from hfopt.api.systems import System, SystemConfig, SystemContext
 from hfopt.base.errors import ExitCode, HfoptError, PluginError, UsageError
 from hfopt.base.files import LOG
 from hfopt.base.text import near, now
+from hfopt.cache.digests import Digests
 from hfopt.cache.journal import Journal
 from hfopt.cache.locks import using_cache
 from hfopt.cache.store import ArtifactStore
@@ -71,7 +72,9 @@ def run(
     engine = resolved.engine
     folder = _writable(Path(output_dir or engine.output_dir) / (engine.output_name or ""))
     reporter = LogFile(folder / LOG, reporter or LogReporter())
-    store = ArtifactStore(_writable(Path(engine.cache_dir)))
+    cache = _writable(Path(engine.cache_dir))
+    digests = Digests(cache)
+    store = ArtifactStore(cache, digests=digests)
     store.sweep()
     started = now()
     journal = Journal(store.root, reporter.notice)
@@ -87,8 +90,9 @@ def run(
         builder = Builder(resolved, plugins)
         systems = _open_systems(resolved, builder.fetching, context, in_process, reporter, stack)
         plan = _plan(builder, systems, reporter)
+        stack.callback(digests.save)
         log = stack.enter_context(journal.run(resolved.document.file, folder))
-        driver = Driver(plugins, store, systems, builder.fetching, reporter, log)
+        driver = Driver(plugins, store, digests, systems, builder.fetching, reporter, log)
         state = driver.state
 
         def ended() -> EndedRun:

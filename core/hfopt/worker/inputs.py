@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hfopt.api.protocol import INPUT
 from hfopt.base.errors import StepFailed
-from hfopt.cache.digests import Digests
-from hfopt.cache.store import faults
+from hfopt.cache.digests import Digests, digest_file
+from hfopt.cache.store import examine
 from hfopt.worker.context import StepContext
 
 
@@ -35,7 +35,8 @@ def inputs_unchanged(step: StepContext) -> Iterator[None]:
         yield
     finally:
         for key, files in folders.items():
-            if any(_stat(file) != before[file] for file in files) and (found := faults(store.folder(key), key)):
+            touched = any(_stat(file) != before[file] for file in files)
+            if touched and (found := examine(store.folder(key), key, digest_file)[1]):
                 store.discard(key)
                 changed += [f"{fault} in the result of {artifacts[key].name}" for fault in found]
         for token, path in step.request.paths.items():

@@ -170,8 +170,7 @@ def _make(step: StepContext, peak: Callable[[], int | None]) -> Manifest:
             metrics=dict(outcome.metrics),
             report=dict(outcome.report),
         )
-        store.commit(folder, manifest)
-        return manifest
+        return store.commit(folder, manifest)
 
 
 def _throttled(key: str, emit: Callable[[Progress], None]) -> Callable[[str, int, int | None], None]:

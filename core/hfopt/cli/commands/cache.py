@@ -139,13 +139,15 @@ def _rm(args: Namespace) -> None:
 
 
 def _verify(args: Namespace) -> int:
+    from hfopt.base.inside import folders_inside
+    from hfopt.cache.digests import digest_file
     from hfopt.cache.maintenance import remove
-    from hfopt.cache.store import faults
+    from hfopt.cache.store import examine
 
     cache = journal_of(args).cache
-    folders, bad = sorted(cache.glob("artifacts/*/*")), []
+    folders, bad = list(folders_inside(cache, "artifacts", depth=2)), []
     for folder in folders:
-        if found := faults(folder, folder.name):
+        if found := examine(folder, folder.name, digest_file)[1]:
             bad.append(folder)
             print(*(f"{folder.name[:12]}: {fault}" for fault in found), sep="\n")
     if args.remove and bad:
