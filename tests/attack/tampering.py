@@ -251,7 +251,7 @@ def _holds_secret(file: Path) -> bool:
 
 def _reseal(artifact: Path) -> None:
     """Make the manifest of a changed artifact agree with it, as whoever forges one would."""
-    from hfopt.cache.store import Manifest, digest_of, list_files
+    from hfopt.cache.manifest import Manifest, digest_of, list_files
 
     manifest = Manifest.model_validate_json((artifact / "manifest.json").read_bytes())
     files = tuple(each for each in list_files(artifact) if each.path != "manifest.json")

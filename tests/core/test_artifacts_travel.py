@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from hfopt.base.errors import HfoptError
-from hfopt.cache.store import MANIFEST, ArtifactStore
+from hfopt.cache.manifest import MANIFEST
+from hfopt.cache.store import ArtifactStore
 
 
 def hfopt(project, *arguments):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hfopt.cache.journal import Use
 from hfopt.cache.maintenance import Entry, keep
-from hfopt.cache.store import ArtifactFile, Manifest, Uses
+from hfopt.cache.manifest import ArtifactFile, Manifest, Uses
 from hfopt.cli.commands.cache import parse_size
 from hfopt.cli.commands.common import print_table
 

@@ -18,7 +18,8 @@ from hfopt.base.values import replace_strings
 from hfopt.cache.digests import Digests
 from hfopt.cache.keys import key_of
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import MANIFEST, ArtifactMissing, ArtifactStore, Manifest, Uses, digest_of, list_files
+from hfopt.cache.manifest import MANIFEST, Manifest, Uses, digest_of, list_files
+from hfopt.cache.store import ArtifactMissing, ArtifactStore
 
 KEY, OTHER = "a" * 64, "b" * 64
 

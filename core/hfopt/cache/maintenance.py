@@ -10,7 +10,7 @@ from hfopt.base.errors import UsageError
 from hfopt.base.inside import folders_inside, remove_inside
 from hfopt.cache.journal import Journal, Use
 from hfopt.cache.locks import exclusive_cache
-from hfopt.cache.store import Manifest, read_manifest
+from hfopt.cache.manifest import Manifest, read_manifest
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hfopt.api.protocol import Fault, Progress
 from hfopt.base.text import duration
-from hfopt.cache.store import Manifest
+from hfopt.cache.manifest import Manifest
 from hfopt.engine.reporting import Reporter
 from hfopt.planning.graph import Plan, Step
 

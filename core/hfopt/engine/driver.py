@@ -14,7 +14,8 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.store import ArtifactStore, Manifest
+from hfopt.cache.manifest import Manifest
+from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, is_quiet, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter

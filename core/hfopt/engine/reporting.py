@@ -9,7 +9,7 @@ from pathlib import Path
 from hfopt.api.protocol import Fault, Progress
 from hfopt.base.text import duration, now
 from hfopt.base.version import __version__
-from hfopt.cache.store import Manifest
+from hfopt.cache.manifest import Manifest
 from hfopt.planning.graph import Plan, Step
 
 

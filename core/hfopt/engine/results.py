@@ -18,7 +18,8 @@ from hfopt.base.files import BEST, remove_folder
 from hfopt.base.version import __version__
 from hfopt.cache.digests import Digests
 from hfopt.cache.locks import exclusive
-from hfopt.cache.store import MODEL, ArtifactFile, ArtifactMissing, ArtifactStore, list_files
+from hfopt.cache.manifest import ArtifactFile, list_files
+from hfopt.cache.store import MODEL, ArtifactMissing, ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.engine.record import RunRecord
 from hfopt.engine.state import EndedRun

@@ -10,7 +10,8 @@ from pathlib import Path
 from hfopt.api.protocol import Fault
 from hfopt.base.errors import HfoptError
 from hfopt.cache.journal import SettledStep
-from hfopt.cache.store import ArtifactStore, Manifest
+from hfopt.cache.manifest import Manifest
+from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.identity import Identity

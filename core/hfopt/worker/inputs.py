@@ -10,7 +10,7 @@ from pathlib import Path
 from hfopt.api.protocol import INPUT
 from hfopt.base.errors import StepFailed
 from hfopt.cache.digests import Digests, digest_file
-from hfopt.cache.store import examine
+from hfopt.cache.manifest import examine
 from hfopt.worker.context import StepContext
 
 

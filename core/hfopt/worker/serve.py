@@ -33,7 +33,8 @@ from hfopt.base.errors import HfoptError, PluginError
 from hfopt.base.processes import end_group
 from hfopt.base.text import now
 from hfopt.cache.locks import exclusive, machine_lock
-from hfopt.cache.store import ArtifactStore, Manifest, Uses, digest_of, list_files
+from hfopt.cache.manifest import Manifest, Uses, digest_of, list_files
+from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.worker.context import StepContext
 from hfopt.worker.forks import fork_from_here

@@ -142,7 +142,7 @@ def _verify(args: Namespace) -> int:
     from hfopt.base.inside import folders_inside
     from hfopt.cache.digests import digest_file
     from hfopt.cache.maintenance import remove
-    from hfopt.cache.store import examine
+    from hfopt.cache.manifest import examine
 
     cache = journal_of(args).cache
     folders, bad = list(folders_inside(cache, "artifacts", depth=2)), []
