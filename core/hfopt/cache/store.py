@@ -180,7 +180,7 @@ class ArtifactStore:
         :raises HfoptError: a folder is no artifact, or not as it was written
         """
         self.set_aside_older()
-        folders = list(folders_inside(source))
+        folders = sorted(place for place in source.iterdir() if place.is_dir() and not place.is_symlink())
         for folder in folders:
             key, target = folder.name, self.folder(folder.name)
             with exclusive(self.lock(key)), self.making(key) as making:
