@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from hfopt.api.model import Accelerator
 from hfopt.api.parity import Parity
+from hfopt.base.secrets import redacted
 
 PROTOCOL = 2
 
@@ -19,6 +20,8 @@ StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
 Question = Literal["resolve", "probe", "versions", "machine", "load"]
 """What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
 versions components depend on; what of the machine a timing depends on; what else runs on it."""
+Told = Annotated[str, AfterValidator(redacted)]
+"""What people read: there is no credential in it."""
 INPUT = "input:"
 """Begins the token that stands for a local input of the user's: the rest is the digest of its content."""
 
@@ -66,10 +69,10 @@ class Fault(_Message):
     """
 
     type: str
-    message: str
-    hint: str | None = None
+    message: Told
+    hint: Told | None = None
     expected: bool = True
-    traceback: str | None = None
+    traceback: Told | None = None
 
 
 class Progress(_Message):
@@ -77,7 +80,7 @@ class Progress(_Message):
 
     event: Literal["progress"] = "progress"
     key: str
-    phase: str
+    phase: Told
     done: int = 0
     total: int | None = None
 

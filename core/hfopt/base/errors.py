@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hfopt.base.secrets import redacted
+
 Place = tuple[str | int, ...]
 """Keys and list positions that lead to a value of a config."""
 
@@ -33,9 +35,9 @@ class HfoptError(Exception):
     exit_code = ExitCode.NO_RESULT
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(redacted(message))
+        self.message = redacted(message)
+        self.hint = None if hint is None else redacted(hint)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from tempfile import TemporaryFile
 from types import FrameType
 
 from hfopt.base.errors import ExitCode
+from hfopt.base.secrets import SECRETS, TOKEN_PATH, WITHHELD, handed_over, withheld
 
 _LIKELY: dict[int, str] = {
     signal.SIGSEGV: "a crash in native code",
@@ -114,38 +116,74 @@ def end_group() -> None:
 
 # -- what a child process gets -----------------------------------------------------------------------------------------
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-"""Variables that may hold the hub's token. A child process gets none of them."""
-TOKEN_PATH = "HF_TOKEN_PATH"  # noqa: S105 - the variable's name
 _DESCRIPTORS = "/dev/fd/"
 QUIET = {
+    "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONFAULTHANDLER": "1",
 }
-"""Environment of every worker: no telemetry, no progress bars, and a traceback in the log after a crash."""
+"""Environment of every worker: no telemetry, no progress bars, and a traceback in the log after a crash.
+
+ONNX Runtime asks for its variable when it is imported; its function that does the same comes too late.
+"""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-@contextmanager
-def token_passed() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """The hub's token in a file without a name, so that nothing remains of it however this process ends.
+def disable_telemetry() -> None:
+    """In this process and in what it starts, of libraries that are not imported yet."""
+    os.environ.update({name: value for name, value in QUIET.items() if "TELEMETRY" in name or "TRACK" in name})
 
-    :return: a child's variables that name it, and the descriptors that the child must inherit; both empty if no
-        variable holds a token: then the hub's client uses that of a login
+
+@contextmanager
+def secrets_passed() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """What children don't get, in files without a name, so that nothing remains of it however this process ends.
+
+    The hub's token is in a file of its own: its client reads it.
+
+    :return: a child's variables that name them, and the descriptors that the child must inherit; no file of a token if
+        no variable holds one: then the hub's client uses that of a login
     """
-    with TemporaryFile(buffering=0) as file:
-        token = next(filter(None, map(os.environ.get, SECRETS)), "")
-        file.write(token.encode())
-        yield ({TOKEN_PATH: f"{_DESCRIPTORS}{file.fileno()}"}, (file.fileno(),)) if token else ({}, ())
+    token = next(filter(None, map(os.environ.get, SECRETS)), "")
+    variables = {name: os.environ[name] for name in withheld(os.environ).keys() - {*SECRETS}}
+    with ExitStack() as stack:
+        files = {}
+        for name, content in ((TOKEN_PATH, token), (WITHHELD, json.dumps(variables) if variables else "")):
+            if content:
+                files[name] = stack.enter_context(TemporaryFile(buffering=0))
+                files[name].write(content.encode("utf-8", "surrogateescape"))
+        descriptors = {name: file.fileno() for name, file in files.items()}
+        yield {name: f"{_DESCRIPTORS}{number}" for name, number in descriptors.items()}, (*descriptors.values(),)
+
+
+def keep_secrets() -> None:
+    """In a worker: whatever it starts, and however, inherits no descriptor of `secrets_passed`."""
+    for name in (TOKEN_PATH, WITHHELD):
+        if (path := os.environ.get(name, "")).startswith(_DESCRIPTORS):
+            os.set_inheritable(int(path.removeprefix(_DESCRIPTORS)), False)
+
+
+@contextmanager
+def credentials() -> Iterator[None]:
+    """While other machines are asked: this process has the variables that its host has withheld."""
+    given, before = handed_over(), dict(os.environ)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in given.keys() & before.keys()})
 
 
 def environment(*, offline: bool) -> dict[str, str]:
-    """What a child process gets: this one's environment without secrets, and quiet."""
-    dropped = {*SECRETS}
-    if os.environ.get(TOKEN_PATH, "").startswith(_DESCRIPTORS):
-        dropped.add(TOKEN_PATH)  # this is a worker, whose children do not have that descriptor
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    """What a child process gets: this one's environment without credentials, and quiet."""
+    changed = withheld(os.environ)
+    for name in (TOKEN_PATH, WITHHELD):
+        if os.environ.get(name, "").startswith(_DESCRIPTORS):
+            changed[name] = None  # this is a worker, whose children do not have that descriptor
+    kept = {name: each for name, value in os.environ.items() if (each := changed.get(name, value)) is not None}
     return {**kept, **QUIET, **(OFFLINE if offline else {})}

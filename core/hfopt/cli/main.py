@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from hfopt.api.commands import OWN, Command
 from hfopt.base.errors import ExitCode, HfoptError, UsageError
-from hfopt.base.processes import interruptible
+from hfopt.base.processes import disable_telemetry, interruptible
+from hfopt.base.secrets import redacted
 from hfopt.base.text import did_you_mean
 from hfopt.base.version import __version__
 
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :return: the exit code of docs/reference/cli.md
     """
+    disable_telemetry()
+    sys.excepthook = lambda *error: print(redacted("".join(traceback.format_exception(*error))), file=sys.stderr)
     try:
         with interruptible():
             given = sys.argv[1:] if argv is None else argv
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code = int(args.execute(args))
             except HfoptError as error:
                 if "--verbose" in given:
-                    traceback.print_exc()
+                    print(redacted(traceback.format_exc()), end="", file=sys.stderr)
                 print(f"hfopt: {error}", file=sys.stderr)
                 code = error.exit_code
             sys.stdout.flush()

@@ -15,7 +15,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from hfopt.base.errors import ConfigError, Problem, UsageError
+from hfopt.base.errors import ConfigError, Place, Problem, UsageError
+from hfopt.base.secrets import without_credentials
 
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
@@ -39,6 +40,21 @@ class Document:
     def folder(self) -> Path:
         """Where relative input paths start."""
         return Path.cwd() if self.file is None else self.file.absolute().parent
+
+    def credentials(self) -> Place | None:
+        """Where a key or a value holds credentials. A mapping that several places share is looked at once."""
+        left: list[tuple[Place, Any]] = [((), self.value)]
+        seen = set()
+        while left:
+            place, value = left.pop()
+            inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            for key, each in inside:
+                if any(isinstance(text, str) and without_credentials(text) != text for text in (key, each)):
+                    return (*place, key)
+                if isinstance(each, dict | list) and id(each) not in seen:
+                    seen.add(id(each))
+                    left.append(((*place, key), each))
+        return None
 
     def render(self, problem: Problem) -> str:
         """A problem as a message: place, fact, hint."""

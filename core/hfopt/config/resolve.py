@@ -18,6 +18,7 @@ from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
+_NO_CREDENTIALS = "a config is copied into run.json; the hub's token is that of HF_TOKEN or `hf auth login`"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
+    if (place := document.credentials()) is not None:
+        raise document.error([Problem(place, "holds a password, a token or a signed address", _NO_CREDENTIALS)])
     raw, problems, notices = dialect.strip_unsupported(document.value)
     inline = dialect.take_inline(raw)
     problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]

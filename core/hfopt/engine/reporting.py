@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hfopt.api.protocol import Fault, Progress
+from hfopt.base.secrets import redacted
 from hfopt.base.text import duration, now
 from hfopt.base.version import __version__
 from hfopt.cache.manifest import Manifest
@@ -66,11 +67,12 @@ class LogFile(Reporter):
         self._note(f"hfopt {__version__}")
 
     def notice(self, text: str) -> None:
+        text = redacted(text)
         self._note(f"note: {text}")
         self.listener.notice(text)
 
     def preparing(self, system: str, phase: str, done: int, total: int | None) -> None:
-        self.listener.preparing(system, phase, done, total)
+        self.listener.preparing(system, redacted(phase), done, total)
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         self._note(f"{total} steps, {cached} of them in the cache")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from hfopt.api.config import ReportProgress
 from hfopt.api.protocol import Progress, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig
+from hfopt.base.processes import disable_telemetry
 from hfopt.worker.serve import execute_here
 
 
@@ -14,6 +16,9 @@ class InProcessSystem(System):
     """Runs each step at once, in the calling thread."""
 
     Config = SystemConfig
+
+    def prepare(self, progress: ReportProgress) -> None:
+        disable_telemetry()
 
     def submit(self, steps: Sequence[StepRequest], on_progress: Callable[[Progress], None]) -> list[Future[StepResult]]:
         futures: list[Future[StepResult]] = [Future() for _ in steps]

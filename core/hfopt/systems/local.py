@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, ClassVar, cast
 
 from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemConfig, SystemContext
-from hfopt.base.processes import describe_exit, environment, token_passed
+from hfopt.base.processes import describe_exit, environment, secrets_passed
+from hfopt.base.secrets import known, redacted
 
 
 class LocalSystem(System):
@@ -96,26 +98,41 @@ class LocalSystem(System):
         command = [sys.executable, "-m", "hfopt", "worker", "--store", str(self.context.store)]
         command += [f"--plugin={file}" for file in self.context.plugin_files]
         command += ["--offline"] if self.context.offline else []
-        with open(self.context.log, "ab") as log, token_passed() as (token, descriptors):
-            return subprocess.Popen(
+        with secrets_passed() as (files, descriptors):
+            child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=subprocess.PIPE,
                 encoding="utf-8",
-                env={**self.environment(), **self.context.log_levels, **token},
+                errors="backslashreplace",
+                env={**self.environment(), **self.context.log_levels, **files},
                 pass_fds=descriptors,
                 start_new_session=True,
             )
+        self._log = threading.Thread(target=_keep, args=(child.stderr, self.context.log), name="log", daemon=True)
+        self._log.start()
+        return child
 
     def _stop(self, child: subprocess.Popen[str]) -> None:
         """End the child, in its own way if it ends soon, and whatever it has started."""
-        with child:
-            with suppress(OSError):
-                cast("IO[str]", child.stdin).close()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=3)
-            _kill_group(child)
+        with suppress(OSError):
+            cast("IO[str]", child.stdin).close()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=3)
+        _kill_group(child)
+        child.wait()
+        cast("IO[str]", child.stdout).close()
+        self._log.join(timeout=1)  # what left the group may hold the pipe open
+
+
+def _keep(printed: IO[str], file: Path) -> None:
+    """Copy what a worker and its children print into the run's log, without secrets. On a full disk it is lost."""
+    secrets = known()
+    with printed:
+        for line in printed:
+            with suppress(OSError), open(file, "a", encoding="utf-8") as log:
+                log.write(redacted(line, secrets))
 
 
 def _kill_group(child: subprocess.Popen[str]) -> None:

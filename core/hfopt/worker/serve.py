@@ -30,8 +30,10 @@ from hfopt.api import logs
 from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
 from hfopt.api.systems import SystemContext
 from hfopt.base.errors import HfoptError, PluginError
-from hfopt.base.processes import end_group
+from hfopt.base.processes import end_group, keep_secrets
+from hfopt.base.secrets import redacted
 from hfopt.base.text import now
+from hfopt.base.values import map_strings
 from hfopt.cache.locks import exclusive, machine_lock
 from hfopt.cache.manifest import Manifest, Uses, digest_of, list_files
 from hfopt.cache.store import ArtifactStore
@@ -55,6 +57,7 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # so that no library's print breaks the protocol
     cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # others write to the same log: by whole lines
+    keep_secrets()
     faulthandler.enable()
     if logs.OWN in os.environ:  # to stderr, which is hfopt.log
         logging.basicConfig(level=logs.python_level(logs.OWN, 2), format="%(levelname)s %(name)s: %(message)s")
@@ -120,10 +123,11 @@ def fault_of(error: BaseException) -> Fault:
     """A failure as an answer; one that was not foreseen goes to the log with its traceback."""
     if isinstance(error, HfoptError):
         return Fault(type=type(error).__name__, message=error.message, hint=error.hint)
-    traceback.print_exception(error)
+    told = "".join(traceback.format_exception(error))
+    print(redacted(told), end="", file=sys.stderr)
     text, name = str(error).strip().splitlines(), type(error).__name__
     message = f"{name}: {text[0] if text else ''}".removesuffix(": ")
-    return Fault(type=name, message=message, expected=False, traceback="".join(traceback.format_exception(error)))
+    return Fault(type=name, message=message, expected=False, traceback=told)
 
 
 def check_distributions(needed: Mapping[str, str]) -> None:
@@ -169,7 +173,7 @@ def _make(step: StepContext, peak: Callable[[], int | None]) -> Manifest:
             seconds=round(time.monotonic() - started, 3),
             peak_rss_bytes=peak(),
             metrics=dict(outcome.metrics),
-            report=dict(outcome.report),
+            report=map_strings(dict(outcome.report), redacted),
         )
         return store.commit(folder, manifest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfopt.api.model import FetchContext, ModelLoader
 from hfopt.api.resources import Resource, ResourceContext
+from hfopt.base.processes import credentials
 from hfopt.worker.context import FETCHED, Outcome, StepContext
 from hfopt.worker.forks import preload
 
@@ -13,7 +14,9 @@ def run(step: StepContext) -> Outcome:
         resource: Resource = step.component("hfopt_resources")
         folder = step.folder / FETCHED
         folder.mkdir()
-        return Outcome(report=resource.fetch(step.request.pin, folder, ResourceContext(step.offline, step.progress)))
+        with credentials():
+            report = resource.fetch(step.request.pin, folder, ResourceContext(step.offline, step.progress))
+        return Outcome(report=report)
     preload(step.plugins, step.request.component)
     loader: ModelLoader = step.component("hfopt_model_loaders")
     return Outcome(model=loader.fetch(FetchContext(step.folder, step.progress)))

@@ -7,6 +7,8 @@ from typing import Any
 
 from hfopt.api.model import ModelLoader
 from hfopt.api.resources import Resource, ResourceContext
+from hfopt.base.processes import credentials
+from hfopt.base.secrets import redacted
 from hfopt.discovery.versions import Environment
 from hfopt.measuring import machine as this_machine
 from hfopt.worker.context import StepContext
@@ -15,7 +17,9 @@ from hfopt.worker.context import StepContext
 def resolve(step: StepContext) -> dict[str, Any]:
     """What a reference means now."""
     resource: Resource = step.component("hfopt_resources")
-    return dataclasses.asdict(resource.resolve(ResourceContext(step.offline, step.progress)))
+    with credentials():
+        found = resource.resolve(ResourceContext(step.offline, step.progress))
+    return {**dataclasses.asdict(found), "identity": redacted(found.identity)}
 
 
 def probe(step: StepContext) -> dict[str, Any]:

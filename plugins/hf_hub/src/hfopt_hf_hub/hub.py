@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 from hfopt import PreconditionFailed
-from hfopt_hf_hub.sentences import patiently, speaking
+from hfopt_hf_hub.sentences import endpoint, patiently, speaking
 
 TIMEOUT = 10.0
 """Seconds that the hub has to answer a question; downloads have ``HF_HUB_DOWNLOAD_TIMEOUT``."""
@@ -57,7 +57,7 @@ def commit_of(repository: Repository, revision: str, *, offline: bool) -> str:
 
     with speaking(repository, revision):
         info = patiently(
-            lambda: HfApi().repo_info(
+            lambda: HfApi(endpoint()).repo_info(
                 repository.name, repo_type=repository.kind, revision=revision, timeout=TIMEOUT, files_metadata=False
             )
         )
@@ -80,7 +80,9 @@ def paths_of(repository: Repository, commit: str, *, offline: bool) -> list[str]
 
         with speaking(repository, commit):
             info = patiently(
-                lambda: HfApi().repo_info(repository.name, repo_type=repository.kind, revision=commit, timeout=TIMEOUT)
+                lambda: HfApi(endpoint()).repo_info(
+                    repository.name, repo_type=repository.kind, revision=commit, timeout=TIMEOUT
+                )
             )
         listed = [sibling.rfilename for sibling in info.siblings or ()]
     for path in listed:
@@ -108,6 +110,7 @@ def download(repository: Repository, commit: str, paths: Collection[str], *, off
                     repository.name,
                     repo_type=repository.kind,
                     revision=commit,
+                    endpoint=endpoint(),
                     allow_patterns=[glob.escape(path) for path in paths],
                     local_files_only=offline,
                 )

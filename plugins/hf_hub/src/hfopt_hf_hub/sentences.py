@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from hfopt import PreconditionFailed
@@ -63,6 +64,7 @@ def speaking(repository: Repository, revision: str) -> Iterator[None]:
 
     level = client.get_verbosity()
     client.set_verbosity(logging.CRITICAL)
+    _forget_proxies()
     try:
         yield
     except PreconditionFailed:
@@ -73,7 +75,23 @@ def speaking(repository: Repository, revision: str) -> Iterator[None]:
             raise
         raise failure from error
     finally:
+        _forget_proxies()
         client.set_verbosity(level)
+
+
+def endpoint() -> str:
+    """The hub's address as it is in the environment now: the client reads it once, perhaps where it has no password."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def _forget_proxies() -> None:
+    """Have the client read the environment's proxies anew; a client before 1.0 does so for each request."""
+    with suppress(ImportError):
+        from huggingface_hub import close_session
+
+        close_session()
 
 
 def explain(error: BaseException, repository: Repository, revision: str) -> PreconditionFailed | None:
@@ -135,11 +153,11 @@ def _unanswered(error: BaseException, repository: Repository) -> PreconditionFai
         return None
     if _of_a_client(error) or isinstance(error, ConnectionError | TimeoutError):
         return PreconditionFailed(
-            f"the hub at {constants.ENDPOINT} can't be reached for {repository.name}",
+            f"the hub at {endpoint()} can't be reached for {repository.name}",
             hint="check the connection; --offline uses what was downloaded before",
         )
     if isinstance(error, errors.FileMetadataError):
-        return PreconditionFailed(f"{constants.ENDPOINT} does not answer as a hub does", hint="check HF_ENDPOINT")
+        return PreconditionFailed(f"{endpoint()} does not answer as a hub does", hint="check HF_ENDPOINT")
     if isinstance(error, errors.HFValidationError):
         return PreconditionFailed(f"{repository.name!r} is not a name that a hub has")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -207,7 +225,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _page(repository: Repository) -> str:
-    from huggingface_hub import constants
-
     folder = "datasets/" if repository.kind == "dataset" else ""
-    return f"{constants.ENDPOINT}/{folder}{repository.name}"
+    return f"{endpoint()}/{folder}{repository.name}"
