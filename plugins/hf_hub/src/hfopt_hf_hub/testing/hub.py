@@ -74,6 +74,11 @@ class Hub:
         return self._contents.tokens
 
     @property
+    def logins(self) -> set[str]:
+        """``user:password`` of a gateway before the hub: if there are any, ``HF_ENDPOINT`` must have one of them."""
+        return self._contents.logins
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables that make a subprocess a client of this hub only, without a token; they go over ``os.environ``."""
         return {

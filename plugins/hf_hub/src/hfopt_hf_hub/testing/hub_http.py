@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
@@ -72,6 +73,7 @@ class Contents:
     :param renamed: old names, and what they are called now
     :param blobs: bytes by SHA-256, 64 hex digits
     :param requests: in the order in which they came
+    :param logins: user:password, one of which every request to the hub's own origin must have; none: none must
     """
 
     tokens: set[str]
@@ -80,6 +82,7 @@ class Contents:
     blobs: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    logins: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_fault(self, path: str, *, cuts: bool) -> Fault | None:
@@ -130,7 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = unquote(url.path)
         contents, host = self.server.contents, self.headers.get("Host", "")
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
+        token, login = ("", b64decode(given).decode()) if scheme == "Basic" else (given, "")
         contents.requests.append(Request(self.command, path, self.headers.get("Range"), bool(token), f"http://{host}"))
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -139,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refusal(429, None, "too many requests", **{"Retry-After": str(fault.retry_after)})
             if token and token not in contents.tokens:
                 raise _Refusal(401, None, "Invalid credentials in Authorization header")
+            if contents.logins and login not in contents.logins and not path.startswith("/files/"):
+                raise _Refusal(401, None, "Unauthorized")
             self._route(url.path, token, query, body)
         except _Refusal as refusal:
             content = json.dumps({"error": str(refusal)}).encode()
