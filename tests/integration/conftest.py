@@ -135,7 +135,7 @@ def without_sockets(tmp_path_factory) -> dict[str, str]:
     """Environment of Python processes that fail when they use a socket."""
     folder = tmp_path_factory.mktemp("blocker")
     (folder / "sitecustomize.py").write_text(BLOCKER)
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.fixture(scope="session")

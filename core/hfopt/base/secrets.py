@@ -49,19 +49,12 @@ def looks_secret(name: str) -> bool:
     return name not in _NO_SECRETS and _NAME.search(name) is not None
 
 
-def without_credentials(text: str, instead: str = "") -> str:
+def without_credentials(text: str, instead: str = f"{GONE}@") -> str:
     """Text whose URLs have no user and password, and no signature.
 
-    :param instead: stands before the @ then; by default that goes too
+    :param instead: of user, password and @
     """
-
-    def bare(match: re.Match[str]) -> str:
-        urls = [(_userinfo(each), each) for each in match[0].split("://")]
-        return "://".join(
-            each if found is None else f"{instead}@{each[len(found) + 1 :]}".removeprefix("@") for found, each in urls
-        )
-
-    return _SHAPES.sub(lambda match: f"{match['signed'] or match['header'] or ''}{GONE}", _AFTER_SCHEME.sub(bare, text))
+    return _SHAPES.sub(_unsigned, _AFTER_SCHEME.sub(lambda match: _bare(match[0], instead), text))
 
 
 def withheld(given: Mapping[str, str]) -> dict[str, str | None]:
@@ -69,13 +62,12 @@ def withheld(given: Mapping[str, str]) -> dict[str, str | None]:
     kept = {*given.get(KEEP, "").split(",")} - {*SECRETS}
     changed: dict[str, str | None] = {}
     for name, value in given.items():
-        if name in kept:
-            continue
+        url = _with_scheme(name, value)
         if looks_secret(name):
             changed[name] = None
-        elif (bare := without_credentials(_with_scheme(name, value))) != _with_scheme(name, value):
+        elif (bare := _SHAPES.sub(_unsigned, _bare(url, ""))) != url:
             changed[name] = bare
-    return changed
+    return {name: instead for name, instead in changed.items() if name not in kept}
 
 
 def handed_over() -> dict[str, str]:
@@ -101,7 +93,17 @@ def redacted(text: str, secrets: re.Pattern[str] | None = None) -> str:
     :param secrets: `known`, for many texts
     """
     secrets = secrets or known()
-    return without_credentials(text if secrets is None else secrets.sub(GONE, text), GONE)
+    return without_credentials(text if secrets is None else secrets.sub(GONE, text))
+
+
+def _bare(text: str, instead: str) -> str:
+    start, *urls = text.split("://")
+    found = [(_userinfo(url), url) for url in urls]
+    return "://".join((start, *(url if each is None else f"{instead}{url[len(each) + 1 :]}" for each, url in found)))
+
+
+def _unsigned(match: re.Match[str]) -> str:
+    return f"{match['signed'] or match['header'] or ''}{GONE}"
 
 
 def _userinfo(url: str) -> str | None:
