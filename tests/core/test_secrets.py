@@ -106,6 +106,15 @@ def test_the_token_of_a_login_is_taken_out_too(tmp_path, monkeypatch):
     assert redacted(f"it is {SECRET}") == "it is ***"
 
 
+def test_bytes_that_are_no_text_in_a_secret_are_no_obstacle():
+    script = "from hfopt.base.secrets import redacted; print(redacted('it is s3cr3t-and-long'))"
+    given = {**os.environb, b"MY_KEY": b"\xff-odd-bytes", b"OTHER_KEY": SECRET.encode()}
+
+    done = subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True)
+
+    assert done.stdout == "it is ***\n", done.stderr
+
+
 def test_short_words_of_a_variable_stay_in_text(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "pass")
 

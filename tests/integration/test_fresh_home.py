@@ -110,11 +110,12 @@ def test_neither_does_a_run_of_a_model_and_data_from_the_hub(thread, fresh, hub,
 
 
 def test_neither_does_a_command_of_a_plugin(finished, fresh):
-    models = finished.folder / "hfopt-output" / "best"
+    model = finished.config["input_model"]["config"]["model_path"]
 
-    subprocess.run(
-        [sys.executable, "-m", "hfopt", "init", models, "-o", "made.json"],
+    done = subprocess.run(
+        [sys.executable, "-m", "hfopt", "init", model, "--data", "rows.csv", "-o", "made.json"],
         cwd=finished.folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
+    assert done.returncode == 0, done.stderr
     assert unlisted(fresh()) == []

@@ -49,12 +49,9 @@ def looks_secret(name: str) -> bool:
     return name not in _NO_SECRETS and _NAME.search(name) is not None
 
 
-def without_credentials(text: str, instead: str = f"{GONE}@") -> str:
-    """Text whose URLs have no user and password, and no signature.
-
-    :param instead: of user, password and @
-    """
-    return _SHAPES.sub(_unsigned, _AFTER_SCHEME.sub(lambda match: _bare(match[0], instead), text))
+def without_credentials(text: str) -> str:
+    """Text whose URLs have asterisks for user, password and signature."""
+    return _SHAPES.sub(_unsigned, _AFTER_SCHEME.sub(lambda match: _bare(match[0], f"{GONE}@"), text))
 
 
 def withheld(given: Mapping[str, str]) -> dict[str, str | None]:
@@ -125,7 +122,7 @@ def _secrets(given: Mapping[str, str]) -> Iterator[str]:
     home = given.get("HF_HOME") or Path(given.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     yield _read(given.get(TOKEN_PATH) or Path(home, "token")).strip()
     for name, value in given.items():
-        if looks_secret(name) and not value.startswith("/"):  # else the path of a file
+        if looks_secret(name) and not os.path.exists(value):  # else it names a file, as GOOGLE_APPLICATION_CREDENTIALS
             yield value
         for url in _with_scheme(name, value).split("://")[1:]:
             userinfo = _userinfo(url) or ""
@@ -137,7 +134,7 @@ def _secrets(given: Mapping[str, str]) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     for each in {secret, unquote(secret)}:
-        yield from (each, quote(each, safe=""), json.dumps(each)[1:-1], repr(each)[1:-1])
+        yield from (each, quote(each, safe="", errors="surrogateescape"), json.dumps(each)[1:-1], repr(each)[1:-1])
         for encode in (b64encode, urlsafe_b64encode):
             yield encode(each.encode("utf-8", "surrogateescape")).decode().rstrip("=")
 

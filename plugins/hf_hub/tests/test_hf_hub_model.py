@@ -285,6 +285,44 @@ def test_refusals_are_sentences_that_say_what_to_do(hub, get):
     assert get("acme/gated", to="c", token=TOKEN)["report"]["files"] == 5
 
 
+def test_a_hub_behind_a_password_is_reached_with_it_and_a_wrong_one_is_a_sentence_without_it(hub, get):
+    hub.add_model("acme/tiny", MODEL)
+    hub.logins.add("user:right-password")
+    right, wrong = (hub.url.replace("://", f"://user:{each}-password@") for each in ("right", "wrong"))
+
+    failure, done = get(endpoint=wrong), get(endpoint=right)
+
+    told = {"message": "the hub does not accept the user and password of its address", "hint": "check HF_ENDPOINT"}
+    assert failure == told
+    assert done["report"]["files"] == 5
+
+
+def test_the_address_with_its_password_may_come_after_the_client_was_imported_and_has_connected(hub, get):
+    hub.add_model("acme/tiny", MODEL)
+    hub.logins.add("user:password")
+    setup = """
+import huggingface_hub
+endpoint = os.environ.pop("HF_ENDPOINT")
+huggingface_hub.get_session()
+os.environ["HF_ENDPOINT"] = endpoint
+"""
+
+    assert get(endpoint=hub.url.replace("://", "://user:password@"), setup=setup)["report"]["files"] == 5
+
+
+@pytest.mark.parametrize("password", ["p4ssw0rd-long", "short"])
+def test_no_sentence_repeats_a_password_of_the_address_or_of_a_proxy(get, password):
+    dead = f"http://user:{password}@127.0.0.1:9"
+
+    failure = get(endpoint=dead)
+    behind = get(
+        endpoint="http://hub.example", setup=f"os.environ.update(HTTP_PROXY={dead!r}, NO_PROXY='', no_proxy='')"
+    )
+
+    assert failure["message"] == "the hub at http://***@127.0.0.1:9 can't be reached for acme/tiny"
+    assert behind["message"] == "the hub at http://hub.example can't be reached for acme/tiny"
+
+
 def test_a_full_disk_is_a_sentence(hub, get):
     hub.add_model("acme/tiny", MODEL)
     full = "import huggingface_hub.file_download as f\ndef full(*a, **k): raise OSError(errno.ENOSPC, 'No space')\n"

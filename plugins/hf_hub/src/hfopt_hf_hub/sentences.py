@@ -136,11 +136,18 @@ def _answered(error: BaseException, repository: Repository, revision: str) -> Pr
         return PreconditionFailed(f"{name} has no revision {revision!r}", hint=f"see {page}/tree/main for what it has")
     if isinstance(error, errors.EntryNotFoundError):
         return PreconditionFailed(f"{name} lacks a file at {revision} that its listing names", hint="run again")
+    if status == 401 and "@" in endpoint():  # then the client sends these instead of a token
+        return PreconditionFailed(
+            "the hub does not accept the user and password of its address", hint="check HF_ENDPOINT"
+        )
     return {
         401: PreconditionFailed(
             "the hub does not accept the token", hint="run `hf auth login` again, or unset HF_TOKEN"
         ),
         403: PreconditionFailed(f"the token may not read {name}", hint="use a token that may read it"),
+        407: PreconditionFailed(
+            "the proxy does not accept its user and password", hint="check HTTPS_PROXY and HTTP_PROXY"
+        ),
         429: PreconditionFailed("the hub gets too many requests from here", hint="run again in a few minutes"),
     }.get(status, PreconditionFailed(f"the hub could not answer (HTTP {status})", hint="run again later"))
 
