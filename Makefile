@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+export ORT_DISABLE_TELEMETRY := 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart

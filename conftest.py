@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from hfopt.base.processes import disable_telemetry
+
+disable_telemetry()  # of ONNX Runtime in tests themselves, too
 pytest_plugins = ["hfopt_hf_hub.testing.fixtures"]
 
 # A script's background job ignores interrupts, and below nohup hangups are ignored. What tests start would inherit it.

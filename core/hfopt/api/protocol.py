@@ -20,7 +20,7 @@ StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
 Question = Literal["resolve", "probe", "versions", "machine", "load"]
 """What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
 versions components depend on; what of the machine a timing depends on; what else runs on it."""
-Told = Annotated[str, AfterValidator(redacted)]
+_Told = Annotated[str, AfterValidator(redacted)]
 """What people read: there is no credential in it."""
 INPUT = "input:"
 """Begins the token that stands for a local input of the user's: the rest is the digest of its content."""
@@ -69,10 +69,10 @@ class Fault(_Message):
     """
 
     type: str
-    message: Told
-    hint: Told | None = None
+    message: _Told
+    hint: _Told | None = None
     expected: bool = True
-    traceback: Told | None = None
+    traceback: _Told | None = None
 
 
 class Progress(_Message):
@@ -80,7 +80,7 @@ class Progress(_Message):
 
     event: Literal["progress"] = "progress"
     key: str
-    phase: Told
+    phase: _Told
     done: int = 0
     total: int | None = None
 
