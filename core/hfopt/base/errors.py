@@ -5,7 +5,10 @@ A bug is any other exception and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -88,3 +91,61 @@ class ConfigError(HfoptError):
         super().__init__("\n".join(lines))
         self.problems = tuple(problems)
         self.exit_code = min(problem.exit_code for problem in problems)  # a mistake before a missing plugin
+
+
+# -- what the operating system refuses ---------------------------------------------------------------------------------
+
+_NO_MEMORY = re.compile(
+    r"bad_?alloc|(can't|cannot|could not|unable to) allocate|alloc\w* failed|failed to map segment|out of memory"
+    r"|not enough memory|can't start new thread|failed to create thread",
+    re.IGNORECASE,
+)
+"""How libraries say that there is no memory, for a thread's stack for example."""
+_REFUSED = {
+    errno.ENOSPC: "make room there, or name a folder on another disk",
+    errno.EDQUOT: "make room there, or name a folder on another disk",
+    errno.EROFS: "name another folder",
+    errno.EACCES: "see that you may read it, or write it, or name another",
+    errno.EMFILE: "allow more open files: ulimit -n",
+    errno.EAGAIN: "allow more processes: ulimit -u",
+}
+
+
+def foreseen(error: BaseException) -> HfoptError | None:
+    """An error as a failure that was foreseen: its own, or what the operating system has refused.
+
+    :return: None if it is a bug
+    """
+    if isinstance(error, HfoptError):
+        return error
+    for each in _with_causes(error):
+        text = " ".join(str(each).split())
+        no_memory = isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM
+        if no_memory or (isinstance(each, ImportError | RuntimeError | OSError) and _NO_MEMORY.search(text)):
+            hint = (
+                "use a smaller model or batch, or allow more memory and threads (ulimit -v, ulimit -u, a container's)"
+            )
+            return HfoptError(": ".join(filter(None, ["not enough memory", text])), hint=hint)
+    if isinstance(error, OSError) and error.errno is not None:
+        what = error.strerror or os.strerror(error.errno)
+        if error.filename is None and error.errno == errno.ENOENT and _current_folder_is_gone():
+            what = "the current folder is gone: change to another"
+        place = None if error.filename is None else os.fsdecode(error.filename)
+        return HfoptError(": ".join(filter(None, [place, what])), hint=_REFUSED.get(error.errno))
+    if isinstance(error, UnicodeError):
+        return HfoptError(f"a name or text is not UTF-8: {error}")
+    return None
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _current_folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
