@@ -103,6 +103,7 @@ _NO_MEMORY = re.compile(
 """How libraries say that there is no memory, for a thread's stack for example."""
 _REFUSED = {
     errno.ENOSPC: "make room there, or name a folder on another disk",
+    errno.EFBIG: "allow larger files there (ulimit -f), or name a folder on another disk",
     errno.EDQUOT: "make room there, or name a folder on another disk",
     errno.EROFS: "name another folder",
     errno.EACCES: "see that you may read it, or write it, or name another",
@@ -111,9 +112,10 @@ _REFUSED = {
 }
 
 
-def foreseen(error: BaseException) -> HfoptError | None:
+def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
     """An error as a failure that was foreseen: its own, or what the operating system has refused.
 
+    :param place: where it is, if the error does not say: one of writing to an open file does not
     :return: None if it is a bug
     """
     if isinstance(error, HfoptError):
@@ -130,8 +132,9 @@ def foreseen(error: BaseException) -> HfoptError | None:
         what = error.strerror or os.strerror(error.errno)
         if error.filename is None and error.errno == errno.ENOENT and _current_folder_is_gone():
             what = "the current folder is gone: change to another"
-        place = None if error.filename is None else os.fsdecode(error.filename)
-        return HfoptError(": ".join(filter(None, [place, what])), hint=_REFUSED.get(error.errno))
+        named = place if error.filename is None else error.filename
+        told = None if named is None else named.decode(errors="replace") if isinstance(named, bytes) else str(named)
+        return HfoptError(": ".join(filter(None, [told, what])), hint=_REFUSED.get(error.errno))
     if isinstance(error, UnicodeError):
         return HfoptError(f"a name or text is not UTF-8: {error}")
     return None
