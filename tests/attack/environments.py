@@ -174,7 +174,7 @@ WORLDS: dict[str, World] = {
     **{f"COLUMNS={columns}": World({"COLUMNS": columns}, works=True) for columns in ("0", "1", "-5", "x", "100000")},
     "TZ": World({"TZ": "Nowhere/At_All"}, works=True),
     "TZ a folder": World({"TZ": ":/"}, works=True),
-    "umask 777": World(prepare=lambda: (bound_by_permissions(), os.umask(0o777)),
+    "umask 777": World(prepare=lambda: (bound_by_permissions(), os.umask(0o777))),
     "umask 0": World(prepare=lambda: os.umask(0), works=True),
     "HFOPT_LOCKS a file": World({"HFOPT_LOCKS": "/dev/null"}),
     "HFOPT_LOCKS missing": World({"HFOPT_LOCKS": "/proc/nowhere"}),

@@ -120,13 +120,11 @@ def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
     """
     if isinstance(error, HfoptError):
         return error
-    for each in _with_causes(error):
+    for each in reversed([*_with_causes(error)]):
         text = " ".join(str(each).split())
         no_memory = isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM
         if no_memory or (isinstance(each, ImportError | RuntimeError | OSError) and _NO_MEMORY.search(text)):
-            hint = (
-                "use a smaller model or batch, or allow more memory and threads (ulimit -v, ulimit -u, a container's)"
-            )
+            hint = "use a smaller model or batch, or allow more memory and threads (ulimit -v, ulimit -u)"
             return HfoptError(": ".join(filter(None, ["not enough memory", text])), hint=hint)
     if isinstance(error, OSError) and error.errno is not None:
         what = error.strerror or os.strerror(error.errno)

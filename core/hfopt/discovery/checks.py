@@ -37,7 +37,9 @@ HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items()
 
 def reason(error: BaseException) -> str:
     """An exception in one line, with its type where the text alone would say too little."""
-    error = foreseen(error) or error
+    failure = foreseen(error)
+    if failure is not None and failure is not error:
+        return printable(failure.message)
     text = printable(" ".join(str(error).split()))
     says_it_all = text and isinstance(error, ImportError | HfoptError)
     return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")
