@@ -10,6 +10,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,13 @@ def engine(**values: str) -> Callable[[Project], None]:
 
 
 def loop(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
     place.symlink_to(place.name)
+
+
+def a_file(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    place.touch()
 
 
 def named(name: str) -> Callable[[Project], None]:
@@ -119,14 +126,14 @@ WORLDS: dict[str, World] = {
     "TMPDIR a file": World({"TMPDIR": "/dev/null"}, works=True),
     "TMPDIR full": World({"TMPDIR": "/dev/full"}, works=True),
     "no PATH": World({"PATH": ""}, works=True),
-    "output_dir a file": World(arrange=in_place("hfopt-output", Path.touch)),
+    "output_dir a file": World(arrange=in_place("hfopt-output", a_file)),
     "output_dir a loop": World(arrange=in_place("hfopt-output", loop)),
     "output_dir below a file": World(arrange=engine(output_dir="line.json/out")),
     "output_dir too long": World(arrange=engine(output_dir="x" * 300)),
     "output_dir far too long": World(arrange=engine(output_dir="x/" * 3_000)),
     "output_dir in /proc": World(arrange=engine(output_dir="/proc/hfopt")),
     "output_dir in /dev/full": World(arrange=engine(output_dir="/dev/full/out")),
-    "cache_dir a file": World(arrange=in_place(".hfopt-cache", Path.touch)),
+    "cache_dir a file": World(arrange=in_place(".hfopt-cache", a_file)),
     "cache_dir a loop": World(arrange=in_place(".hfopt-cache", loop)),
     "cache_dir too long": World(arrange=engine(cache_dir="x" * 300)),
     "cache_dir in /proc": World(arrange=engine(cache_dir="/proc/hfopt")),
@@ -153,7 +160,7 @@ WORLDS: dict[str, World] = {
     "small stack": World(prepare=limited(resource.RLIMIT_STACK, 256 * 1024)),
     "locale C": World({"LC_ALL": "C"}, arrange=named("schön-日本"), works=True),
     "locale POSIX without UTF-8": World(
-        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, arrange=named("schön-日本"), works=True
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, arrange=named("schön-日本")
     ),
     "ascii output": World({"PYTHONIOENCODING": "ascii"}, arrange=named("schön-日本"), works=True),
     "ascii output, strictly": World({"PYTHONIOENCODING": "ascii:strict"}, arrange=named("schön-日本"), works=True),
@@ -170,7 +177,7 @@ WORLDS: dict[str, World] = {
     "PYTHONINTMAXSTRDIGITS": World({"PYTHONINTMAXSTRDIGITS": "640"}, works=True),
     "TERM": World({"TERM": "no-such-terminal"}, works=True),
     "no TERM": World({"TERM": ""}, works=True),
-    "FORCE_COLOR": World({"FORCE_COLOR": "x", "NO_COLOR": "1"}, works=True),
+    "NO_COLOR": World({"NO_COLOR": "1"}, works=True),
     **{f"COLUMNS={columns}": World({"COLUMNS": columns}, works=True) for columns in ("0", "1", "-5", "x", "100000")},
     "TZ": World({"TZ": "Nowhere/At_All"}, works=True),
     "TZ a folder": World({"TZ": ":/"}, works=True),

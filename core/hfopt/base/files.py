@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hfopt.base.errors import PreconditionFailed
+from hfopt.base.inside import regular_file
 
 RECORD = "run.json"
 BEST = "best"
 LOG = "hfopt.log"
+_LARGEST = 2**28
+"""Bytes of a file that hfopt has written as JSON: any larger one is not its own."""
 
 
 @contextmanager
@@ -36,3 +43,15 @@ def remove_folder(folder: Path) -> None:
         folder.unlink()
     else:
         shutil.rmtree(folder)
+
+
+def read_own(file: Path) -> Any:
+    """What hfopt has written as JSON, and somebody may have damaged.
+
+    :return: of any shape; None if the file is missing, can't be read, or is no JSON
+    """
+    try:
+        too_large = regular_file(file).st_size > _LARGEST
+        return None if too_large else json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError, PreconditionFailed):
+        return None
