@@ -130,7 +130,7 @@ def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
         what = error.strerror or os.strerror(error.errno)
         if error.filename is None and error.errno == errno.ENOENT and _current_folder_is_gone():
             what = "the current folder is gone: change to another"
-        named = place if error.filename is None else error.filename
+        named = error.filename2 or error.filename or place  # the second is the target of a rename
         told = None if named is None else named.decode(errors="replace") if isinstance(named, bytes) else str(named)
         return HfoptError(": ".join(filter(None, [told, what])), hint=_REFUSED.get(error.errno))
     if isinstance(error, UnicodeError):

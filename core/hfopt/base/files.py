@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ RECORD = "run.json"
 BEST = "best"
 LOG = "hfopt.log"
 _LARGEST = 2**28
-"""Bytes of a file that hfopt has written as JSON: any larger one is not its own."""
+"""Bytes of a file that is hfopt's own, and not a model's: any larger one is something else."""
 
 
 @contextmanager
@@ -51,7 +52,20 @@ def read_own(file: Path) -> Any:
     :return: of any shape; None if the file is missing, can't be read, or is no JSON
     """
     try:
-        too_large = regular_file(file).st_size > _LARGEST
-        return None if too_large else json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError, PreconditionFailed):
+        return json.loads(own_bytes(file))
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def own_bytes(file: Path) -> bytes:
+    """What a file of hfopt's own holds, unless something else is in its place.
+
+    :raises OSError: it is not there, is no regular file, or is too large to be one of them
+    """
+    try:
+        size = regular_file(file).st_size
+    except PreconditionFailed as error:
+        raise OSError(errno.EINVAL, error.message, str(file)) from error
+    if size > _LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return file.read_bytes()
