@@ -14,8 +14,9 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 
@@ -40,6 +41,7 @@ class World:
     :param after: redirections
     :param prepare: done in the child before it begins
     :param arrange: done to the project before
+    :param finished: whether it is of a project with a cache and an output
     :param fails: whether every command that prints must fail
     :param works: whether what needs no cache, and a run, must do their work
     """
@@ -49,6 +51,7 @@ class World:
     after: str = ""
     prepare: Prepare | None = None
     arrange: Callable[[Project], None] = lambda project: None
+    finished: bool = False
     fails: bool = False
     works: bool = False
 
@@ -67,7 +70,6 @@ def forbidden(*names: str, mode: int = 0o555) -> Callable[[Project], None]:
     """Folders that may not be written, or not read either, with all that is in them."""
 
     def arrange(project: Project) -> None:
-        project.run()
         for name in names:
             place = project.folder / name
             for below in [place, *place.rglob("*")]:
@@ -107,6 +109,12 @@ def named(name: str) -> Callable[[Project], None]:
     return arrange
 
 
+def mounted(name: str, kibibytes: int) -> str:
+    """A command that has a small file system in the place of a folder, where that is allowed; else it fails."""
+    mount = f"mkdir -p {name}; mount -t tmpfs -o size={kibibytes}k none {name}"
+    return f"unshare --map-root-user --mount sh -c '{mount} && exec \"$@\"' sh"
+
+
 WORLDS: dict[str, World] = {
     "stdout closed": World(after=">&-", fails=True),
     "stdout full": World(after=">/dev/full", fails=True),
@@ -137,13 +145,21 @@ WORLDS: dict[str, World] = {
     "cache_dir a loop": World(arrange=in_place(".hfopt-cache", loop)),
     "cache_dir too long": World(arrange=engine(cache_dir="x" * 300)),
     "cache_dir in /proc": World(arrange=engine(cache_dir="/proc/hfopt")),
-    "cache read only": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache")),
-    "cache closed": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache", mode=0)),
-    "artifacts closed": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache/artifacts", mode=0)),
-    "artifacts read only": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache/artifacts")),
-    "output read only": World(prepare=bound_by_permissions, arrange=forbidden("hfopt-output")),
-    "output closed": World(prepare=bound_by_permissions, arrange=forbidden("hfopt-output", mode=0)),
-    "all read only": World(prepare=bound_by_permissions, arrange=forbidden(".")),
+    "cache read only": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache"), finished=True),
+    "cache closed": World(prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache", mode=0), finished=True),
+    "artifacts closed": World(
+        prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache/artifacts", mode=0), finished=True
+    ),
+    "artifacts read only": World(
+        prepare=bound_by_permissions, arrange=forbidden(".hfopt-cache/artifacts"), finished=True
+    ),
+    "output read only": World(prepare=bound_by_permissions, arrange=forbidden("hfopt-output"), finished=True),
+    "output closed": World(prepare=bound_by_permissions, arrange=forbidden("hfopt-output", mode=0), finished=True),
+    "all read only": World(prepare=bound_by_permissions, arrange=forbidden("."), finished=True),
+    **{
+        f"{size} KiB left for {what}": World(before=mounted(what, size))
+        for what, size in (("hfopt-output", 4), (".hfopt-cache", 4), (".hfopt-cache", 40), (".hfopt-cache", 100))
+    },
     "no file may grow": World(prepare=limited(resource.RLIMIT_FSIZE, 0)),
     "files of 1 KiB": World(prepare=limited(resource.RLIMIT_FSIZE, 1024)),
     "files of 8 KiB": World(prepare=limited(resource.RLIMIT_FSIZE, 8 * 1024)),
@@ -227,17 +243,23 @@ def endure(names: tuple[str, ...], command: str, folder: Path) -> str | None:
     """Run a command in an environment, and look at how it ended and what it left."""
     worlds = [WORLDS[name] for name in names]
     project = project_in(folder)
+    if command.startswith("cache") or command == "runs" or any(world.finished for world in worlds):
+        shutil.copytree(finished_run(), folder, dirs_exist_ok=True)
     (folder / "toy.py").write_bytes(project.plugin.read_bytes())
-    project.plugin = folder / "toy.py"
-    project.write()
-    if command.startswith("cache") or command == "runs":
-        project.run()
     for world in worlds:
         world.arrange(project)
     if os.access(folder / "config.json", os.W_OK):
         project.write()
     ended = run_in(worlds, project, COMMANDS[command])
     return wrong_with(ended, worlds, command, project)
+
+
+@cache
+def finished_run() -> Path:
+    """A folder whose run has ended well."""
+    project = project_in(Path(mkdtemp(prefix="attack-finished-")))
+    project.run("--in-process")
+    return project.folder
 
 
 def run_in(worlds: list[World], project: Project, arguments: tuple[str, ...]) -> Ended:

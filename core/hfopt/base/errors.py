@@ -96,8 +96,8 @@ class ConfigError(HfoptError):
 # -- what the operating system refuses ---------------------------------------------------------------------------------
 
 _NO_MEMORY = re.compile(
-    r"bad_?alloc|(can't|cannot|could not|unable to) allocate|alloc\w* failed|failed to map segment|out of memory"
-    r"|not enough memory|can't start new thread|failed to create thread",
+    r"bad_?alloc|(can't|cannot|could not|unable to|failed to) allocate|alloc\w* failed|failed to map segment"
+    r"|out of memory|not enough memory|can't start new thread|failed to create thread",
     re.IGNORECASE,
 )
 """How libraries say that there is no memory, for a thread's stack for example."""
@@ -115,17 +115,19 @@ _REFUSED = {
 def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
     """An error as a failure that was foreseen: its own, or what the operating system has refused.
 
+    What a library that can't be loaded for want of memory has become on its way (`X is not installed`) is that want.
+
     :param place: where it is, if the error does not say: one of writing to an open file does not
     :return: None if it is a bug
     """
-    if isinstance(error, HfoptError):
-        return error
     for each in reversed([*_with_causes(error)]):
         text = " ".join(str(each).split())
         no_memory = isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM
         if no_memory or (isinstance(each, ImportError | RuntimeError | OSError) and _NO_MEMORY.search(text)):
             hint = "use a smaller model or batch, or allow more memory and threads (ulimit -v, ulimit -u)"
             return HfoptError(": ".join(filter(None, ["not enough memory", text])), hint=hint)
+    if isinstance(error, HfoptError):
+        return error
     if isinstance(error, OSError) and error.errno is not None:
         what = error.strerror or os.strerror(error.errno)
         if error.filename is None and error.errno == errno.ENOENT and _current_folder_is_gone():
@@ -141,7 +143,7 @@ def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _current_folder_is_gone() -> bool:

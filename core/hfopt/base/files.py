@@ -28,6 +28,9 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # writing to an open file does not name it
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
