@@ -245,6 +245,7 @@ def endure(names: tuple[str, ...], command: str, folder: Path) -> str | None:
     project = project_in(folder)
     if command.startswith("cache") or command == "runs" or any(world.finished for world in worlds):
         shutil.copytree(finished_run(), folder, dirs_exist_ok=True)
+    project.write()
     (folder / "toy.py").write_bytes(project.plugin.read_bytes())
     for world in worlds:
         world.arrange(project)
