@@ -181,7 +181,7 @@ class Journal:
                 return self._transact(work)
             except sqlite3.DatabaseError as error:
                 damaged = isinstance(error, _Damaged) or getattr(error, "sqlite_errorcode", None) in _DAMAGED
-                if not damaged and (self.file.is_file() or not self.file.exists()):
+                if not damaged and (self.file.is_file() or not os.path.lexists(self.file)):
                     raise
                 self._close()
                 self._set_aside(str(error))
