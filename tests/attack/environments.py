@@ -5,6 +5,7 @@ A command that can't do its work says so in a sentence; one that can does it, an
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -259,6 +260,7 @@ def endure(names: tuple[str, ...], command: str, folder: Path) -> str | None:
 def finished_run() -> Path:
     """A folder whose run has ended well."""
     project = project_in(Path(mkdtemp(prefix="attack-finished-")))
+    atexit.register(shutil.rmtree, project.folder, ignore_errors=True)
     project.run("--in-process")
     return project.folder
 
