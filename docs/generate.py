@@ -40,7 +40,7 @@ MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
 ACTIONS = {"cache": ("ls", "explain", "rm", "verify", "prune", "export", "adopt")}
 EXIT_CODES = {
     ExitCode.DONE: "done",
-    ExitCode.NO_RESULT: "no usable result, or a goal is missed",
+    ExitCode.NO_RESULT: "no usable result, a goal is missed, or what was printed is lost (a closed or full output)",
     ExitCode.USAGE: "the config or the command line is wrong; nothing has run",
     ExitCode.MISSING: "a needed plugin or accelerator is missing or broken; nothing has run",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM or SIGHUP); the same command goes on",

@@ -258,7 +258,7 @@ def test_an_output_that_can_not_be_written_is_a_sentence_and_loses_no_step(proje
 
     assert done.returncode == 1
     assert done.stderr.endswith(
-        f"hfopt: {project.folder}/hfopt-output: the result can't be written: Is a directory\n"
+        f"hfopt: {project.folder}/hfopt-output/run.json: the result can't be written: Is a directory\n"
         "  hint: finished steps are in the cache: mend the folder or name another with --output-dir, then run again\n"
     )
     again = project.run("--output-dir", "elsewhere")

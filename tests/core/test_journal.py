@@ -137,11 +137,12 @@ def test_a_damaged_journal_is_set_aside_with_a_notice_and_made_anew(journal, tmp
 
 
 def test_a_journal_that_can_not_be_written_is_a_notice_and_no_more(journal, tmp_path, warnings):
-    journal.file.mkdir()
+    (journal.cache / "locks").touch()
 
     record(journal, tmp_path / "one")
 
-    assert warnings == [f"{journal.file} can't be used: unable to open database file"]
+    lock = journal.cache / "locks" / "journal"
+    assert warnings == [f"{journal.file} can't be used: {lock}: can't be opened to lock it: Not a directory"]
 
 
 def test_a_full_disk_is_a_notice_and_no_more(journal, tmp_path, warnings):

@@ -14,22 +14,28 @@ from pathlib import Path
 
 import pytest
 
+FACTORS = (2.0, 0.5, 3.0, 0.75)
+
 
 def slow(project, seconds=0.15):
     project.config["passes"] = {
         name: {"type": "Scale", "config": {"factor": factor, "seconds": seconds}}
-        for name, factor in (("first", 2.0), ("second", 0.5), ("third", 3.0), ("fourth", 0.75))
+        for name, factor in zip(("first", "second", "third", "fourth"), FACTORS, strict=True)
     }
 
 
-def descendants_of(pid: int) -> set[int]:
-    parents = {}
+def children_of(pids: set[int]) -> set[int]:
+    found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+            if int(status.read_text().rpartition(")")[2].split()[1]) in pids:
+                found.add(int(status.parent.name))
+    return found
+
+
+def descendants_of(pid: int) -> set[int]:
     found, newest = set(), {pid}
-    while newest:
-        newest = {child for child, parent in parents.items() if parent in newest}
+    while newest := children_of(newest):
         found |= newest
     return found
 
@@ -83,7 +89,7 @@ def test_kills_at_random_moments_lose_nothing(project):
         name for name, step in steps.items() if step["cached"]
     }
     assert json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text()) == {"slope": 0.5 * 2.25}
-    for factor in (2.0, 0.5, 3.0, 0.75):
+    for factor in FACTORS:
         # A pass logs itself just before its artifact is committed: a kill in between makes it run once more.
         assert project.executed.count(f"Scale {factor}") <= 2
     assert list((project.folder / ".hfopt-cache" / "making").iterdir()) == []

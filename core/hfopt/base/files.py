@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hfopt.base.errors import PreconditionFailed
+from hfopt.base.inside import regular_file
 
 RECORD = "run.json"
 BEST = "best"
 LOG = "hfopt.log"
+_LARGEST = 2**28
+"""Bytes of a file that is hfopt's own, and not a model's: any larger one is something else."""
 
 
 @contextmanager
@@ -20,6 +28,9 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # writing to an open file does not name it
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -36,3 +47,28 @@ def remove_folder(folder: Path) -> None:
         folder.unlink()
     else:
         shutil.rmtree(folder)
+
+
+def read_own(file: Path) -> Any:
+    """What hfopt has written as JSON, and somebody may have damaged.
+
+    :return: of any shape; None if the file is missing, can't be read, or is no JSON
+    """
+    try:
+        return json.loads(own_bytes(file))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def own_bytes(file: Path) -> bytes:
+    """What a file of hfopt's own holds, unless something else is in its place.
+
+    :raises OSError: it is not there, is no regular file, or is too large to be one of them
+    """
+    try:
+        size = regular_file(file).st_size
+    except PreconditionFailed as error:
+        raise OSError(errno.EINVAL, error.message, str(file)) from error
+    if size > _LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return file.read_bytes()

@@ -77,6 +77,7 @@ def interruptible() -> Iterator[None]:
         if asked:  # this process is about to end and must not be interrupted again
             for number in wanted:
                 signal.signal(number, signal.SIG_IGN)
+            exec("")  # noqa: S102 - an interrupt within exec or eval would have Python kill itself at its end: forget it
         else:
             restore()
             os.close(woken)

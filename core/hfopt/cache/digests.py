@@ -8,7 +8,7 @@ from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from hfopt.base.files import write_atomically
+from hfopt.base.files import read_own, write_atomically
 from hfopt.base.inside import regular_file
 
 
@@ -28,9 +28,8 @@ class Digests:
         self.file = None if cache_dir is None else cache_dir / "digests.json"
         self.known: dict[str, str] = {}
         self.used: dict[str, str] = {}
-        with suppress(OSError, ValueError):
-            known = {} if self.file is None else json.loads(self.file.read_text("utf-8"))
-            self.known = known if isinstance(known, dict) else {}
+        if self.file is not None and isinstance(known := read_own(self.file), dict):
+            self.known = {identity: digest for identity, digest in known.items() if isinstance(digest, str)}
 
     def of(self, path: Path) -> str:
         """The digest of a file, or of the names and contents of everything in a folder (hidden entries aside)."""

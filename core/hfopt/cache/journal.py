@@ -11,14 +11,14 @@ import os
 import platform
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hfopt.base.errors import HfoptError
-from hfopt.base.files import RECORD, write_atomically
+from hfopt.base.files import RECORD, read_own, write_atomically
 from hfopt.base.text import now
 from hfopt.cache.filesystems import on_network
 from hfopt.cache.locks import exclusive
@@ -40,6 +40,7 @@ CREATE INDEX steps_by_key ON steps (key, at);
 """
 _VERSION = 2
 _PATIENCE_SECONDS = 5
+_OUTCOME = {True: "cached", False: "made"}
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 T = TypeVar("T")
@@ -179,7 +180,8 @@ class Journal:
             try:
                 return self._transact(work)
             except sqlite3.DatabaseError as error:
-                if getattr(error, "sqlite_errorcode", None) not in _DAMAGED:
+                damaged = isinstance(error, _Damaged) or getattr(error, "sqlite_errorcode", None) in _DAMAGED
+                if not damaged and (self.file.is_file() or not os.path.lexists(self.file)):
                     raise
                 self._close()
                 self._set_aside(str(error))
@@ -195,6 +197,8 @@ class Journal:
             if _version_of(self._connection) != _VERSION:
                 with exclusive(self.cache / "locks" / "journal"):
                     self._create(self._connection)
+            if _tables_of(self._connection) != _tables():
+                raise _Damaged("its tables are not what they were")
             self._connection.execute("PRAGMA synchronous = NORMAL")
         with self._connection:
             return work(self._connection)
@@ -222,18 +226,22 @@ class Journal:
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
         with connection:
             connection.executescript(_SCHEMA)
-            for record, config, output_dir in sorted(self._records(), key=lambda found: str(found[0]["started"])):
-                values = (record["started"], record["ended"], record["status"], config, output_dir, "", 0, None)
-                _insert_steps(connection, _insert_run(connection, values), _steps_of(record), record["ended"])
+            for values, steps in sorted(self._records()):
+                _insert_steps(connection, _insert_run(connection, values), steps, values[1])
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
-    def _records(self) -> Iterator[tuple[dict[str, Any], str | None, str]]:
+    def _records(self) -> Iterator[tuple[tuple[str, str, str, str | None, str, str, int, None], list[SettledStep]]]:
+        """What run.json files say of their runs; a damaged one says nothing."""
         for note in self.cache.glob("outputs/*.json"):
-            with suppress(OSError, ValueError, LookupError, TypeError):
-                place = json.loads(note.read_bytes())
-                record = json.loads(Path(place["output_dir"], RECORD).read_bytes())
-                if record["schema"] == 1 and isinstance(record["started"], str):
-                    yield record, place["config"], place["output_dir"]
+            with suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError):
+                place = read_own(note)
+                record = read_own(Path(place["output_dir"], RECORD))
+                started, ended = (_utc(record[each]) for each in ("started", "ended"))
+                config = place["config"] and str(place["config"])
+                values = (started, ended, str(record["status"]), config, str(place["output_dir"]), "", 0, None)
+                steps = _steps_of(record)
+                if record["schema"] == 1 and all(isinstance(each, str) for step in steps for each in step[:4]):
+                    yield values, steps
 
     def _set_aside(self, why: str) -> None:
         damaged = self.file.with_stem(f"{self.file.stem}-damaged")
@@ -263,6 +271,29 @@ class RunLog(NamedTuple):
         self.journal.do(lambda connection: connection.execute(update, (now(), status, self.number)), None)
 
 
+class _Damaged(sqlite3.DatabaseError):
+    """It is a database, but not this one."""
+
+
+def _tables_of(connection: sqlite3.Connection) -> list[tuple[str]]:
+    return connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY sql").fetchall()
+
+
+def _tables() -> list[tuple[str]]:
+    """How a journal's tables are written."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(f"{_SCHEMA} COMMIT;")
+        return _tables_of(connection)
+
+
+def _utc(text: str) -> str:
+    """A time as records have it.
+
+    :raises ValueError: it is none
+    """
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="seconds")
+
+
 def _version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -279,11 +310,11 @@ def _insert_steps(connection: sqlite3.Connection, run: int | None, steps: list[S
 def _steps_of(record: dict[str, Any]) -> list[SettledStep]:
     """The steps of a run.json. Steps without seconds failed or never ran."""
     return [
-        SettledStep(step["name"], step["key"], step["type"], "cached" if step["cached"] else "made", step["seconds"])
+        SettledStep(step["name"], step["key"], step["type"], _OUTCOME[step["cached"]], float(seconds))
         for result in record["results"]
         for candidate in result["candidates"]
         for step in candidate["steps"]
-        if step["seconds"] is not None
+        if (seconds := step["seconds"]) is not None
     ]
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from hfopt.base.errors import HfoptError
 from hfopt.base.text import near
 
+_OPENING = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A link is nobody's lock, and a named pipe is not waited for."""
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 """How flock fails where there are no locks. EBADF: on NFS an exclusive lock needs a file open for writing."""
 
@@ -142,9 +144,9 @@ def _open(file: Path, *, for_all: bool) -> int:
     """
     while True:
         try:
-            return os.open(file, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(file, os.O_RDWR | _OPENING)
         except (PermissionError, IsADirectoryError):
-            return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(file, os.O_RDONLY | _OPENING)
         except FileNotFoundError:
             file.parent.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,11 +115,11 @@ def keep(there: dict[str, Entry], max_size: int) -> dict[str, Entry]:
     return kept
 
 
-def _with_parts(key: str, there: dict[str, Entry]) -> set[str]:
-    """The keys of an artifact and of all that it refers to."""
-    waiting, found = [key], set[str]()
+def _with_parts(key: str, there: dict[str, Entry]) -> KeysView[str]:
+    """The keys of an artifact and of all that it refers to, in that order."""
+    waiting, found = [key], dict[str, None]()
     while waiting:
         if (each := waiting.pop()) not in found:
-            found.add(each)
+            found[each] = None
             waiting += there[each].manifest.uses.artifacts if each in there else ()
-    return found
+    return found.keys()

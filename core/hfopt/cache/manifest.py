@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hfopt.api.metrics import Metric
 from hfopt.base.errors import HfoptError
+from hfopt.base.files import own_bytes
 from hfopt.cache.digests import digest_file
 
 MANIFEST = "manifest.json"
@@ -102,7 +103,7 @@ def _is_folder(path: Path) -> bool:
 def read_manifest(folder: Path, key: str) -> tuple[Manifest | None, list[str]]:
     """What a folder says of itself as the artifact of a key; or None and why that can't be believed."""
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate_json(own_bytes(folder / MANIFEST))
     except OSError:
         return None, ["its manifest is missing"] if os.path.lexists(folder) else []
     except ValidationError as error:

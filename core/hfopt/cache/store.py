@@ -18,7 +18,7 @@ from typing import Any
 from hfopt.api.model import ModelHandle
 from hfopt.api.protocol import INPUT
 from hfopt.base.errors import HfoptError, UsageError
-from hfopt.base.files import remove_folder, write_atomically
+from hfopt.base.files import own_bytes, remove_folder, write_atomically
 from hfopt.base.inside import folders_inside, inside, remove_inside
 from hfopt.base.values import map_strings, strings_in
 from hfopt.cache.digests import Digests, digest_file
@@ -213,8 +213,8 @@ class ArtifactStore:
         :return: where it is now, if there was any
         """
         stamp, aside = self.root / "format", self.root / "artifacts-of-another-format"
-        with suppress(OSError, UnicodeDecodeError):
-            if stamp.read_text("utf-8").strip() == FORMAT:
+        with suppress(OSError):
+            if own_bytes(stamp).strip() == FORMAT.encode():
                 return None
         moved = self._artifacts.is_dir()
         if moved:

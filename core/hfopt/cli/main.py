@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 
 from hfopt.api.commands import OWN, Command
-from hfopt.base.errors import ExitCode, HfoptError, UsageError
+from hfopt.base.errors import ExitCode, UsageError, foreseen
 from hfopt.base.processes import disable_telemetry, interruptible
 from hfopt.base.secrets import redacted
 from hfopt.base.text import did_you_mean
 from hfopt.base.version import __version__
+from hfopt.cli.streams import kept
 
 
 def build_parser(offered: Mapping[str, tuple[str, type[Command] | None]] | None = None) -> ArgumentParser:
@@ -64,26 +64,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     disable_telemetry()
     sys.excepthook = lambda *error: print(redacted("".join(traceback.format_exception(*error))), file=sys.stderr)
+    given = sys.argv[1:] if argv is None else argv
+    with kept() as lost:
+        code = _execute(given)
+    return code or (ExitCode.NO_RESULT if lost else ExitCode.DONE)
+
+
+def _execute(given: Sequence[str]) -> int:
+    """Run a command, and say why it failed unless that is a bug: then it raises."""
     try:
         with interruptible():
-            given = sys.argv[1:] if argv is None else argv
             first = given[0] if given else "--help"
-            try:
-                own = first in (*OWN, "--version")
-                offered = {} if own else commands_of_plugins(None if first.startswith("-") else first)
-                args = build_parser(offered).parse_args(given)
-                code = int(args.execute(args))
-            except HfoptError as error:
-                if "--verbose" in given:
-                    print(redacted(traceback.format_exc()), end="", file=sys.stderr)
-                print(f"hfopt: {error}", file=sys.stderr)
-                code = error.exit_code
-            sys.stdout.flush()
-            return code
-    except BrokenPipeError:
-        # The reader of our output has closed it (`| head`). The interpreter's own flush must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.NO_RESULT
+            own = first in (*OWN, "--version")
+            offered = {} if own else commands_of_plugins(None if first.startswith("-") else first)
+            args = build_parser(offered).parse_args(given)
+            return int(args.execute(args))
+    except SystemExit as end:  # argparse's, which has said why
+        return int(end.code or 0)
     except KeyboardInterrupt:
         print("hfopt: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except Exception as error:
+        if (failure := foreseen(error)) is None:
+            raise
+        if "--verbose" in given:
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        print(f"hfopt: {failure}", file=sys.stderr)
+        return failure.exit_code

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, 
 from hfopt.api import hookspecs
 from hfopt.api.commands import OWN
 from hfopt.base.component import Component
-from hfopt.base.errors import HfoptError, PluginError
+from hfopt.base.errors import HfoptError, PluginError, foreseen
 from hfopt.base.text import did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ HOOKS = {name: inspect.signature(spec) for name, spec in vars(hookspecs).items()
 
 def reason(error: BaseException) -> str:
     """An exception in one line, with its type where the text alone would say too little."""
+    failure = foreseen(error)
+    if failure is not None and failure is not error:
+        return printable(failure.message)
     text = printable(" ".join(str(error).split()))
     says_it_all = text and isinstance(error, ImportError | HfoptError)
     return text if says_it_all else f"{type(error).__name__}: {text}".removesuffix(": ")

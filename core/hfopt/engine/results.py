@@ -14,7 +14,7 @@ from hfopt.api.model import ModelHandle, ModelLoader
 from hfopt.api.packaging import RankedModel
 from hfopt.api.record import CandidateRecord, ResultRecord
 from hfopt.base.errors import HfoptError
-from hfopt.base.files import BEST, remove_folder
+from hfopt.base.files import BEST, read_own, remove_folder
 from hfopt.base.version import __version__
 from hfopt.cache.digests import Digests
 from hfopt.cache.locks import exclusive
@@ -121,7 +121,7 @@ def _holds(target: Path, key: str, store: ArtifactStore) -> bool:
     """Whether `target` is a whole copy of the artifact."""
     digests = store.digests or Digests()
     try:
-        described = json.loads((target / MODEL).read_text("utf-8"))
+        described = read_own(target / MODEL)
         files = [ArtifactFile.model_validate(each) for each in described["files"]]
         return described["artifact"] == key and all(digests.of(target / each.path) == each.sha256 for each in files)
     except (OSError, ValueError, LookupError, TypeError, HfoptError):

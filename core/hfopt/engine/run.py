@@ -175,7 +175,8 @@ def _writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = "finished steps are in the cache: mend the folder or name another with --output-dir, then run again"
-        raise HfoptError(f"{folder}: the result can't be written: {error.strerror or error}", hint=hint) from error
+        place = error.filename2 or error.filename or folder
+        raise HfoptError(f"{place}: the result can't be written: {error.strerror or error}", hint=hint) from error
 
 
 def _open_systems(

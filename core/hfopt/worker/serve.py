@@ -29,7 +29,7 @@ from typing import cast, get_args
 from hfopt.api import logs
 from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
 from hfopt.api.systems import SystemContext
-from hfopt.base.errors import HfoptError, PluginError
+from hfopt.base.errors import PluginError, foreseen
 from hfopt.base.processes import end_group, keep_secrets
 from hfopt.base.secrets import redacted
 from hfopt.base.text import now
@@ -64,8 +64,9 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
     requests: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
-            requests.put(line)
+        with open(0, encoding="utf-8", errors="replace") as lines:  # whatever the encoding of this process is
+            for line in lines:
+                requests.put(line)
         if requests.unfinished_tasks:  # one that nobody has begun counts too
             end_group()
             os._exit(GUARD_EXIT)
@@ -107,7 +108,7 @@ def execute(
             emit(Progress(key=request.key, phase="running"))
             manifest = _make_in_turn(step, peak, emit)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
-        fault = fault_of(error)
+        fault = fault_of(error, root)
     seconds, memory = time.monotonic() - started, peak() if fault is None else None
     made = None if manifest is None else manifest.model_dump(mode="json")
     told = {"fault": fault, "manifest": made, "answer": answer}
@@ -119,10 +120,13 @@ def execute_here(request: StepRequest, context: SystemContext, emit: Callable[[P
     return execute(request, context.store, Plugins.discover(context.plugin_files), emit, offline=context.offline)
 
 
-def fault_of(error: BaseException) -> Fault:
-    """A failure as an answer; one that was not foreseen goes to the log with its traceback."""
-    if isinstance(error, HfoptError):
-        return Fault(type=type(error).__name__, message=error.message, hint=error.hint)
+def fault_of(error: BaseException, place: Path | None = None) -> Fault:
+    """A failure as an answer; one that was not foreseen goes to the log with its traceback.
+
+    :param place: where files are written
+    """
+    if (failure := foreseen(error, place)) is not None:
+        return Fault(type=type(error).__name__, message=failure.message, hint=failure.hint)
     told = "".join(traceback.format_exception(error))
     print(redacted(told), end="", file=sys.stderr)
     text, name = str(error).strip().splitlines(), type(error).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt.base import text as wording
+from hfopt.base.errors import ExitCode
 from hfopt.cli.commands.common import add_cache, add_json, journal_of, print_table
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ def _count(text: str) -> int:
 
 
 def execute(args: Namespace) -> int:
-    runs = journal_of(args).runs(args.limit)
+    journal = journal_of(args)
+    runs = journal.runs(args.limit)
     if args.json:
         print(json.dumps([run._asdict() for run in runs], indent=1))
     elif runs:
         headings = (">run", "started", "status", ">took", ">made", ">cached", ">failed", "config", "output")
         print_table(headings, [_row(run) for run in runs])
-    else:
+    elif journal.usable:
         print("no runs yet")
-    return 0
+    return ExitCode.DONE if journal.usable else ExitCode.NO_RESULT
 
 
 def _row(run: Run) -> tuple[str, ...]:

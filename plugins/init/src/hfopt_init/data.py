@@ -111,7 +111,7 @@ def _json(file: Path) -> Iterator[dict[str, Any]]:
 def _parquet(file: Path) -> Iterator[dict[str, Any]]:
     try:
         from pyarrow import parquet
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UsageError(f"{file}: nothing reads parquet here", hint="pip install ./plugins/hf_data") from error
     for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS):
         yield from batch.to_pylist()

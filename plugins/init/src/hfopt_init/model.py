@@ -122,7 +122,7 @@ def _on_hub(name: str) -> Model:
         from huggingface_hub.constants import HF_HUB_OFFLINE
 
         from hfopt_hf_hub import hub
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         hint = "name a folder, or: pip install ./plugins/hf_hub"
         raise UsageError(f"there is no folder {name}, and nothing to ask the hub with", hint=hint) from error
     repository, offline = hub.Repository("model", name), HF_HUB_OFFLINE

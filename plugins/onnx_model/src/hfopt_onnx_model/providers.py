@@ -90,7 +90,7 @@ def why_missing(name: str) -> str | None:
     install = f": {INSTALL.format(provider.extra)}" if provider.extra else ""
     try:
         import onnxruntime
-    except ImportError:
+    except ModuleNotFoundError:
         return f"ONNX Runtime is not installed{install or ': ' + INSTALL.format('cpu')}"
     available = onnxruntime.get_available_providers()
     if name not in available:

@@ -220,7 +220,7 @@ def check_installed(algorithm: str) -> None:
         return
     try:
         import torch  # noqa: F401 - the quantizer imports it
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise PluginError("HQQ computes with PyTorch, which is not installed", hint="pip install torch") from error
 
 
