@@ -8,9 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hfopt.base.errors import UsageError
+from hfopt.base.text import shown
+
 RECORD = "run.json"
 BEST = "best"
 LOG = "hfopt.log"
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+
+
+def why_no_path(text: str) -> str | None:
+    """Why no file can have a path; None if one can."""
+    try:
+        parts = text.encode().split(b"/")
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if len(text) > _LONGEST_PATH or max(map(len, parts)) > _LONGEST_NAME:
+        return f"is too long for a path: it may have {_LONGEST_PATH:,} bytes, each name in it {_LONGEST_NAME}"
+    return "has a NUL in it" if "\0" in text else None
+
+
+def path_of(text: str | Path) -> Path:
+    """Text as a path, which need not be there. What a command line says becomes a path here.
+
+    :raises UsageError: no file can have it
+    """
+    if (reason := why_no_path(os.fspath(text))) is not None:
+        raise UsageError(f"{shown(os.fspath(text))}: {reason}")
+    return Path(text)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from hfopt.api.commands import OWN, Command
 from hfopt.base.errors import ExitCode, HfoptError, UsageError
 from hfopt.base.processes import interruptible
-from hfopt.base.text import did_you_mean
+from hfopt.base.text import did_you_mean, shown
 from hfopt.base.version import __version__
 
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except HfoptError as error:
                 if "--verbose" in given:
                     traceback.print_exc()
-                print(f"hfopt: {error}", file=sys.stderr)
+                print(f"hfopt: {shown(str(error))}", file=sys.stderr)
                 code = error.exit_code
             sys.stdout.flush()
             return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     _check_evaluators(check, engine, wanted, passes)
     packagers = _packagers(check, engine)
     if check.problems or input_model is None:
-        raise document.error(dialect.once(check.problems))
+        raise check.error()
     return RunConfig(
         document=document,
         input_model=input_model,
@@ -162,7 +163,7 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
         check.problem(("data_root",), "expected a string")
     elif "://" in raw:
         check.problem(("data_root",), "is not a local folder; this version does not fetch data from URLs")
-    elif not (check.document.folder / raw).is_dir():
+    elif not os.path.isdir(check.document.folder / raw):
         check.problem(("data_root",), f"no such folder: {raw}")
     else:
         return (check.document.folder / raw,)
@@ -198,11 +199,12 @@ def _in_flow(check: Checker, flows: Any, written: Mapping[Place, Any]) -> Mappin
         return written
     [flow] = section.pass_flows
     places: dict[Place, str] = {("pass_flows", 0, number): name for number, name in enumerate(flow)}
-    names = [str(name) for _, name in written]
+    names = dict.fromkeys(str(name) for _, name in written)
     check.unique(places)
     for place, name in places.items():
         check.known(place, "pass", name, names)
-    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name not in flow]
+    left = names.keys() - flow
+    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name in left]
     return {("passes", name): written[("passes", name)] for name in flow if ("passes", name) in written}
 
 
