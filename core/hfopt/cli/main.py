@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :return: the exit code of docs/reference/cli.md
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     try:
         with interruptible():
             given = sys.argv[1:] if argv is None else argv

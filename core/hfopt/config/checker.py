@@ -22,6 +22,8 @@ from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
 T = TypeVar("T")
+MOST_ENTRIES = 300
+"""Of a section; each may be a component with options of its own."""
 Entries = dict[Any, T | None]
 """By name or position; None: it has mistakes."""
 
@@ -105,7 +107,11 @@ class Checker:
         """Entries of a section by name; those that are written out elsewhere are called by their place.
 
         :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
+        :raises ConfigError: there are so many that they would take long
         """
+        if len(written) > MOST_ENTRIES:
+            self.problem((section,), f"holds {len(written):,} entries, more than the {MOST_ENTRIES} that are read")
+            raise self.error()
         return {
             name_of(section, place, each): self.attempt(resolve, self, each, place, *more)
             for place, each in written.items()

@@ -12,7 +12,7 @@ from hfopt.api.parity import Parity
 from hfopt.base.errors import Place, Problem
 from hfopt.config import figures, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
-from hfopt.config.document import Document
+from hfopt.config.document import ENOUGH, Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
@@ -68,7 +68,8 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         raise document.error([Problem((), "a config is an object with input_model and passes")])
     raw, problems, notices = dialect.strip_unsupported(document.value)
     inline = dialect.take_inline(raw)
-    problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
+    unknown = [key for key in raw if key not in schema.SECTIONS]
+    problems += [unknown_key((key,), schema.SECTIONS) for key in unknown[:ENOUGH]]
     check = Checker(document, plugins, problems, notices, None)
     data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"])
     engine = _engine(check, raw.get("engine") or {})
