@@ -88,8 +88,8 @@ def config_page() -> str:
         f"{MOST_BYTES // 1_000} kB, {MOST_VALUES:,} values (aliases written out), {MOST_LEVELS} levels, and "
         f"{MOST_ENTRIES} entries in a section.\n"
         "Keys of YAML are text as it is written. Unknown keys are errors. Paths of input files are relative to the\n"
-        "config file's folder, then, with a notice, to the current folder; `output_dir` and `cache_dir` are relative to\n"
-        "the current folder.\n"
+        "config file's folder, then, with a notice, to the current folder; `output_dir` and `cache_dir` are\n"
+        "relative to the current folder.\n"
         "Options of components: [components.md](components.md).\n",
     ]
     parts += [f"## {title}\n\n{_options(model)}" for title, model in sections]
