@@ -323,7 +323,9 @@ def attempts(random: random.Random) -> Iterator[Attempt]:
     for number in range(MUTATED):
         mutate = random.choice((_values, _values, _bytes, _lines))
         form = random.choice(("json", "yaml", "toml"))
-        yield _file(f"mutation-{number}.{form}", mutate(random, full, form), real=number % 100 == 0)
+        yield _file(
+            f"mutation-{number}.{form}", mutate(random, random.choice((CONFIG, full)), form), real=number % 100 == 0
+        )
 
 
 def make_and_try(folder: Path, name: str, make: Callable[[Path], object]) -> str | None:
