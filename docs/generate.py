@@ -26,9 +26,12 @@ from hfopt.api.commands import OWN
 from hfopt.api.systems import SystemConfig
 from hfopt.api.timing import FIGURES, TimingConfig
 from hfopt.base.errors import ExitCode
+from hfopt.base.values import MOST_LEVELS, MOST_VALUES
 from hfopt.cli.main import commands_of_plugins
 from hfopt.cli.main import main as cli
 from hfopt.config import schema
+from hfopt.config.checker import MOST_ENTRIES
+from hfopt.config.document import MOST_BYTES
 from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
@@ -80,9 +83,13 @@ def config_page() -> str:
     ]
     parts = [
         f"# The run config\n{MADE}",
-        "A .json file (comments and trailing commas are accepted), .yaml or .toml. Unknown keys are errors. Paths of\n"
-        "input files are relative to the config file's folder, then, with a notice, to the current folder;\n"
-        "`output_dir` and `cache_dir` are relative to the current folder.\n"
+        "A .json file (comments and trailing commas are accepted), .yaml or .toml. It holds what JSON does, whatever\n"
+        "its format: no NaN, no tags, no dates, integers of 64 bits, text without control characters; at most\n"
+        f"{MOST_BYTES // 1_000} kB, {MOST_VALUES:,} values (aliases written out), {MOST_LEVELS} levels, and "
+        f"{MOST_ENTRIES} entries in a section.\n"
+        "Keys of YAML are text as it is written. Unknown keys are errors. Paths of input files are relative to the\n"
+        "config file's folder, then, with a notice, to the current folder; `output_dir` and `cache_dir` are\n"
+        "relative to the current folder.\n"
         "Options of components: [components.md](components.md).\n",
     ]
     parts += [f"## {title}\n\n{_options(model)}" for title, model in sections]

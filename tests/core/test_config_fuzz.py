@@ -1,4 +1,4 @@
-"""2,000 damaged configs: each is valid, a mistake that is named, or a missing plugin; none is a traceback."""
+"""Damaged configs: what is damaged is named at its place. `make attack` tries far more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hfopt.config.document import dotted
 from hfopt.discovery.plugins import Plugins
 
 THOROUGH = settings(
-    max_examples=500,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -237,16 +237,3 @@ def test_a_value_of_a_wrong_type_is_a_mistake_at_its_place(validated, data):
         return
     assert code == 2
     assert dotted(path) in error
-
-
-@THOROUGH
-@given(data=st.data())
-def test_whatever_is_put_anywhere_is_valid_or_explained(validated, data):
-    config = CONFIG
-    for _ in range(data.draw(st.integers(1, 3))):
-        path, _ = data.draw(st.sampled_from([place for place in places(config) if place[0]]))
-        config = put(config, path, data.draw(ANYTHING))
-
-    code, error = validated(config)
-
-    assert (code == 0) == (error == "")

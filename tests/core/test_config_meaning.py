@@ -103,7 +103,7 @@ def test_what_could_mean_something_else_is_refused(written, message):
         read(written)
 
 
-@given(number=st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+@given(number=st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_may_stand_in_quotes(number):
     assert read({"inner": {"rate": str(number)}}).inner.rate == float(number)
 

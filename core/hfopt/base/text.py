@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+
+_LONGEST_NAME, _CANDIDATES = 100, 200
+"""Beyond them no near name is looked for: that takes time with their square."""
 
 
 def size(number: int) -> str:
@@ -49,7 +53,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was probably meant, if one is near."""
     import difflib
 
-    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    if len(name) > _LONGEST_NAME:
+        return None
+    by_folded = {each.casefold(): each for each in islice(candidates, _CANDIDATES) if len(each) <= _LONGEST_NAME}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
@@ -68,3 +74,9 @@ def now() -> str:
 def printable(text: str) -> str:
     r"""Text on one line that moves no cursor and changes no colour: control characters are written as ``\x1b``."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shown(text: str) -> str:
+    """Text of several lines as `printable`; of one that is very long, its beginning and its end."""
+    lines = (line if len(line) <= 2_000 else f"{line[:1_000]}...{line[-200:]}" for line in text.split("\n"))
+    return "\n".join(map(printable, lines))

@@ -12,7 +12,7 @@ from hfopt.api.commands import OWN, Command
 from hfopt.base.errors import ExitCode, UsageError, foreseen
 from hfopt.base.processes import disable_telemetry, interruptible
 from hfopt.base.secrets import redacted
-from hfopt.base.text import did_you_mean
+from hfopt.base.text import did_you_mean, shown
 from hfopt.base.version import __version__
 from hfopt.cli.streams import kept
 
@@ -89,5 +89,5 @@ def _execute(given: Sequence[str]) -> int:
             raise
         if "--verbose" in given:
             print(redacted(traceback.format_exc()), end="", file=sys.stderr)
-        print(f"hfopt: {failure}", file=sys.stderr)
+        print(f"hfopt: {shown(str(failure))}", file=sys.stderr)
         return failure.exit_code

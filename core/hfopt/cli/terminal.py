@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from hfopt.api.protocol import Fault, Progress
-from hfopt.base.text import duration
+from hfopt.base.text import duration, shown
 from hfopt.cache.manifest import Manifest
 from hfopt.engine.reporting import Reporter
 from hfopt.planning.graph import Plan, Step
@@ -95,7 +95,7 @@ class Terminal(Reporter):
             self.bars.stop()
 
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(shown(text), markup=False, soft_wrap=True)
 
     def _show(self, step: Step | None, phase: str, count: str = "", **length: Any) -> None:
         if step not in self.shown:

@@ -5,22 +5,25 @@ Imports the components that the config names and nothing else: no network, no us
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.resources import Reference, tokens_in
-from hfopt.base.errors import Place, PluginError, Problem
-from hfopt.config.document import Document, dotted
-from hfopt.config.olive.dialect import unavailable
+from hfopt.base.errors import ConfigError, Place, PluginError, Problem
+from hfopt.base.values import texts_in
+from hfopt.config.document import ENOUGH, Document, dotted
+from hfopt.config.olive.dialect import once, unavailable
 from hfopt.config.problems import Mistakes, unknown_name, validate
 from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
 T = TypeVar("T")
+MOST_ENTRIES = 300
+"""Of a section; each may be a component with options of its own."""
 Entries = dict[Any, T | None]
 """By name or position; None: it has mistakes."""
 
@@ -81,8 +84,14 @@ class Checker:
             if isinstance(mistakes, Unavailable) and self._unused(*mistakes.args[0].path[:2]):
                 self.notices += [f"nothing uses {dotted(each.path[:2])}: {each.message}" for each in mistakes.args]
             else:
-                self.problems += [problem for problem in mistakes.args if problem not in self.problems]
+                self.problems += mistakes.args
+            if len(self.problems) >= ENOUGH:
+                raise self.error() from mistakes
             return None
+
+    def error(self) -> ConfigError:
+        """What is wrong so far, each thing once."""
+        return self.document.error(once(list(dict.fromkeys(self.problems))))
 
     def written(self, kind: type[Any], raw: Any, section: str) -> dict[Place, Any]:
         """The entries of a section by place; it may be absent.
@@ -98,7 +107,11 @@ class Checker:
         """Entries of a section by name; those that are written out elsewhere are called by their place.
 
         :param resolve: is called with this checker, an entry, its place, and what follows; see `attempt`
+        :raises ConfigError: there are so many that they would take long
         """
+        if len(written) > MOST_ENTRIES:
+            self.problem((section,), f"holds {len(written):,} entries, more than the {MOST_ENTRIES} that are read")
+            raise self.error()
         return {
             name_of(section, place, each): self.attempt(resolve, self, each, place, *more)
             for place, each in written.items()
@@ -106,9 +119,16 @@ class Checker:
 
     def _unused(self, section: Any, key: Any) -> bool:
         """Whether the name of a section's entry stands nowhere else; conservative."""
-        others = {each: value for each, value in self.document.value.items() if each != section}
+        if section not in ("systems", "data_configs"):
+            return False
         name = self.document.value[section][key]["name"] if section == "data_configs" else key
-        return section in ("systems", "data_configs") and json.dumps(name) not in json.dumps(others, default=str)
+        return name not in self.elsewhere[section]
+
+    @cached_property
+    def elsewhere(self) -> dict[str, set[str]]:
+        """Of each section, every text that stands in the others."""
+        texts = {section: {*texts_in(value)} for section, value in self.document.value.items()}
+        return {each: set().union(*(found for other, found in texts.items() if other != each)) for each in texts}
 
     def known(self, place: Place, kind: str, name: str | None, known: Collection[str] | None) -> None:
         """Report a name that is not known. None passes, and so does any name if it can't be told which are known."""

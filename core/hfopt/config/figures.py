@@ -81,8 +81,9 @@ def evaluator(check: Checker, raw: Any, place: Place) -> tuple[Figure, ...]:
     )
     found = [figure for at, metric in metrics.items() for figure in _figures(check, metric, at)]
     # Priorities from 1 without gaps: the user's own order first, then the unranked as written.
-    order = sorted(found, key=lambda figure: (figure.priority == schema.UNRANKED, figure.priority))
-    return tuple(replace(figure, priority=order.index(figure) + 1) for figure in found)
+    order = sorted(range(len(found)), key=lambda at: (found[at].priority == schema.UNRANKED, found[at].priority))
+    ranks = {at: rank for rank, at in enumerate(order, 1)}
+    return tuple(replace(figure, priority=ranks[at]) for at, figure in enumerate(found))
 
 
 def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure]:

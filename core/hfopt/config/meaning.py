@@ -11,11 +11,12 @@ import typing
 from ast import literal_eval
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from math import inf
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from hfopt.base.values import is_number
 
 UNCLEAR = object()
 """Of a value that may mean several things, or nothing."""
@@ -61,7 +62,7 @@ def meant(kind: str, written: Any, context: Mapping[str, Any]) -> Any:
             read = json.loads(written.casefold())
     if kind == "bool_type" and read in (0, 1):  # and so are false and true
         return bool(read)
-    if type(read) not in (int, float) or abs(read) == inf:
+    if type(read) not in (int, float) or not is_number(read):
         return UNCLEAR
     if kind in ("int_type", "int_from_float") and read == int(read):
         return int(read)

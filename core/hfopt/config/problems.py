@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import reduce
 from importlib.resources import files
+from itertools import islice
 from operator import getitem
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Place, Problem
 from hfopt.base.text import did_you_mean
+from hfopt.config.document import ENOUGH
 from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks, words_in
 
 M = TypeVar("M", bound=BaseModel)
@@ -44,8 +46,6 @@ def validate(model: type[M], value: Any, place: Place, context: ConfigContext | 
         if (corrected := _as_meant(error, value)) is not None:
             return validate(model, corrected, place, context)
         raise Mistakes(*explain(error, model, value, place)) from error
-    except (TypeError, ValueError) as error:
-        raise Mistakes(Problem(place, "holds a value that JSON can't express, such as a date or NaN")) from error
 
 
 def _as_meant(error: ValidationError, value: Any) -> Any:
@@ -63,12 +63,13 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any, place: P
     by_place: dict[Place, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(detail, value), []).append(detail)
-    return [
+    further = {place[:end] for place in by_place for end in range(len(place))}
+    wrong = (
         _problem(details, model, inner, place)
         for inner, details in by_place.items()
-        if not any(other != inner and other[: len(inner)] == inner for other in by_place)
-        or any(detail["type"] not in (*_EXPECTED, "too_short") for detail in details)
-    ]
+        if inner not in further or any(detail["type"] not in (*_EXPECTED, "too_short") for detail in details)
+    )
+    return list(islice(wrong, ENOUGH))
 
 
 def unknown_key(place: Place, known: Sequence[str]) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,13 @@ from hfopt.api.parity import Parity
 from hfopt.base.errors import Place, Problem
 from hfopt.config import figures, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
-from hfopt.config.document import Document
+from hfopt.config.document import ENOUGH, Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
-_NO_CREDENTIALS = "a config is copied into run.json; the hub's token is that of HF_TOKEN or `hf auth login`"
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,10 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
-    if (place := document.credentials()) is not None:
-        raise document.error([Problem(place, "holds a password, a token or a signed address", _NO_CREDENTIALS)])
     raw, problems, notices = dialect.strip_unsupported(document.value)
     inline = dialect.take_inline(raw)
-    problems += [unknown_key((key,), schema.SECTIONS) for key in raw if key not in schema.SECTIONS]
+    unknown = [key for key in raw if key not in schema.SECTIONS]
+    problems += [unknown_key((key,), schema.SECTIONS) for key in unknown[:ENOUGH]]
     check = Checker(document, plugins, problems, notices, None)
     data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"])
     engine = _engine(check, raw.get("engine") or {})
@@ -98,7 +97,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     _check_evaluators(check, engine, wanted, passes)
     packagers = _packagers(check, engine)
     if check.problems or input_model is None:
-        raise document.error(dialect.once(check.problems))
+        raise check.error()
     return RunConfig(
         document=document,
         input_model=input_model,
@@ -165,7 +164,7 @@ def _data_root(check: Checker, raw: Any) -> tuple[Path, ...]:
         check.problem(("data_root",), "expected a string")
     elif "://" in raw:
         check.problem(("data_root",), "is not a local folder; this version does not fetch data from URLs")
-    elif not (check.document.folder / raw).is_dir():
+    elif not os.path.isdir(check.document.folder / raw):
         check.problem(("data_root",), f"no such folder: {raw}")
     else:
         return (check.document.folder / raw,)
@@ -201,11 +200,12 @@ def _in_flow(check: Checker, flows: Any, written: Mapping[Place, Any]) -> Mappin
         return written
     [flow] = section.pass_flows
     places: dict[Place, str] = {("pass_flows", 0, number): name for number, name in enumerate(flow)}
-    names = [str(name) for _, name in written]
+    names = dict.fromkeys(str(name) for _, name in written)
     check.unique(places)
     for place, name in places.items():
         check.known(place, "pass", name, names)
-    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name not in flow]
+    left = names.keys() - flow
+    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name in left]
     return {("passes", name): written[("passes", name)] for name in flow if ("passes", name) in written}
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, only
 from hfopt.api.parity import Parity
+from hfopt.base.files import why_no_path
 from hfopt.config.olive.dialect import NO_SCRIPTS, ONE_VALUE
 
 
@@ -27,10 +28,19 @@ def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., 
 PlainName = Annotated[
     str,
     _checked(
-        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch,
-        "must be a plain name: letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}").fullmatch,
+        "must be a plain name: at most 200 letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
     ),
 ]
+
+
+def _possible_path(text: str) -> str:
+    if (reason := why_no_path(text)) is not None:
+        raise ValueError(reason)
+    return text
+
+
+FolderPath = Annotated[str, AfterValidator(_possible_path)]
 OutputName = Annotated[
     PlainName,
     _checked(
@@ -191,9 +201,9 @@ class Engine(Config):
     )
     ort_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's sessions; null: 4.")
     ort_py_log_severity_level: LogLevel = Field(None, description="The same for ONNX Runtime's Python tools; null: 3.")
-    cache_dir: str = Field(".hfopt-cache", min_length=1, description="Where finished steps are kept.")
+    cache_dir: FolderPath = Field(".hfopt-cache", min_length=1, description="Where finished steps are kept.")
     output_name: PlainName | None = Field(None, description="A folder in output_dir for run.json and best/.")
-    output_dir: str = Field("hfopt-output", description="Where run.json and best/ go.")
+    output_dir: FolderPath = Field("hfopt-output", description="Where run.json and best/ go.")
 
 
 class Flows(Config):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt.base import text as wording
 from hfopt.base.errors import HfoptError
+from hfopt.base.files import path_of
 from hfopt.cli.commands.common import add_cache, add_json, cache_of, journal_of, print_table
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     prune = add("prune", _prune, "remove the least recently used artifacts")
     prune.add_argument("--max-size", type=parse_size, required=True, metavar="SIZE", help="what to keep: 500M, 20G...")
     export = add("export", _export, "copy artifacts, and those that they use, into a folder", **_KEY, nargs="+")
-    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder, new or not")
-    folder = {"type": Path, "metavar": "DIR", "help": "a folder that hfopt cache export has filled"}
+    export.add_argument("--to", type=path_of, required=True, metavar="DIR", help="the folder, new or not")
+    folder = {"type": path_of, "metavar": "DIR", "help": "a folder that hfopt cache export has filled"}
     add("adopt", _adopt, "take in exported artifacts: runs use them like their own", **folder)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt.base.errors import UsageError
+from hfopt.base.files import path_of
 from hfopt.base.text import near
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def add_config(parser: ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a .json, .yaml or .toml file")
+    parser.add_argument("config", type=path_of, metavar="CONFIG", help="a .json, .yaml or .toml file")
 
 
 def add_plugin_files(parser: ArgumentParser) -> None:
     about = "a Python file with hooks, in addition to the installed plugins"
     names = "-p", "--plugin"
-    parser.add_argument(*names, dest="plugin_files", action="append", type=Path, default=[], metavar="FILE", help=about)
+    parser.add_argument(
+        *names, dest="plugin_files", action="append", type=path_of, default=[], metavar="FILE", help=about
+    )
 
 
 def add_cache(parser: ArgumentParser, config: str = "config") -> None:
@@ -33,8 +36,8 @@ def add_cache(parser: ArgumentParser, config: str = "config") -> None:
     """
     config_help = "use this config's engine.cache_dir (default: .hfopt-cache)"
     number: dict[str, Any] = {} if config.startswith("--") else {"nargs": "?"}
-    parser.add_argument(config, type=Path, metavar="CONFIG", help=config_help, **number)
-    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="use this cache instead of a config's")
+    parser.add_argument(config, type=path_of, metavar="CONFIG", help=config_help, **number)
+    parser.add_argument("--cache-dir", type=path_of, metavar="DIR", help="use this cache instead of a config's")
 
 
 def cache_of(args: Namespace) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
+from hfopt.base.files import path_of
 from hfopt.cli.commands.common import add_config, add_json, add_plugin_files
 
 SUMMARY = "run a config: load, optimise, measure"
@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
     add_plugin_files(parser)
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="use this instead of the config's engine.output_dir"
+        "--output-dir", type=path_of, metavar="DIR", help="use this instead of the config's engine.output_dir"
     )
     parser.add_argument(
         "--offline", action="store_true", help="make no network requests: use local folders and the hub's cache"

@@ -18,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     from hfopt.base.errors import ConfigError
+    from hfopt.base.text import shown
     from hfopt.config.document import dotted
     from hfopt.planning.builder import validate
 
@@ -33,6 +34,7 @@ def execute(args: Namespace) -> int:
         print(json.dumps({"valid": True, "passes": list(config.passes), "notices": config.notices}, indent=1))
         return 0
     for notice in config.notices:
-        print(f"note: {notice}")
-    print(f"{args.config}: valid: {config.input_model.registered.component.name}, then {', '.join(config.passes)}")
+        print(f"note: {shown(notice)}")
+    passes = ", ".join(config.passes)
+    print(shown(f"{args.config}: valid: {config.input_model.registered.component.name}, then {passes}"))
     return 0

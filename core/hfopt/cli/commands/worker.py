@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
+from hfopt.base.files import path_of
 from hfopt.cli.commands.common import add_plugin_files
 
 SUMMARY = "execute steps from stdin (started by systems)"
@@ -13,7 +13,7 @@ SUMMARY = "execute steps from stdin (started by systems)"
 def add_arguments(parser: ArgumentParser) -> None:
     add_plugin_files(parser)
     parser.add_argument("--offline", action="store_true", help="make no network requests")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the artifact store")
+    parser.add_argument("--store", type=path_of, required=True, metavar="DIR", help="the artifact store")
 
 
 def execute(args: Namespace) -> int:

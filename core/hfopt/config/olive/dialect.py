@@ -91,13 +91,19 @@ def once(problems: Sequence[Problem]) -> list[Problem]:
     scripted = {path[: path.index("user_config") if "user_config" in path else -1] for path in scripts}
     missing = {each for each in problems if "is required" in each.message and scripted & {each.path, each.path[:-1]}}
     misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
-    kept = [each for each in problems if each not in missing | misspelt]
-    refusals = (each.message for each in kept if "this version" in each.message and each.hint is None)
-    for cause in (NO_SEARCH, NO_SCRIPTS, *dict.fromkeys(refusals)):
-        same = [each for each in kept if cause in each.message]
-        if len(same) > 1:
-            hint = f"likewise {', '.join(dotted(each.path) for each in same[1:])}"
-            kept = [each for each in kept if each not in same] + [replace(same[0], hint=hint)]
+    again = missing | misspelt
+    kept: list[Problem] = []
+    refused: dict[str, list[Problem]] = {}
+    for each in problems:
+        if each in again:
+            continue
+        cause = next((cause for cause in (NO_SEARCH, NO_SCRIPTS) if cause in each.message), None)
+        if cause is None and "this version" in each.message and each.hint is None:
+            cause = each.message
+        (kept if cause is None else refused.setdefault(cause, [])).append(each)
+    for first, *others in refused.values():
+        hint = f"likewise {', '.join(dotted(each.path) for each in others)}"
+        kept.append(replace(first, hint=hint) if others else first)
     return kept
 
 

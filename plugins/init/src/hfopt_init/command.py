@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hfopt
 from hfopt import Command, HfoptError, UsageError
+from hfopt.api.files import path_of
 from hfopt_init.compose import compose
 from hfopt_init.data import look_at_data
 from hfopt_init.model import look_at_model
@@ -19,9 +20,11 @@ class Init(Command):
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("model", metavar="MODEL", help="a model's folder, an ONNX file, or a name on the hub")
-        parser.add_argument("--data", type=Path, metavar="FILE", help="rows to measure on: csv, jsonl, json or parquet")
         parser.add_argument(
-            "-o", "--output", type=Path, default=Path("config.json"), metavar="CONFIG", help="default: config.json"
+            "--data", type=path_of, metavar="FILE", help="rows to measure on: csv, jsonl, json or parquet"
+        )
+        parser.add_argument(
+            "-o", "--output", type=path_of, default=Path("config.json"), metavar="CONFIG", help="default: config.json"
         )
 
     @classmethod

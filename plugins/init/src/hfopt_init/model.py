@@ -10,6 +10,7 @@ from typing import Any
 
 from hfopt import PreconditionFailed, UsageError
 from hfopt.api.config import looks_like_hub_name
+from hfopt.api.files import path_of
 from hfopt.api.text import did_you_mean
 
 TASKS: Mapping[str, str] = {
@@ -53,7 +54,7 @@ def look_at_model(name: str) -> Model:
 
     :raises UsageError: there is none, or none that a config could name
     """
-    place = Path(name)
+    place = path_of(name)
     if place.is_file() and place.suffix == ".onnx":
         return _described(name, place.parent, onnx=place)
     if place.is_file():
