@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from hfopt.base.files import replacing, write_atomically
-from hfopt.base.inside import file_inside, regular_file
+from hfopt.base.inside import file_inside, read_json, regular_file
 
-__all__ = ["file_inside", "regular_file", "replacing", "write_atomically"]
+__all__ = ["file_inside", "read_json", "regular_file", "replacing", "write_atomically"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hfopt.base.errors import HfoptError, PreconditionFailed
 
@@ -19,6 +22,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+JSON_LIMIT = 20_000_000
+"""Bytes of a JSON file that are read: those of models have a tenth of it, and a value may take 20 bytes for each."""
 _SNAPSHOTS = "snapshots"
 """The hub's cache has a repository's revisions as folders in this one, full of links to files beside it."""
 
@@ -36,6 +41,31 @@ def regular_file(path: Path) -> os.stat_result:
     return state
 
 
+def read_json(file: Path) -> Any:
+    """What a JSON file of somebody else's holds; numbers are finite, and text can be written as UTF-8.
+
+    :raises PreconditionFailed: it can't be read, has more than 20 MB, or is not JSON
+    """
+    try:
+        if (size := regular_file(file).st_size) > JSON_LIMIT:
+            raise PreconditionFailed(f"{file} has {size} bytes; at most {JSON_LIMIT} are read")
+        value = json.loads(file.read_bytes().decode(), parse_float=_finite, parse_constant=_finite)
+        json.dumps(value, ensure_ascii=False).encode()
+    except OSError as error:
+        raise PreconditionFailed(f"{file} can't be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise PreconditionFailed(f"{file} is nested too deeply") from error
+    except ValueError as error:  # of the text's encoding and of numbers with thousands of digits too
+        raise PreconditionFailed(f"{file} is not JSON: {str(error).partition(';')[0]}") from error
+    return value
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number[:20]} is not a finite number")
+    return value
+
+
 def inside(path: Path, *folders: Path) -> Path:
     """Where a file or folder really lies.
 
@@ -45,7 +75,7 @@ def inside(path: Path, *folders: Path) -> Path:
     """
     try:
         real, roots = path.resolve(strict=True), [_root(folder.resolve()) for folder in folders]
-    except (OSError, RuntimeError) as error:  # the latter for links in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
         raise PreconditionFailed(f"{path}: no such file") from error
     if not any(real.is_relative_to(root) for root in roots):
         raise PreconditionFailed(
