@@ -170,7 +170,8 @@ def test_a_truncated_file_of_weights_is_named(tmp_path):
     (tmp_path / "model.onnx.data").write_bytes(bytes(100))
 
     with pytest.raises(
-        PreconditionFailed, match=r"model\.onnx\.data is truncated: 'onnx::Add/1' would end at byte 4096"
+        PreconditionFailed,
+        match=r"model\.onnx\.data is truncated: it has 100 bytes, and 'onnx::Add/1' would end at byte 4096",
     ):
         graph.load(tmp_path / "model.onnx")
 

@@ -20,6 +20,9 @@ Shape = tuple[int, ...]
 HEADER_LIMIT = 20_000_000
 """Bytes of a header that is looked into for a mistake; safetensors itself reads five times as many."""
 
+MOST_AXES = 64
+"""Of a tensor that anything can hold."""
+
 BITS = {
     **{"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
     **dict.fromkeys(("U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
@@ -85,12 +88,13 @@ def _tensor_fault(tensor: Any) -> str | None:
     dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         return f"is of a dtype that safetensors has not: {str(dtype)[:20]!r}"
-    if not _sizes(shape):
+    if not _sizes(shape) or len(shape) > MOST_AXES:
         return f"has {_short(shape)} as its shape"
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         return f"has {_short(offsets)} as its data_offsets"
-    if (takes := math.prod(shape) * BITS[dtype] / 8) != (span := offsets[1] - offsets[0]):
-        return f"takes {takes:.0f} bytes as {dtype} of the shape {_short(shape)}, and its data_offsets span {span}"
+    takes, span = math.prod(shape) * BITS[dtype] // 8, offsets[1] - offsets[0]
+    if takes != span:
+        return f"takes {_short(takes)} bytes as {dtype} of the shape {_short(shape)}, and its data_offsets span {span}"
     return None
 
 
