@@ -90,7 +90,7 @@ def test_a_sharded_model_is_its_index_and_shards_and_a_missing_one_is_named(tmp_
     assert files[0].name == "model.safetensors.index.json"
     assert len(files) > 2
     files[1].unlink()
-    assert refusal(tmp_path) == (f"{files[1]} is missing, though the index names it", None)
+    assert refusal(tmp_path) == (f"{files[0]} names {files[1].name!r}, which is missing", None)
 
 
 def test_an_index_that_is_none_or_leads_elsewhere_is_refused(broken):

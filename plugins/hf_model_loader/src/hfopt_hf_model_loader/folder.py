@@ -147,10 +147,10 @@ def _sharded(index: Path) -> Weights:
         parts[name].append(tensor)
     files, found = [], dict[str, Shape]()
     for name, expected in sorted(parts.items()):
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise PreconditionFailed(f"{index} names {_cut(name)!r}, which is not a file of its folder")
         if not has(index.parent, name):
-            raise PreconditionFailed(f"{index.parent / _cut(name)} is missing, though the index names it")
+            raise PreconditionFailed(f"{index} names {_cut(name)!r}, which is missing")
         file = inside(index.parent, name)
         held = shapes(file)
         if lost := [tensor for tensor in expected if tensor not in held]:

@@ -45,10 +45,10 @@ def check_counts(attributes: Mapping[str, Any], weights: Weights, file: Path) ->
     most = SLACK * (len(weights.shapes) + largest) + FEW
     for name, value in _integers(attributes):
         if value < 0 and name.endswith("heads"):
-            raise PreconditionFailed(f"{file}: {name} is {_short(value)}", hint=CORRECT)
+            raise PreconditionFailed(f"{file}: {name!r} is {_short(value)}", hint=CORRECT)
         if abs(value) > most and REPEATED.search(name):
             raise PreconditionFailed(
-                f"{file}: {name} is {_short(value)}, and the weights are {len(weights.shapes)} tensors, "
+                f"{file}: {name!r} is {_short(value)}, and the weights are {len(weights.shapes)} tensors, "
                 f"of at most {largest} in one dimension",
                 hint=CORRECT,
             )
