@@ -126,7 +126,8 @@ def _use(model: Path, answer: Connection) -> None:
     """In a process of its own: fetch, open and run."""
     import numpy as np
 
-    from hfopt import Accelerator, FetchContext, HfoptError
+    from hfopt import Accelerator, FetchContext
+    from hfopt.worker.serve import fault_of
 
     gc.disable()  # it would touch, and so copy, all that was imported before the fork
     quiet = os.open(os.devnull, os.O_RDWR)
@@ -142,12 +143,11 @@ def _use(model: Path, answer: Connection) -> None:
         with type(loader)(type(loader).Config(**handle.config)).open(handle, Accelerator(), {"threads": 1}) as session:
             session.run({"input_ids": np.array([[2, 5, 3]]), "attention_mask": np.array([[1, 1, 1]])})
         ended = Ended(files=files)
-    except HfoptError as error:
-        ended = Ended(sentence=f"{error.message}\n{error.hint}")
-    except Exception as error:  # noqa: BLE001 - that is what must not be
-        ended = Ended(
-            trace=f"{traceback.format_exception(error)[-1].strip()} {traceback.extract_tb(error.__traceback__)[-1]}"
-        )
+    except Exception as error:  # noqa: BLE001 - it is told as a worker tells it
+        fault = fault_of(error)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{fault.message}\n{fault.hint}"
+        ended = Ended(sentence=told) if fault.expected else Ended(trace=f"{told} ({last.filename}:{last.lineno})")
     peak = max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     answer.send((ended, peak / 1024))
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from hfopt.api.model import Accelerator
 from hfopt.api.parity import Parity
+from hfopt.base.text import printable
 
 PROTOCOL = 2
 
@@ -59,6 +60,10 @@ class Request(_Message):
     steps: tuple[StepRequest, ...]
 
 
+_Shown = Annotated[str, AfterValidator(lambda text: "\n".join(map(printable, text.split("\n"))))]
+"""Text that may repeat what a file says, and that a terminal shows."""
+
+
 class Fault(_Message):
     """Why a step failed.
 
@@ -66,8 +71,8 @@ class Fault(_Message):
     """
 
     type: str
-    message: str
-    hint: str | None = None
+    message: _Shown
+    hint: _Shown | None = None
     expected: bool = True
     traceback: str | None = None
 

@@ -151,7 +151,7 @@ def test_what_a_file_can_not_hold_is_said_before_it_is_written(tmp_path, monkeyp
     [
         ("../model.onnx.data", "are in '../model.onnx.data', outside the model's folder"),
         ("/etc/passwd", "are in '/etc/passwd', outside the model's folder"),
-        ("none", "its weights are in none, which is missing"),
+        ("none", "its weights are in 'none', which is missing"),
     ],
 )
 def test_weights_elsewhere_are_refused(location, problem, tmp_path):

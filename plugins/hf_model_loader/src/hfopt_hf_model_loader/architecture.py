@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def said(error: Exception) -> str:
     """What a library says of a failure, without its advice."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
     text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "bad_alloc" in text:
+    if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", text):
         return "there is not enough memory"
     if isinstance(error, OSError | ValueError | RuntimeError) and text:
         return text
