@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hfopt.base.errors import HfoptError, PreconditionFailed
-from hfopt.base.inside import file_inside, folders_inside, inside, regular_file, remove_inside
+from hfopt.base.inside import file_inside, folders_inside, inside, read_json, regular_file, remove_inside
 
 
 @pytest.fixture
@@ -97,3 +97,38 @@ def test_folders_are_listed_without_those_behind_links(root):
     assert list(folders_inside(root, depth=2)) == [root / "a" / "b"]
     assert list(folders_inside(root, "away")) == []
     assert list(folders_inside(root, "absent", depth=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "is not JSON: Expecting value"),
+        (b"\xff", "is not JSON: 'utf-8' codec can't decode"),
+        (b"\xef\xbb\xbf{}", "is not JSON: Unexpected UTF-8 BOM"),
+        (b'["\\ud800"]', "is not JSON: 'utf-8' codec can't encode"),
+        (b"[NaN]", "is not JSON: NaN is not a finite number"),
+        (b"[-Infinity]", "is not JSON: -Infinity is not a finite number"),
+        (b"[1e999]", "is not JSON: 1e999 is not a finite number"),
+        (b"9" * 5000, "is not JSON: Exceeds the limit"),
+        (b'{"a":' * 100_000, "is nested too deeply"),
+        (b" " * 20_000_001, "has 20000001 bytes; at most 20000000 are read"),
+    ],
+)
+def test_json_of_somebody_else_is_read_with_bounds(tmp_path, text, said):
+    file = tmp_path / "config.json"
+    file.write_bytes(text)
+
+    with pytest.raises(PreconditionFailed) as failure:
+        read_json(file)
+
+    assert failure.value.message.startswith(f"{file} {said}")
+
+
+def test_json_is_read_from_regular_files_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PreconditionFailed, match="pipe is a named pipe, not a regular file"):
+        read_json(tmp_path / "pipe")
+    with pytest.raises(PreconditionFailed, match="none can't be read: No such file or directory"):
+        read_json(tmp_path / "none")
+    (tmp_path / "whole").write_text('{"a": [1, 2.5, null, "\u00e9"]}')
+    assert read_json(tmp_path / "whole") == {"a": [1, 2.5, None, "é"]}

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from hfopt.api.model import Accelerator
 from hfopt.api.parity import Parity
 from hfopt.base.secrets import redacted
+from hfopt.base.text import shown
 
 PROTOCOL = 2
 
@@ -20,8 +21,8 @@ StepKind = Literal["fetch", "data", "pass", "predict", "score", "measure"]
 Question = Literal["resolve", "probe", "versions", "machine", "load"]
 """What a worker answers without making an artifact: what a reference means now; what an accelerator lacks; which
 versions components depend on; what of the machine a timing depends on; what else runs on it."""
-_Told = Annotated[str, AfterValidator(redacted)]
-"""What people read: there is no credential in it."""
+_Shown = Annotated[str, AfterValidator(lambda text: shown(redacted(text)))]
+"""What people read, and what may repeat a file or the environment: no credential and no control character is in it."""
 INPUT = "input:"
 """Begins the token that stands for a local input of the user's: the rest is the digest of its content."""
 
@@ -69,10 +70,10 @@ class Fault(_Message):
     """
 
     type: str
-    message: _Told
-    hint: _Told | None = None
+    message: _Shown
+    hint: _Shown | None = None
     expected: bool = True
-    traceback: _Told | None = None
+    traceback: _Shown | None = None
 
 
 class Progress(_Message):
@@ -80,7 +81,7 @@ class Progress(_Message):
 
     event: Literal["progress"] = "progress"
     key: str
-    phase: _Told
+    phase: _Shown
     done: int = 0
     total: int | None = None
 

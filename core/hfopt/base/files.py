@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ BEST = "best"
 LOG = "hfopt.log"
 _LARGEST = 2**28
 """Bytes of a file that is hfopt's own, and not a model's: any larger one is something else."""
+JSON_LIMIT = 20_000_000
+"""Bytes of a JSON file that are read: those of models have a tenth of it, and a value may take 20 bytes for each."""
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
 
 
@@ -95,3 +98,28 @@ def own_bytes(file: Path) -> bytes:
     if size > _LARGEST:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
     return file.read_bytes()
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file of somebody else's holds; numbers are finite, and text can be written as UTF-8.
+
+    :raises PreconditionFailed: it can't be read, has more than 20 MB, or is not JSON
+    """
+    try:
+        if (size := regular_file(file).st_size) > JSON_LIMIT:
+            raise PreconditionFailed(f"{file} has {size} bytes; at most {JSON_LIMIT} are read")
+        value = json.loads(file.read_bytes().decode(), parse_float=_finite, parse_constant=_finite)
+        json.dumps(value, ensure_ascii=False).encode()
+    except OSError as error:
+        raise PreconditionFailed(f"{file} can't be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise PreconditionFailed(f"{file} is nested too deeply") from error
+    except ValueError as error:  # of the text's encoding and of numbers with thousands of digits too
+        raise PreconditionFailed(f"{file} is not JSON: {str(error).partition(';')[0]}") from error
+    return value
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number[:20]} is not a finite number")
+    return value

@@ -45,7 +45,7 @@ def inside(path: Path, *folders: Path) -> Path:
     """
     try:
         real, roots = path.resolve(strict=True), [_root(folder.resolve()) for folder in folders]
-    except (OSError, RuntimeError) as error:  # the latter for links in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
         raise PreconditionFailed(f"{path}: no such file") from error
     if not any(real.is_relative_to(root) for root in roots):
         raise PreconditionFailed(

@@ -59,12 +59,15 @@ def test_segments_are_an_input_only_if_the_tokenizer_makes_them(broken):
     assert [spec.name for spec in fetch(broken).inputs] == ["input_ids", "attention_mask"]
 
 
-def test_sizes_that_config_json_leaves_out_are_those_of_transformers(broken):
-    file = broken / "config.json"
+def test_sizes_that_config_json_leaves_out_are_those_of_transformers(tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
     written = json.loads(file.read_text())
     file.write_text(json.dumps({key: value for key, value in written.items() if key != "vocab_size"}))
 
-    assert fetch(broken).inputs[0].high == 30522
+    assert fetch(tmp_path).inputs[0].high == 30522
 
 
 def test_attributes_of_the_user_win_over_those_of_the_model(folder):
@@ -87,7 +90,7 @@ def test_a_sharded_model_is_its_index_and_shards_and_a_missing_one_is_named(tmp_
     assert files[0].name == "model.safetensors.index.json"
     assert len(files) > 2
     files[1].unlink()
-    assert refusal(tmp_path) == (f"{files[1]} is missing, though the index names it", None)
+    assert refusal(tmp_path) == (f"{files[0]} names {files[1].name!r}, which is missing", None)
 
 
 def test_an_index_that_is_none_or_leads_elsewhere_is_refused(broken):
@@ -131,14 +134,14 @@ def test_a_truncated_safetensors_file_is_noticed_by_its_length(broken):
         (b"", "is truncated, or not a safetensors file"),
         (b"\xff" * 9, "is truncated, or not a safetensors file"),
         (b"\x02" + b"\0" * 7 + b"[]", "is not a safetensors file"),
-        (b"\x09" + b"\0" * 7 + b'{"a": {}}', "is not a safetensors file"),
+        (b"\x09" + b"\0" * 7 + b'{"a": {}}', "is damaged: 'a' has no dtype, shape and data_offsets"),
         (b"\x04" + b"\0" * 7 + b"text and more", "is not a safetensors file"),
     ],
 )
 def test_something_else_is_not_taken_for_weights(broken, content, reason):
     (broken / "model.safetensors").write_bytes(content)
 
-    assert refusal(broken) == (f"{broken / 'model.safetensors'} {reason}", None)
+    assert refusal(broken) == (f"{broken / 'model.safetensors'} {reason}", "fetch it again")
 
 
 def test_pickled_weights_are_refused(broken):

@@ -307,7 +307,7 @@ MODELS = {
     "empty": ("empty", "empty is no model: it has neither config.json with weights"),
     "pickles": ("pickles", "pickles has its weights as pickles, which can run any code"),
     "several": ("several", "several holds 2 ONNX files: decoder.onnx, encoder.onnx\n  hint: name one of them\n"),
-    "damaged": ("damaged", "config.json can't be read: "),
+    "damaged": ("damaged", "config.json is not JSON: "),
 }
 
 

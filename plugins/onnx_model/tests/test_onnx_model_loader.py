@@ -132,7 +132,7 @@ def test_weights_above_the_threshold_go_to_a_file_beside_and_count_and_must_be_t
     assert [path.name for path in handle.files] == ["model.onnx", "model.onnx.data"]
     assert open_model(handle).run({"input_ids": np.ones((1, 2), dtype=np.int64)})["logits"].shape == (1, 10)
     (tmp_path / "model.onnx.data").unlink()
-    with pytest.raises(PreconditionFailed, match=r"its weights are in model\.onnx\.data, which is missing"):
+    with pytest.raises(PreconditionFailed, match=r"its weights are in 'model\.onnx\.data', which is missing"):
         fetch(tmp_path)
 
 

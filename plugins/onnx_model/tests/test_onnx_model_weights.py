@@ -151,7 +151,7 @@ def test_what_a_file_can_not_hold_is_said_before_it_is_written(tmp_path, monkeyp
     [
         ("../model.onnx.data", "are in '../model.onnx.data', outside the model's folder"),
         ("/etc/passwd", "are in '/etc/passwd', outside the model's folder"),
-        ("none", "its weights are in none, which is missing"),
+        ("none", "its weights are in 'none', which is missing"),
     ],
 )
 def test_weights_elsewhere_are_refused(location, problem, tmp_path):
@@ -170,7 +170,8 @@ def test_a_truncated_file_of_weights_is_named(tmp_path):
     (tmp_path / "model.onnx.data").write_bytes(bytes(100))
 
     with pytest.raises(
-        PreconditionFailed, match=r"model\.onnx\.data is truncated: 'onnx::Add/1' would end at byte 4096"
+        PreconditionFailed,
+        match=r"model\.onnx\.data is truncated: it has 100 bytes, and 'onnx::Add/1' would end at byte 4096",
     ):
         graph.load(tmp_path / "model.onnx")
 

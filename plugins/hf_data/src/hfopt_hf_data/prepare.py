@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hfopt import DataContext, PreconditionFailed
+from hfopt.api.files import read_json
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.labels import class_of
 from hfopt_hf_data.load import load, text_columns
@@ -50,12 +51,8 @@ def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
 
 def _attributes(model: Path) -> dict[str, Any]:
     """config.json; nothing where there is only a tokenizer."""
-    try:
-        attributes: dict[str, Any] = json.loads((model / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise PreconditionFailed(f"{model / 'config.json'} is not JSON: {error}") from error
+    file = model / "config.json"
+    attributes: dict[str, Any] = read_json(file) if file.exists() else {}
     return attributes
 
 

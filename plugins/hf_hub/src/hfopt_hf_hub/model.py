@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from hfopt import Config, PreconditionFailed
+from hfopt.api.files import read_json
 from hfopt.api.resources import Resolved, Resource, ResourceContext
 from hfopt_hf_hub import hub
 
@@ -120,7 +120,7 @@ class HfModel(Resource):
         index = f"{INDEX} of {self.config.name} at {pin[:12]}"
         file = hub.download(self._repository, pin, [INDEX], offline=context.offline) / INDEX
         try:
-            shards = sorted(set(json.loads(file.read_text("utf-8"))["weight_map"].values()))
+            shards = sorted(set(read_json(file)["weight_map"].values()))
             pickles = [path for path in shards if not path.endswith(".safetensors")]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PreconditionFailed(f"{index} is not an index of weights") from error

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS
 from hfopt_hf_model_loader.config import TASKS, HfConfig
+from hfopt_hf_model_loader.folder import has, inside, read_object
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -28,8 +28,8 @@ def read(folder: Path) -> PretrainedConfig:
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (KeyError, OSError, ValueError) as error:
-        raise PreconditionFailed(f"transformers can't read {folder / 'config.json'}: {first_line(error)}") from error
+    except Exception as error:  # a config is the model's own code: it computes with what it is given
+        raise PreconditionFailed(f"transformers can't read {folder / 'config.json'}: {said(error)}") from error
 
 
 def class_name(config: HfConfig) -> str:
@@ -82,8 +82,8 @@ def inputs(model_class: type[PreTrainedModel], own: PretrainedConfig, folder: Pa
     if "input_ids" not in taken or vocabulary is None:
         raise PreconditionFailed(f"{model_class.__name__} does not take token ids; this version does models of text")
     ranges = {"input_ids": vocabulary, "attention_mask": 2}
-    segments = getattr(own, "type_vocab_size", None) or 0
-    if segments > 1 and "token_type_ids" in _tokenizer_inputs(folder):
+    segments = getattr(own, "type_vocab_size", None)
+    if isinstance(segments, int) and segments > 1 and "token_type_ids" in _tokenizer_inputs(folder):
         ranges["token_type_ids"] = segments
     names = [name for name in taken if name in ranges]
     return tuple(TensorSpec(name=name, dtype="int64", axes=TEXT_AXES, high=ranges[name]) for name in names)
@@ -91,13 +91,17 @@ def inputs(model_class: type[PreTrainedModel], own: PretrainedConfig, folder: Pa
 
 def _tokenizer_inputs(folder: Path) -> list[str]:
     """What the tokenizer yields; where it does not say, whatever the model takes."""
-    with suppress(OSError, ValueError):
-        written = json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("model_input_names")
-        if written:
-            return list(written)
-    return ["input_ids", "token_type_ids", "attention_mask"]
+    name = "tokenizer_config.json"
+    written = read_object(inside(folder, name)).get("model_input_names") if has(folder, name) else None
+    return written if isinstance(written, list) and written else ["input_ids", "token_type_ids", "attention_mask"]
 
 
-def first_line(error: Exception) -> str:
+def said(error: Exception) -> str:
     """What a library says of a failure, without its advice."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", text):
+        return "there is not enough memory"
+    if isinstance(error, OSError | ValueError | RuntimeError) and text:
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")

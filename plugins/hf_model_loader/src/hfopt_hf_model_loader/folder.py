@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hfopt import PreconditionFailed
+from hfopt.api.files import file_inside, read_json
+from hfopt_hf_model_loader.tensors import Shape, shapes
 
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-HEADER_LIMIT = 100_000_000
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 COMPANIONS = (
     "config.json",
@@ -33,6 +39,44 @@ COMPANIONS = (
     "chat_template.jinja",
 )
 """Files that travel with a model: they are not its weights, and it can't be used without them."""
+AGAIN = "fetch both again"
+OBJECTS = frozenset(
+    {
+        *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+        *("added_tokens.json", "preprocessor_config.json"),
+    }
+)
+"""Those that are read here, to see that they can be read later. The others are as large as a vocabulary."""
+VOCABULARY_LIMIT = 200_000_000
+"""Bytes: of tokenizers that are known to us the largest has a fifth."""
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a model's folder: not of another one, not a named pipe.
+
+    :raises PreconditionFailed: it can't be read, or is something else
+    """
+    path = folder / name
+    file_inside(path, folder)
+    if not os.access(path, os.R_OK):
+        raise PreconditionFailed(f"{path} can't be read: Permission denied")
+    return path
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether there is something of that name, whatever it is."""
+    return os.path.lexists(folder / name)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    :raises PreconditionFailed: it does not, or is not JSON
+    """
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise PreconditionFailed(f"{file} is not a JSON object")
+    return value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -40,80 +84,98 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     :raises PreconditionFailed: it is missing or not JSON
     """
-    file = folder / "config.json"
-    try:
-        attributes = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise PreconditionFailed(f"{folder} is not a Hugging Face model: it has no config.json") from error
-    except ValueError as error:
-        raise PreconditionFailed(f"{file} is not JSON: {error}") from error
-    if not isinstance(attributes, dict):
-        raise PreconditionFailed(f"{file} is not a JSON object")
+    if not has(folder, CONFIG):
+        raise PreconditionFailed(f"{folder} is not a Hugging Face model: it has no {CONFIG}")
+    file = inside(folder, CONFIG)
+    attributes = read_object(file)
+    names = attributes.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PreconditionFailed(f"{file}: architectures must be a list of names")
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "/" in str(attributes.get(key)):  # transformers would fetch a repository of that name, and run its code
+            raise PreconditionFailed(f"{file}: {key} is code from the hub, which is not run", hint=f"remove {key}")
     return attributes
 
 
-def weights(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files, whole; an index stands before its shards.
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a model, by the headers of their files.
+
+    :param files: an index stands before its shards
+    :param shapes: of every tensor
+    """
+
+    files: tuple[Path, ...]
+    shapes: Mapping[str, Shape]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers there are."""
+        return sum(map(math.prod, self.shapes.values()))
+
+
+def weights(folder: Path) -> Weights:
+    """The safetensors files, whole.
 
     :raises PreconditionFailed: there are none, one is missing or damaged, or there are only pickles
     """
-    if (folder / SINGLE).is_file():
-        files = [folder / SINGLE]
-        shards = files
-    elif (folder / INDEX).is_file():
-        shards = _shards(folder / INDEX)
-        files = [folder / INDEX, *shards]
-    elif any((folder / name).is_file() for name in PICKLES):
+    if has(folder, SINGLE):
+        file = inside(folder, SINGLE)
+        return Weights((file,), _some(file, shapes(file)))
+    if has(folder, INDEX):
+        return _sharded(inside(folder, INDEX))
+    if any(has(folder, name) for name in PICKLES):
         raise PreconditionFailed(
             f"{folder} has its weights as pickles, which can run any code when they are loaded",
             hint="save the model again with safetensors: model.save_pretrained(folder)",
         )
-    else:
-        raise PreconditionFailed(f"{folder} has no weights: no {SINGLE}")
-    for shard in shards:
-        check_safetensors(shard)
-    return tuple(files)
+    raise PreconditionFailed(f"{folder} has no weights: no {SINGLE}")
 
 
-def _shards(index: Path) -> list[Path]:
-    """The files that an index names, which lie beside it."""
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        outside = [name for name in names if Path(name).name != name]
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise PreconditionFailed(f"{index} is not an index of weights") from error
-    if outside:
-        raise PreconditionFailed(f"{index} names {outside[0]!r}, which is not a file of its folder")
-    return [index.parent / name for name in names]
+def _sharded(index: Path) -> Weights:
+    """What an index names: files beside it, with the tensors that it says."""
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise PreconditionFailed(f"{index} is not an index of weights")
+    parts: dict[str, list[str]] = defaultdict(list)
+    for tensor, name in places.items():
+        parts[name].append(tensor)
+    files, found = [], dict[str, Shape]()
+    for name, expected in sorted(parts.items()):
+        if Path(name).name != name or name in ("", ".."):
+            raise PreconditionFailed(f"{index} names {_cut(name)!r}, which is not a file of its folder")
+        if not has(index.parent, name):
+            raise PreconditionFailed(f"{index} names {_cut(name)!r}, which is missing")
+        file = inside(index.parent, name)
+        held = shapes(file)
+        if lost := [tensor for tensor in expected if tensor not in held]:
+            raise PreconditionFailed(
+                f"{index} has {_cut(lost[0])!r} in {name}, which lacks it", hint="fetch both again"
+            )
+        files.append(file)
+        found |= held
+    return Weights((index, *files), _some(index, found))
 
 
-def check_safetensors(file: Path) -> None:
-    """Compare a file's length with what its header promises.
-
-    Source: the format's description, https://huggingface.co/docs/safetensors: 8 bytes of header length (little-endian),
-    a JSON header of at most 100 MB with every tensor's data_offsets, then the data.
-
-    :raises PreconditionFailed: it is missing, truncated, or something else
-    """
-    try:
-        with open(file, "rb") as stream:
-            size = file.stat().st_size
-            length = int.from_bytes(stream.read(8), "little")
-            if 8 + length > size or length > HEADER_LIMIT:
-                raise PreconditionFailed(f"{file} is truncated, or not a safetensors file")
-            header = json.loads(stream.read(length))
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-    except FileNotFoundError as error:
-        raise PreconditionFailed(f"{file} is missing, though the index names it") from error
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise PreconditionFailed(f"{file} is not a safetensors file") from error
-    if size != expected:
-        raise PreconditionFailed(
-            f"{file} is damaged: it has {size} bytes, and its header promises {expected}", hint="fetch it again"
-        )
+def _some(file: Path, found: Mapping[str, Shape]) -> Mapping[str, Shape]:
+    if not found:
+        raise PreconditionFailed(f"{file} has no tensors")
+    return found
 
 
 def companions(folder: Path) -> tuple[Path, ...]:
-    """The files of a folder that must travel with the model."""
-    return tuple(folder / name for name in COMPANIONS if (folder / name).is_file())
+    """The files of a folder that must travel with the model.
+
+    :raises PreconditionFailed: one is a link to elsewhere or no regular file, or is a config and not a JSON object
+    """
+    found = tuple(inside(folder, name) for name in COMPANIONS if has(folder, name))
+    for file in found:
+        if file.name in OBJECTS:
+            read_object(file)
+        elif (size := file.stat().st_size) > VOCABULARY_LIMIT:
+            raise PreconditionFailed(f"{file} has {size} bytes; a vocabulary has at most {VOCABULARY_LIMIT}")
+    return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"...{text[-200:]}"

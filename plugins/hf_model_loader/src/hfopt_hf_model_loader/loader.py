@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
-from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.config import FromPretrainedArgs, PyTorchModelConfig
+
+_OTHER_SIZES = "ignore_mismatched_sizes"
 
 
 class PyTorchModel(ModelLoader):
@@ -17,21 +19,27 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import architecture, folder
+        from hfopt_hf_model_loader import architecture, folder, sizes
 
         place, hf_config = self.config.folder, self.config.hugging_face
+        arguments = hf_config.from_pretrained_args or FromPretrainedArgs()
         attributes = folder.read_config(place)
+        companions = folder.companions(place)
         weights = folder.weights(place)
+        sizes.check_counts(attributes, weights, place / folder.CONFIG)
         own = architecture.read(place)
         model_class = architecture.model_class(hf_config, own)
         architecture.check_head(model_class, attributes, hf_config.task)
+        exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
+        sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
+        inputs = architecture.inputs(model_class, own, place)
         return ModelHandle(
             type="PyTorchModel",
             path=place,
-            files=weights,
-            companions=folder.companions(place),
+            files=weights.files,
+            companions=companions,
             config={"hf_config": hf_config.model_dump(mode="json", exclude={"model_name"})},
-            inputs=architecture.inputs(model_class, own, place),
+            inputs=inputs,
             attributes={**attributes, **(self.config.model_attributes or {})},
         )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
-from hfopt_hf_model_loader.architecture import first_line, model_class, read
+from hfopt_hf_model_loader.architecture import model_class, read, said
 from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 """PyTorch's name of an accelerator's device."""
+REPORT_LENGTH = 500
+"""Characters of a report that are told."""
 
 
 def why_unavailable(accelerator: Accelerator) -> str | None:
@@ -49,15 +54,19 @@ def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settin
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
     chosen = model_class(config, read(handle.path))
-    arguments = _arguments(config.from_pretrained_args or FromPretrainedArgs(), settings.get("attn_implementation"))
-    try:
-        with _quiet():
+    written = config.from_pretrained_args or FromPretrainedArgs()
+    arguments = _arguments(written, settings.get("attn_implementation"))
+    with _quiet() as reported:
+        try:
             model, loading = chosen.from_pretrained(handle.path, **arguments)
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise PreconditionFailed(f"transformers can't load {handle.path}: {first_line(error)}") from error
+        except Exception as error:  # building and loading is the model's own code too
+            text = said(error)
+            report = f": {_essence(reported)}" if "report" in text and not reported.empty() else ""
+            raise PreconditionFailed(f"transformers can't load {handle.path}: {text}{report}") from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
+    model.config.return_dict = True  # outputs have names, whatever config.json says
     return TorchSession(model.eval(), handle.inputs, DEVICES[accelerator.device])
 
 
@@ -75,19 +84,35 @@ def _arguments(written: FromPretrainedArgs, attention: str | None) -> dict[str, 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports; what they report is checked here."""
+def _quiet() -> Iterator[SimpleQueue[Any]]:
+    """Without transformers' progress bars, and with its warnings kept: a message may refer to one."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    kept: SimpleQueue[Any] = SimpleQueue()
+    handler = QueueHandler(kept)
+    logging.set_verbosity_warning()
+    logging.disable_default_handler()
+    logging.add_handler(handler)
     logging.disable_progress_bar()
     try:
-        yield
+        yield kept
     finally:
+        logging.remove_handler(handler)
+        logging.enable_default_handler()
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _essence(reported: SimpleQueue[Any]) -> str:
+    """The rows of the last table that was reported, without its colours and lines, as one line."""
+    text = ""
+    while not reported.empty():
+        text = reported.get().getMessage()
+    rows = re.sub(r"\x1b\[[\d;]*m|\bNotes:.*", "", text, flags=re.DOTALL).splitlines()[1:]
+    lines = [line for line in rows if re.search(r"\w", line) and not re.match(r"\s*Key\b", line)]
+    return " ".join(" ".join(lines).replace("|", " ").split())[:REPORT_LENGTH]
 
 
 class TorchSession(Session):
@@ -138,8 +163,7 @@ class TorchSession(Session):
                 found = self._model(**tensors)
             self._finish()
         except Exception as error:  # forward is the model's own code: IndexError, TypeError, torch's, any other type
-            said = f"PyTorch can't run the model: {type(error).__name__}: {first_line(error)}"
-            raise PreconditionFailed(said) from error
+            raise PreconditionFailed(f"PyTorch can't run the model: {said(error)}") from error
         return found
 
     def _finish(self) -> None:

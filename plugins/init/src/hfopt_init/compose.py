@@ -142,7 +142,7 @@ def _passes(guess: Guess, model: Model, timed: bool) -> dict[str, Any]:
     if model.onnx is None:
         passes["conversion"] = {"type": "OnnxConversion"}
         guess.comments["passes", "conversion"] = "PyTorch to ONNX. A difference of outputs stops the run."
-    if (kind := model.attributes.get("model_type")) in FUSED:
+    if (kind := str(model.attributes.get("model_type") or "")) in FUSED:
         passes["fusion"] = {"type": "OrtTransformersOptimization"}
         guess.comments["passes", "fusion"] = "Attention and the like become one operator each."
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from hfopt import PreconditionFailed, UsageError
 from hfopt.api.config import looks_like_hub_name
-from hfopt.api.files import path_of
+from hfopt.api.files import path_of, read_json
 from hfopt.api.text import did_you_mean
 
 TASKS: Mapping[str, str] = {
@@ -95,9 +94,9 @@ def _described(name: str, folder: Path, onnx: Path | None = None) -> Model:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        attributes = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: {error}") from error
+        attributes = read_json(file)
+    except PreconditionFailed as error:
+        raise UsageError(error.message, hint=error.hint) from error
     if not isinstance(attributes, dict):
         raise UsageError(f"{file} is not a model's config: it holds no object")
     return attributes

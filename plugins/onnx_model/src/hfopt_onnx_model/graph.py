@@ -10,8 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
+from hfopt.api.files import regular_file
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.weights import bring_in, data_of, move_out, must_stay_inside, read_in, span, tensors, weight_bytes
+from hfopt_onnx_model.weights import (
+    MOST_AXES,
+    bring_in,
+    check_size,
+    data_of,
+    is_dtype,
+    move_out,
+    must_stay_inside,
+    read_in,
+    span,
+    tensors,
+    weight_bytes,
+)
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -36,9 +49,15 @@ def load(path: Path, *, weights: bool = True) -> ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
+        if (size := regular_file(path).st_size) >= 2**31:
+            raise PreconditionFailed(f"{path} has {size} bytes, and an ONNX file has less than 2 GiB")
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged") from error
+    except MemoryError as error:
+        raise PreconditionFailed(f"there is not enough memory to read {path}") from error
+    except OSError as error:
+        raise PreconditionFailed(f"{path} can't be read: {error.strerror}") from error
     if not model.graph.node:
         raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged")
     if weights:
@@ -112,6 +131,21 @@ def outgrows_protobuf(model: ModelHandle) -> bool:
     return model.size_bytes >= EXTERNAL_THRESHOLD / 2
 
 
+def look_at(path: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """What somebody else's model consists of, takes and returns.
+
+    :return: its files, as `model_files`; its inputs and outputs
+    :raises PreconditionFailed: it is damaged, as far as that can be seen without reading its weights
+    """
+    model = load(path, weights=False)
+    for tensor, _ in tensors(model):
+        check_size(tensor, path)
+    inputs, outputs = _io(model.graph, path)
+    if not outputs:
+        raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged: it has no outputs")
+    return _files(model, path), inputs, outputs
+
+
 def model_files(path: Path) -> tuple[Path, ...]:
     """A model's file, then those of its external data.
 
@@ -129,21 +163,29 @@ def _files(model: ModelProto, path: Path) -> tuple[Path, ...]:
 
 def describe_io(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of a model, without reading its weights."""
-    return _io(load(path, weights=False).graph)
+    return _io(load(path, weights=False).graph, path)
 
 
-def _io(graph: GraphProto) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _io(graph: GraphProto, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
-    return inputs, tuple(_spec(value) for value in graph.output)
+    inputs = tuple(_spec(value, path) for value in graph.input if value.name not in weights)
+    return inputs, tuple(_spec(value, path) for value in graph.output)
 
 
-def _spec(value: ValueInfoProto) -> TensorSpec:
+def _spec(value: ValueInfoProto, path: Path) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
+    if not is_dtype(tensor.elem_type):
+        raise PreconditionFailed(f"{path}: {value.name!r}, an input or output, is no tensor of a dtype that ONNX knows")
+    if len(tensor.shape.dim) > MOST_AXES:
+        raise PreconditionFailed(
+            f"{path}: {value.name!r} has {len(tensor.shape.dim)} axes; arrays have at most {MOST_AXES}"
+        )
     axes = tuple(
-        axis.dim_value if axis.HasField("dim_value") else axis.dim_param or f"{value.name}_axis_{position}"
+        axis.dim_value  # -1 is some exporters' way to say that it is dynamic
+        if axis.HasField("dim_value") and axis.dim_value >= 0
+        else axis.dim_param or f"{value.name}_axis_{position}"
         for position, axis in enumerate(tensor.shape.dim)
     )
     return TensorSpec(name=value.name, dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, axes=axes)
@@ -160,7 +202,7 @@ def handle_of(path: Path, *, like: ModelHandle) -> ModelHandle:
     :param like: gives attributes, companions, settings (if it is an ONNX model too) and the range of integer inputs
     """
     model = load(path, weights=False)
-    inputs, outputs = _io(model.graph)
+    inputs, outputs = _io(model.graph, path)
     ranges = {spec.name: spec.high for spec in like.inputs}
     return ModelHandle(
         type="ONNXModel",

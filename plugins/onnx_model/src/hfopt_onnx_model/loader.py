@@ -22,6 +22,7 @@ from hfopt import (
     Session,
 )
 from hfopt.api.config import ConfigContext, only
+from hfopt.api.files import file_inside
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
@@ -71,7 +72,14 @@ def external_data(file: Path) -> list[Path]:
             short, low, high = found.groups()
             length = short[0] if short else low[0] - 128 + 128 * high[0]
             names.add(graph[found.end() : found.end() + length].decode(errors="replace"))
-    return [path for name in sorted(names) if (path := file.parent / name).is_file()]
+    return [file.parent / name for name in sorted(names) if _is_inside(file.parent / name, file.parent)]
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether it is a file of the folder. If it is none, the model is refused when it is described."""
+    with suppress(PreconditionFailed):
+        return bool(file_inside(path, folder))
+    return False
 
 
 class ONNXModel(ModelLoader):
@@ -82,15 +90,15 @@ class ONNXModel(ModelLoader):
     config: ONNXModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_onnx_model.graph import describe_io, model_files
+        from hfopt_onnx_model.graph import look_at
 
         path = self._file()
-        inputs, outputs = describe_io(path)
+        files, inputs, outputs = look_at(path)
         settings = self.config.inference_settings
         return ModelHandle(
             type="ONNXModel",
             path=path,
-            files=model_files(path),
+            files=files,
             inputs=inputs,
             outputs=outputs,
             attributes=self.config.model_attributes,
@@ -103,16 +111,17 @@ class ONNXModel(ModelLoader):
         path = Path(self.config.model_path)
         if path.is_file():
             return path
-        if self.config.onnx_file_name is not None:
-            path = path / self.config.onnx_file_name
-            if not path.is_file():
-                raise PreconditionFailed(f"{path}: no such file")
-            return path
-        found = sorted(path.glob("*.onnx"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise PreconditionFailed(f"{path} must hold one .onnx file; it holds {names}", hint="set onnx_file_name")
-        return found[0]
+        name = self.config.onnx_file_name
+        if name is None:
+            found = sorted(path.glob("*.onnx"))
+            if len(found) != 1:
+                names = ", ".join(file.name for file in found) or "none"
+                raise PreconditionFailed(
+                    f"{path} must hold one .onnx file; it holds {names}", hint="set onnx_file_name"
+                )
+            name = found[0].name
+        file_inside(path / name, path)
+        return path / name
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         from hfopt_onnx_model.session import open_session

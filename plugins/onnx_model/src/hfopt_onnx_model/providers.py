@@ -92,6 +92,8 @@ def why_missing(name: str) -> str | None:
         import onnxruntime
     except ModuleNotFoundError:
         return f"ONNX Runtime is not installed{install or ': ' + INSTALL.format('cpu')}"
+    except ImportError as error:  # it is, and the system does not load it: for want of memory, of a library
+        return f"ONNX Runtime can't be loaded: {error}"
     available = onnxruntime.get_available_providers()
     if name not in available:
         instead = f"{install} (uninstall the other flavour first)" if install else f"; it has {', '.join(available)}"

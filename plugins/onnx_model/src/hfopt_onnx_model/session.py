@@ -81,7 +81,8 @@ def check_no_fallback(wanted: Sequence[str], got: Sequence[str]) -> None:
         lost = next(name for position, name in enumerate(wanted) if got[position : position + 1] != [name])
         raise PreconditionFailed(
             f"ONNX Runtime could not start {lost}, and fell back to {', '.join(got)}",
-            hint="its driver or a library that it needs is missing; hfopt.log has ONNX Runtime's own messages",
+            hint="its driver or a library that it needs is missing; with ort_log_severity_level: 2 in engine, "
+            "hfopt.log has ONNX Runtime's own messages",
         )
 
 
@@ -186,7 +187,8 @@ def _refusing(what: str) -> Iterator[None]:
 
 NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: |Non-zero status code returned while |"
-    r"Load model from .* failed: ?|Status Message: |\S*/onnxruntime/core/\S+:\d+ \w.*?\)(?: \[with [^\]]*\])? "
+    r"Load model from .* failed: ?|Status Message: |\S*/onnxruntime/core/\S+:\d+ \w.*?\)(?: \[with [^\]]*\])? |"
+    r"\b\w+\.cc:\d+ \w+ (?!was\b)"
 )
 """Codes, folders of caches, and places in C++."""
 
@@ -194,6 +196,8 @@ NOISE = re.compile(
 def reason(error: Exception) -> str:
     """What ONNX Runtime says, without its codes; its first two lines, as one."""
     said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    if isinstance(error, MemoryError) or "bad_alloc" in said:
+        return "there is not enough memory"
     return NOISE.sub("", said) or type(error).__name__
 
 

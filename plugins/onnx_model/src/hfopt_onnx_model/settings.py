@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from hfopt import Accelerator, Config, InputPath, ModelHandle, PreconditionFailed
 from hfopt.api import logs
+from hfopt.api.files import read_json
 from hfopt_onnx_model.providers import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def saved(settings: InferenceSettings) -> dict[str, Any]:
     held: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     file = held.pop("tuning_result_file", None)
     if file is not None:
+        results = read_json(Path(file))
         try:
-            results = json.loads(Path(file).read_text("utf-8"))
             settings = InferenceSettings.model_validate_json(json.dumps({"tuning_op_result": results}))
         except ValueError as error:
             raise PreconditionFailed(f"{file} is not a JSON list of tuning results") from error

@@ -6,11 +6,13 @@ Which of them go where is decided by `hfopt_onnx_model.graph.save`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hfopt import PreconditionFailed
+from hfopt.api.files import file_inside
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, TensorProto
@@ -20,6 +22,16 @@ PAGE = 4096
 
 SMALL = 1024
 """Bytes below which a tensor may be one whose values an operator's meaning depends on: axes, shapes, pads."""
+
+NARROW = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+"""Bits of dtypes that share bytes."""
+
+TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+"""Where a tensor has its numbers if it has neither bytes nor external data."""
+MOST_AXES = 64
+"""Of a NumPy array."""
+PACKED = 4
+"""How many elements at most share one of those numbers."""
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
@@ -71,18 +83,75 @@ def span(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
     """
     from onnx.external_data_helper import ExternalDataInfo
 
-    info = ExternalDataInfo(tensor)
-    place = PurePosixPath(info.location)
+    try:
+        info = ExternalDataInfo(tensor)
+    except ValueError as error:
+        reason = str(error).partition(";")[0]
+        raise PreconditionFailed(f"where the weights of {tensor.name!r} are can't be read: {reason}") from error
+    place, shown = PurePosixPath(info.location), info.location[:100]
     if place.is_absolute() or ".." in place.parts:
-        raise PreconditionFailed(f"the weights of {tensor.name!r} are in {info.location!r}, outside the model's folder")
+        raise PreconditionFailed(f"the weights of {tensor.name!r} are in {shown!r}, outside the model's folder")
     file, offset = folder / place, info.offset or 0
-    if not file.is_file():
-        raise PreconditionFailed(f"{folder}: its weights are in {info.location}, which is missing")
+    if not place.parts or not os.path.lexists(file):
+        raise PreconditionFailed(f"{folder}: its weights are in {shown!r}, which is missing")
+    file_inside(file, folder)
     rest = file.stat().st_size - offset
     length = rest if info.length is None else info.length
     if not 0 <= length <= rest:
-        raise PreconditionFailed(f"{file} is truncated: {tensor.name!r} would end at byte {offset + length}")
+        raise PreconditionFailed(
+            f"{file} is truncated: it has {offset + rest} bytes, and {tensor.name!r} "
+            + (f"would end at byte {offset + length}" if length > 0 else f"begins at byte {offset}")
+        )
     return file, offset, length
+
+
+def check_size(tensor: TensorProto, path: Path) -> None:
+    """See that a tensor has as many bytes as its shape and dtype take.
+
+    :param path: the model's file
+    :raises PreconditionFailed: it has not, or has no such shape or dtype; or as `span`
+    """
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    what, dims = f"{path} is damaged: {tensor.name!r}", list(tensor.dims)
+    if not is_dtype(tensor.data_type):
+        raise PreconditionFailed(f"{what} has no dtype that ONNX knows")
+    if len(dims) > MOST_AXES:
+        raise PreconditionFailed(f"{what} has {len(dims)} axes; arrays have at most {MOST_AXES}")
+    if min(dims, default=0) < 0:
+        raise PreconditionFailed(f"{what} is of the shape {dims}")
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return
+    elements = math.prod(dims)
+    takes = -(-elements * _bits(tensor.data_type) // 8)
+    if uses_external_data(tensor):
+        has = span(tensor, path.parent)[2]
+    elif tensor.HasField("raw_data"):
+        has = len(tensor.raw_data)
+    else:
+        stored = max(len(getattr(tensor, field)) for field in TYPED)
+        has = takes if elements <= stored * PACKED else stored
+    if has != takes:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        raise PreconditionFailed(f"{what} takes {takes} bytes as {kind} of the shape {dims}, and it has {has}")
+
+
+def is_dtype(number: int) -> bool:
+    """Whether it stands for a dtype that this version of onnx knows."""
+    import onnx
+
+    return number in onnx.TensorProto.DataType.values() and number != onnx.TensorProto.UNDEFINED
+
+
+def _bits(data_type: int) -> int:
+    """How wide an element is, where it is stored as bytes."""
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(data_type)
+    if name in NARROW:
+        return NARROW[name]
+    return 8 * int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def must_stay_inside(tensor: TensorProto, size: int) -> bool:
@@ -134,5 +203,5 @@ def move_out(tensor: TensorProto, data: bytes, file: Path, *, append: bool) -> N
         stream.write(data)
     tensor.raw_data = b""
     set_external_data(tensor, file.name, offset, len(data))
-    for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+    for field in ("raw_data", *TYPED):
         tensor.ClearField(field)
