@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -184,8 +185,6 @@ class _Text:
             raise PreconditionFailed(f"{self._file} is not text in {self._encoding}: {error}", hint=_SAVE) from error
 
     def _check(self, text: str, place: str) -> None:
-        if "\0" in text:
-            raise PreconditionFailed(f"{place} holds a NUL character", hint=_SAVE)
         if not text.isascii() and not self._options.get("encoding_errors"):
             try:
                 text.encode()
@@ -194,18 +193,23 @@ class _Text:
                 raise PreconditionFailed(
                     f"{place}, character {error.start + 1} is not text in UTF-8 (byte 0x{byte:02x})", hint=_SAVE
                 ) from error
+        if "\0" in text:
+            raise PreconditionFailed(f"{place} holds a NUL character", hint=_SAVE)
 
     def _lines(self) -> Iterator[str]:
         """Line by line, each with its end."""
+        limit, widest = self._limit, 1
         with self._opened() as text:
-            number = 0
-            while line := text.readline(self._limit + 1):
-                number += 1
-                place = f"{self._file}, line {number}"
-                if len(line) > self._limit:
-                    _too_long(place, self._limit)
-                self._check(line, place)
-                self._widest = max(self._widest, len(line))
+            for number in count(1):
+                line = text.readline(limit + 1)
+                if not line:
+                    break
+                if len(line) > widest:
+                    widest = self._widest = len(line)
+                if widest > limit:
+                    _too_long(f"{self._file}, line {number}", limit)
+                if "\0" in line or not line.isascii():
+                    self._check(line, f"{self._file}, line {number}")
                 yield line
 
     def _drain(self) -> None:
@@ -263,6 +267,8 @@ class _Text:
                 raise PreconditionFailed(f"{place} is not JSON: {error}") from error
             _check_row(value, place)
             rows += 1
+        if not rows:
+            raise PreconditionFailed(f"{self._file} has no rows")
         return self._plain
 
     def _one_value(self) -> Path:
@@ -277,13 +283,15 @@ class _Text:
         return self._plain
 
     def _array(self, folder: Path) -> Path:
-        target = folder / f"{len(os.listdir(folder))}.plain"
+        target, row = folder / f"{len(os.listdir(folder))}.plain", -1
         with target.open("x", encoding="utf-8") as lines:
             for row, value in enumerate(self._elements()):
                 if not isinstance(value, str):
                     _check_row(value, f"{self._file}, row {row}")
                 lines.write(json.dumps({"text": value} if isinstance(value, str) else value, ensure_ascii=False))
                 lines.write("\n")
+        if row < 0:
+            raise PreconditionFailed(f"{self._file} has no rows")
         return target
 
     def _elements(self) -> Iterator[Any]:
@@ -408,7 +416,10 @@ def _declared(chunk: Any) -> int:
 
 
 def _texts(schema: Any) -> list[str]:
+    """The columns of texts, also of those that Arrow is told to keep as a dictionary."""
     import pyarrow
 
     kinds = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
-    return [field.name for field in schema if field.type in kinds]
+    types = {each.name: each.type for each in schema}
+    plain = {name: kind.value_type if pyarrow.types.is_dictionary(kind) else kind for name, kind in types.items()}
+    return [name for name, kind in plain.items() if kind in kinds]

@@ -59,6 +59,7 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[datasets.
             MemoryError,
             OSError,
             RuntimeError,
+            StopIteration,
             TypeError,
             ValueError,
         ) as error:

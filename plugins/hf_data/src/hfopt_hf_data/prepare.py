@@ -75,7 +75,11 @@ def _rows(
         size = BATCH
         while size > 1 and table.slice(start, size).nbytes > BATCH_BYTES:
             size //= 2
-        batch = data[start : start + size]
+        try:
+            batch = data[start : start + size]
+        except UnicodeDecodeError as error:
+            rows = f"rows {start} to {min(start + size, len(data)) - 1}"
+            raise PreconditionFailed(f"{rows} hold a text that is not UTF-8") from error
         columns: Columns = {**tokeniser.encode({name: list(batch[name]) for name in texts}, start)}
         for name in labels:
             columns[LABEL] = [class_of(label, row, attributes) for row, label in enumerate(batch[name], start)]

@@ -21,7 +21,8 @@ CARD = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """What a dataset says about itself."""
 FILE, DATA = "hf_dataset.json", "data"
 """In a fetched folder: the `Source`, and the folder with its files."""
-_CARD_BYTES = 2_000_000
+_CARD_BYTES, _METADATA, _DEPTH = 10_000_000, 500_000, 50
+"""The most that a card may have: bytes, bytes of metadata, and lists in lists there."""
 _OWN_KEYS = frozenset({"config_name", "data_dir", "data_files", "default", "description", "version", "drop_labels"})
 
 
@@ -74,10 +75,10 @@ def look_into(folder: Path, subset: str | None, name: str) -> Source:
             place: dict[str, Any] = {"path": str(folder), "data_dir": below}
             wanted = None if below else _subset(place, subset, name)
             builder = datasets.load_dataset_builder(**place, name=wanted, cache_dir=cache)
+    except (AttributeError, ImportError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(BUILDERS)}") from error
     except RuntimeError as error:
         raise PreconditionFailed(f"{name} is loaded by a script of its own, which hfopt does not run") from error
-    except (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
-        raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(BUILDERS)}") from error
     if builder.name not in BUILDERS:
         raise PreconditionFailed(f"{name} is in the format {builder.name}; hfopt reads {', '.join(BUILDERS)}")
     files = {str(split): [_inside(folder, each, name) for each in paths] for split, paths in _files(builder).items()}
@@ -116,11 +117,12 @@ def _configs(folder: Path, name: str) -> list[dict[str, Any]]:
             _look_at_card(folder / part, folder)
     if not (folder / CARD[0]).exists():
         return []
+    import yaml
     from huggingface_hub import DatasetCard
 
     try:
         found = DatasetCard.load(folder / CARD[0], ignore_metadata_errors=False).data.to_dict().get("configs") or []
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         raise PreconditionFailed(f"the card of {name} can't be read: its metadata are not YAML") from error
     configs = [each for each in found if isinstance(each, dict)]
     for each in configs:
@@ -139,16 +141,18 @@ def _look_at_card(file: Path, folder: Path) -> None:
         raise PreconditionFailed(f"{file} is not text in UTF-8") from error
     except OSError as error:
         raise PreconditionFailed(f"{file} can't be read: {error.strerror}") from error
-    if text is None:
-        raise PreconditionFailed(f"{file} is larger than {_CARD_BYTES:,} bytes, which no card of a dataset is")
-    _, begun, metadata = text.partition("---\n")
-    metadata = text if file.suffix == ".yaml" else metadata.partition("\n---")[0] if begun else ""
+    _, begun, metadata = (text or "").partition("---\n")
+    metadata = text or "" if file.suffix == ".yaml" else metadata.partition("\n---")[0] if begun else ""
+    if text is None or len(metadata) > _METADATA:
+        raise PreconditionFailed(f"{file} is larger than any card of a dataset is: {_METADATA:,} bytes of metadata")
+    depth = 0
     try:
-        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(metadata, yaml.SafeLoader))
-    except (RecursionError, yaml.YAMLError) as error:
+        for event in yaml.parse(metadata, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
+                raise PreconditionFailed(f"the card {file} has metadata with aliases (*), or nested too deeply")
+    except yaml.YAMLError as error:
         raise PreconditionFailed(f"the card {file} can't be read: its metadata are not YAML") from error
-    if aliases:
-        raise PreconditionFailed(f"{file} uses aliases of YAML (*), which hfopt does not follow in a card")
 
 
 def _inside(folder: Path, path: str, name: str) -> str:
