@@ -280,6 +280,10 @@ def _named(name: str | bytes) -> Case:
     return Case(lambda folder: _write(folder / shown, csv_of(ROWS).encode()), "csv", (), len(ROWS), shown)
 
 
+def _foreign(folder: Path) -> None:
+    _write(folder / os.fsdecode(b"tr\xffain.csv"), csv_of(ROWS).encode())
+
+
 def _no_more(kind: str, name: str, data: bytes) -> Case:
     return content(data[: len(data) * 2 // 3], kind, "", file=name)
 
@@ -429,7 +433,7 @@ def cases() -> dict[str, Case]:
         "csv as arrow": content(csv_of(ROWS), "arrow"),
         "empty parquet": content(parquet_of({"text": [], "label": []}), "parquet"),
         "empty parquet file": content(b"", "parquet", "empty"),
-        "parquet with types of its own": Case(_types, "parquet", rows=1, options={"input_cols": ["text"]}),
+        "parquet with types of its own": Case(_types, "parquet", ("map",)),
         # labels and texts
         "a missing label": content("text,label\na,1\nb,\n", "csv", "row 1"),
         "a missing label in JSON": content(line + '\n{"text": "a", "label": null}\n', "json", "row 1"),
@@ -457,7 +461,7 @@ def cases() -> dict[str, Case]:
         "a name of 255 bytes": _named("x" * 251 + ".csv"),
         "a name with an escape": _named("ro\x1b[2Jws.csv"),
         "a name that begins with a dot": _named(".rows.csv"),
-        "a name that is no UTF-8": _named(b"ro\xffws.csv"),
+        "a name that is no UTF-8": Case(_folder(_foreign), "folder", rows=-1),
     }
     for name, (kind, data) in files.items():
         found[f"{name}, cut"] = _no_more(kind, name, data)
@@ -719,7 +723,7 @@ def run(case: Case, folder: Path) -> str | None:
     options.pop("classes", None)
     config = {
         "input_model": {
-            "type": "HfModel",
+            "type": "PyTorchModel",
             "config": {"model_path": str(_whole_model()), "task": "text-classification"},
         },
         "data_configs": [{"name": "rows", "type": "HuggingfaceContainer", "params_config": _written(case, options)}],

@@ -234,8 +234,9 @@ class _Text:
 
     def _rows(self, reader: Any, *, named: bool) -> None:
         """See that no row has more fields than the first line names: pandas would take the first for an index."""
-        begun, header = 0, None
+        begun, header, rows = 0, None, 0
         for row in reader:
+            rows += bool(row)
             if header is None and row:
                 header = len(row)
             if named and header is not None and len(row) > header:
@@ -246,6 +247,8 @@ class _Text:
             if reader.line_num > begun + 1:
                 self._widest = max(self._widest, sum(map(len, row)))
             begun = reader.line_num
+        if named and rows < 2:
+            raise PreconditionFailed(f"{self._file} has no rows but the one that names the columns")
 
     def _json(self, folder: Path) -> Path:
         """Objects line by line are left as they are; those of an array are written line by line."""
