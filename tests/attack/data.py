@@ -724,7 +724,7 @@ def run(case: Case, folder: Path) -> str | None:
     config = {
         "input_model": {
             "type": "PyTorchModel",
-            "config": {"model_path": str(_whole_model()), "task": "text-classification"},
+            "config": {"model_path": str(_whole_model()), "hf_config": {"task": "text-classification"}},
         },
         "data_configs": [{"name": "rows", "type": "HuggingfaceContainer", "params_config": _written(case, options)}],
         "evaluators": {"quality": {"metrics": [_ACCURACY]}},
@@ -741,7 +741,6 @@ def run(case: Case, folder: Path) -> str | None:
     return wrong
 
 
-_TASK = "text-classification"
 _ACCURACY = {
     "name": "accuracy",
     "type": "accuracy",
