@@ -175,7 +175,8 @@ def test_a_model_of_another_task_says_so_of_its_data(tmp_path):
 def refusal(prepare, **params):
     with pytest.raises(PreconditionFailed) as failure:
         prepare(**params)
-    return failure.value.message, failure.value.hint
+    file, colon, said = failure.value.message.partition("rows.csv: ")
+    return (said if colon else file), failure.value.hint
 
 
 @pytest.mark.parametrize(
@@ -193,26 +194,24 @@ def refusal(prepare, **params):
             "the data have no split 'validation'; they have train, test",
             None,
         ),
-        ({"split": "train[:0]"}, "can't read rows from the csv files: Instruction", None),
-        ({"data_name": "parquet"}, "can't read rows from the parquet files: Parquet magic bytes not found", None),
-        ({"data_name": "json"}, "can't read rows from the json files: JSON parse error", None),
+        ({"split": "train[:0]"}, "can't read rows from {file} as csv: Instruction", None),
+        ({"data_name": "parquet"}, "{file} can't be read as parquet: Parquet magic bytes not found", None),
+        ({"data_name": "json"}, "{file} is not JSON: Expecting value", None),
     ],
 )
-def test_what_the_data_have_not_is_named(prepare, write_csv, params, message, hint):
+def test_what_the_data_have_not_is_named(prepare, write_csv, tmp_path, params, message, hint):
     write_csv(("good", 1))
 
     found = refusal(prepare, **params)
 
-    assert (found[0].startswith(message), found[1]) == (True, hint), found
+    assert (found[0].startswith(message.format(file=tmp_path / "rows.csv")), found[1]) == (True, hint), found
 
 
-@pytest.mark.parametrize("content", ["", "text,label\n"])
-def test_an_empty_file_is_refused(prepare, tmp_path, content):
+@pytest.mark.parametrize(("content", "message"), [("", "{} is empty"), ("text,label\n", "{} has no rows")])
+def test_an_empty_file_is_refused(prepare, tmp_path, content, message):
     (tmp_path / "rows.csv").write_text(content)
 
-    message, _ = refusal(prepare)
-
-    assert message.startswith("can't read rows from the csv files: ")
+    assert refusal(prepare)[0].startswith(message.format(tmp_path / "rows.csv"))
 
 
 def test_two_columns_of_text_are_not_chosen_between(prepare, write_csv):

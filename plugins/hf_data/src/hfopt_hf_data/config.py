@@ -198,6 +198,14 @@ class LoadDataset(DatasetsKeywords):
     data_dir: Annotated[str | None, only(None, because="not available in this version: write data_files")] = Field(
         None, description="Not available."
     )
+    max_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="The most bytes that a file may hold, decompressed; null: 200 times its size, or 100 MB.",
+    )
+    max_field_bytes: int = Field(
+        10_000_000, ge=1, description="The most bytes of one text, and of one line of csv, JSON or text."
+    )
     trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from hfopt import PreconditionFailed
-from hfopt.api.text import did_you_mean
+from hfopt_hf_data.messages import listed, near_miss, repr_of
 
 
 def class_of(label: Any, row: int, attributes: Mapping[str, Any]) -> int:
@@ -21,19 +22,20 @@ def class_of(label: Any, row: int, attributes: Mapping[str, Any]) -> int:
         return _class_named(label, row, numbers)
     if label is None:
         raise PreconditionFailed(f"row {row} has no label")
-    if not isinstance(label, int | float) or label != int(label):
-        raise PreconditionFailed(f"row {row}: label {label!r} is neither an integer nor a name")
+    if not isinstance(label, int | float) or not math.isfinite(label) or label != int(label):
+        raise PreconditionFailed(f"row {row}: label {repr_of(label)} is neither an integer nor a name")
     classes = max(len(numbers), len(attributes.get("id2label") or {}))
     if classes and not 0 <= label < classes:
         raise PreconditionFailed(f"row {row}: label {label} is not one of the model's, which are 0 to {classes - 1}")
+    if not -(2**63) <= label < 2**63:
+        raise PreconditionFailed(f"row {row}: label {label} is larger than any class can be")
     return int(label)
 
 
 def _class_named(name: str, row: int, numbers: Mapping[str, Any]) -> int:
     if name in numbers:
         return int(numbers[name])
-    hint = did_you_mean(name, list(numbers))
     raise PreconditionFailed(
-        f"row {row}: label {name!r} is not one of the model's; they are {', '.join(numbers) or 'not named'}",
-        hint=hint,
+        f"row {row}: label {repr_of(name)} is not one of the model's; they are {listed(numbers) or 'not named'}",
+        hint=near_miss(name, numbers),
     )

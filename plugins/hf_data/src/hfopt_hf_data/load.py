@@ -2,42 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_hf_data.config import BUILDERS, HuggingfaceContainerConfig, splits_of
-from hfopt_hf_data.source import Source, look_into, quiet, unknown
+from hfopt_hf_data.files import MEMORY, Limits, readable
+from hfopt_hf_data.messages import listed, repr_of, shortened, unknown
+from hfopt_hf_data.source import Source, look_into, quiet
 
 if TYPE_CHECKING:
     import datasets
 
 DEFAULT_SPLIT = "validation"
+_CSV_ROWS, _PARQUET_ROWS = 10_000, 100_000
+"""Rows that `datasets` reads of a csv file at a time, and most that are read of a parquet file."""
 _STRINGS = ("string", "large_string")
 
 
-def load(config: HuggingfaceContainerConfig, cache: str) -> datasets.Dataset:
+@contextmanager
+def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[datasets.Dataset]:
     """The rows of the split that the config means, at most ``max_samples``.
 
-    :param cache: a folder for files that are needed as long as the rows are
-    :raises PreconditionFailed: a split or subset that is not there, files that are not of their format
+    :param folder: for files that are needed as long as the rows are
+    :raises PreconditionFailed: a split or subset that is not there, files that are not of their format, or what
+        `readable` refuses
     """
     import datasets
+    import pyarrow
 
     source = _source(config)
     split = _split(config.split, source.files)
     files = {name: source.files[name] for name in splits_of(split)} if source.files else {"train": source.loose}
     features = datasets.Features.from_dict(source.features) if source.features else None
-    try:
-        with quiet():
+    with TemporaryDirectory() as names, TemporaryDirectory(dir=folder) as cache, quiet() as told:
+        place = _Place(Path(names), Path(cache))
+        shown = place.shown(files, source, Limits(config.max_bytes, config.max_field_bytes))
+        try:
             data = datasets.load_dataset(
-                source.builder, data_files=files, split=split, cache_dir=cache, features=features, **source.options
+                source.builder,
+                data_files=shown,
+                split=split,
+                cache_dir=str(place.cache),
+                features=features,
+                **{**place.options(source), **source.options},
             )
-    except (datasets.exceptions.DatasetGenerationError, OSError, TypeError, ValueError) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise PreconditionFailed(f"can't read rows from the {source.builder} files: {reason}") from error
-    return data if config.max_samples is None else data.select(range(min(config.max_samples, len(data))))
+        except (
+            datasets.exceptions.DatasetGenerationError,
+            pyarrow.ArrowException,
+            ArithmeticError,
+            ImportError,
+            LookupError,
+            MemoryError,
+            OSError,
+            RuntimeError,
+            StopIteration,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise place.failure(source.builder, error, told) from error
+        try:
+            yield data if config.max_samples is None else data.select(range(min(config.max_samples, len(data))))
+        except PreconditionFailed as error:
+            raise PreconditionFailed(f"{place.named()}: {error.message}", hint=error.hint) from error
+
+
+class _Place:
+    """Where `datasets` finds files, by names that mean nothing to it: others may be patterns or URLs, or no text.
+
+    :param names: a folder for links
+    :param cache: a folder for what is written
+    """
+
+    def __init__(self, names: Path, cache: Path) -> None:
+        self._names, self._plain = names, cache / "plain"
+        self._plain.mkdir()
+        self.cache = names / "cache"
+        self.cache.symlink_to(cache.absolute())
+        self._files: dict[str, str] = {}
+        self._widest = 1
+
+    def shown(self, files: Mapping[str, Sequence[str]], source: Source, limits: Limits) -> dict[str, list[str]]:
+        """The files of each split, as `datasets` is shown them."""
+        return {split: [self._link(Path(file), source, limits) for file in paths] for split, paths in files.items()}
+
+    def _link(self, file: Path, source: Source, limits: Limits) -> str:
+        found = readable(file, source.builder, source.options, limits, self._plain)
+        self._widest = max(self._widest, found.widest)
+        link = self._names / f"{len(self._files)}.{source.builder}"
+        link.symlink_to(found.path.absolute())
+        self._files[str(link)] = str(file)
+        return str(link)
+
+    def options(self, source: Source) -> Mapping[str, int]:
+        """What keeps memory small where rows are long: how many of them are read at a time."""
+        rows = max(1, MEMORY // self._widest)
+        if source.builder == "csv" and rows < _CSV_ROWS:
+            return {"chunksize": rows}
+        return {"batch_size": min(rows, _PARQUET_ROWS)} if source.builder == "parquet" else {}
+
+    def failure(self, builder: str, error: Exception, told: Sequence[str]) -> PreconditionFailed:
+        """What to say of an error of `datasets`."""
+        cause = error.__cause__ or error
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
+        if isinstance(cause, MemoryError):
+            reason = "not enough memory"
+        links = [link for link in self._files if any(f"'{link}'" in line for line in (*told, str(error)))]
+        for link, file in self._files.items():
+            reason = reason.replace(link, file)
+        return PreconditionFailed(f"can't read rows from {self.named(links)} as {builder}: {shortened(reason)}")
+
+    def named(self, links: Sequence[str] = ()) -> str:
+        """Files by their own names: all of them, if no links to them are given."""
+        return listed([self._files[link] for link in links or self._files], 3)
 
 
 def _source(config: HuggingfaceContainerConfig) -> Source:
@@ -83,7 +163,7 @@ def text_columns(data: datasets.Dataset, wanted: Sequence[str], labels: Sequence
     found = [name for name in text if name not in labels]
     if len(found) != 1:
         raise PreconditionFailed(
-            f"which column holds the text? The columns are {', '.join(data.column_names)}", hint="set input_cols"
+            f"which column holds the text? The columns are {listed(data.column_names)}", hint="set input_cols"
         )
     return found
 
@@ -95,4 +175,18 @@ def check_columns(data: datasets.Dataset, columns: Sequence[str]) -> None:
     """
     for name in columns:
         if name not in data.column_names:
-            raise unknown(f"the data have no column {name!r}; they have", name, data.column_names)
+            raise unknown(f"the data have no column {repr_of(name)}; they have", name, data.column_names)
+        if not _is_plain(data.features[name]):
+            kind = type(data.features[name]).__name__
+            raise PreconditionFailed(f"column {repr_of(name)} holds {kind}, which is neither text nor a label")
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column's values are what the file holds: others would be opened as images, or from other files."""
+    import datasets
+
+    inner = getattr(feature, "feature", None)
+    if isinstance(feature, dict | list) or inner is not None:
+        parts = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else [inner]
+        return all(map(_is_plain, parts))
+    return isinstance(feature, datasets.Value | datasets.ClassLabel) or type(feature).__name__ == "Json"

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hfopt import DataContext, PreconditionFailed
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
     Columns = dict[str, list[Any]]
 
-BATCH = 1_000
+BATCH, BATCH_BYTES = 1_000, 8_000_000
+"""Rows that are tokenised at a time: so many, or fewer where they are long, as tokens take far more memory."""
 
 
 def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
@@ -40,8 +40,7 @@ def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
     attributes = _attributes(model)
     tokeniser = Tokeniser(config, model, attributes)
     padding = tokeniser.padding
-    with TemporaryDirectory(dir=context.folder) as cache:
-        data = load(config, cache)
+    with load(config, context.folder) as data:
         labels = _names(config.label_cols)[:1]
         texts = text_columns(data, _names(config.input_cols), labels)
         rows = _rows(data.select_columns([*texts, *labels]), texts, labels, tokeniser, attributes)
@@ -68,12 +67,21 @@ def _rows(
     attributes: Mapping[str, Any],
 ) -> Iterator[Columns]:
     """Batches of the columns to write."""
-    for start in range(0, len(data), BATCH):
-        batch = data[start : start + BATCH]
+    start, table = 0, data.data
+    while start < len(data):
+        size = BATCH
+        while size > 1 and table.slice(start, size).nbytes > BATCH_BYTES:
+            size //= 2
+        try:
+            batch = data[start : start + size]
+        except UnicodeDecodeError as error:
+            rows = f"rows {start} to {min(start + size, len(data)) - 1}"
+            raise PreconditionFailed(f"{rows} hold a text that is not UTF-8") from error
         columns: Columns = {**tokeniser.encode({name: list(batch[name]) for name in texts}, start)}
         for name in labels:
             columns[LABEL] = [class_of(label, row, attributes) for row, label in enumerate(batch[name], start)]
         yield columns
+        start += size
 
 
 def _write(rows: Iterator[Columns], total: int, context: DataContext) -> None:

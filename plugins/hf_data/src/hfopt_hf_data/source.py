@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hfopt import PreconditionFailed
-from hfopt.api.text import did_you_mean
+from hfopt.api.files import file_inside, regular_file
 from hfopt_hf_data.config import BUILDERS
+from hfopt_hf_data.messages import listed, unknown
 
 CARD = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """What a dataset says about itself."""
 FILE, DATA = "hf_dataset.json", "data"
 """In a fetched folder: the `Source`, and the folder with its files."""
+_CARD_BYTES, _METADATA, _DEPTH = 10_000_000, 500_000, 50
+"""The most that a card may have: bytes, bytes of metadata, and lists in lists there."""
 _OWN_KEYS = frozenset({"config_name", "data_dir", "data_files", "default", "description", "version", "drop_labels"})
 
 
@@ -71,8 +75,10 @@ def look_into(folder: Path, subset: str | None, name: str) -> Source:
             place: dict[str, Any] = {"path": str(folder), "data_dir": below}
             wanted = None if below else _subset(place, subset, name)
             builder = datasets.load_dataset_builder(**place, name=wanted, cache_dir=cache)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (AttributeError, ImportError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(BUILDERS)}") from error
+    except RuntimeError as error:
+        raise PreconditionFailed(f"{name} is loaded by a script of its own, which hfopt does not run") from error
     if builder.name not in BUILDERS:
         raise PreconditionFailed(f"{name} is in the format {builder.name}; hfopt reads {', '.join(BUILDERS)}")
     files = {str(split): [_inside(folder, each, name) for each in paths] for split, paths in _files(builder).items()}
@@ -97,7 +103,7 @@ def _subset(place: Mapping[str, Any], subset: str | None, name: str) -> str | No
     known = datasets.get_dataset_config_names(**place)
     if subset is None:
         if len(known) > 1 and datasets.get_dataset_default_config_name(**place) is None:
-            raise PreconditionFailed(f"{name} has several subsets: {', '.join(known)}", hint=f"set subset: {known[0]}")
+            raise PreconditionFailed(f"{name} has several subsets: {listed(known)}", hint=f"set subset: {known[0]}")
         return None
     if subset not in known:
         raise unknown(f"{name} has no subset {subset!r}; it has", subset, known)
@@ -106,13 +112,17 @@ def _subset(place: Mapping[str, Any], subset: str | None, name: str) -> str | No
 
 def _configs(folder: Path, name: str) -> list[dict[str, Any]]:
     """The subsets as the card describes them; data elsewhere are refused, as nobody pinned them."""
-    if not (folder / CARD[0]).is_file():
+    for part in CARD:
+        if os.path.lexists(folder / part):
+            _look_at_card(folder / part, folder)
+    if not (folder / CARD[0]).exists():
         return []
+    import yaml
     from huggingface_hub import DatasetCard
 
     try:
         found = DatasetCard.load(folder / CARD[0], ignore_metadata_errors=False).data.to_dict().get("configs") or []
-    except ValueError as error:
+    except (AttributeError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         raise PreconditionFailed(f"the card of {name} can't be read: its metadata are not YAML") from error
     configs = [each for each in found if isinstance(each, dict)]
     for each in configs:
@@ -121,37 +131,75 @@ def _configs(folder: Path, name: str) -> list[dict[str, Any]]:
     return configs
 
 
+def _look_at_card(file: Path, folder: Path) -> None:
+    """Refuse a card that is not one of the folder's files, or a small file that stands for a large one."""
+    import yaml
+
+    try:
+        text = file_inside(file, folder).read_text("utf-8") if regular_file(file).st_size <= _CARD_BYTES else None
+    except UnicodeError as error:
+        raise PreconditionFailed(f"{file} is not text in UTF-8") from error
+    except OSError as error:
+        raise PreconditionFailed(f"{file} can't be read: {error.strerror}") from error
+    _, begun, metadata = (text or "").partition("---\n")
+    metadata = text or "" if file.suffix == ".yaml" else metadata.partition("\n---")[0] if begun else ""
+    if text is None or len(metadata) > _METADATA:
+        raise PreconditionFailed(f"{file} is larger than any card of a dataset is: {_METADATA:,} bytes of metadata")
+    depth = 0
+    try:
+        for event in yaml.parse(metadata, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEPTH:
+                raise PreconditionFailed(f"the card {file} has metadata with aliases (*), or nested too deeply")
+    except yaml.YAMLError as error:
+        raise PreconditionFailed(f"the card {file} can't be read: its metadata are not YAML") from error
+
+
 def _inside(folder: Path, path: str, name: str) -> str:
-    """A data file, absolute, which must be in the dataset's folder, as it is written there."""
+    """A data file, absolute, which must be in the dataset's folder."""
     try:
         Path(path).relative_to(folder.resolve())
+        file_inside(Path(path), folder)
     except ValueError as error:
         raise PreconditionFailed(f"{name} names {path!r}, which is not in its folder") from error
+    except OSError as error:
+        raise PreconditionFailed(f"{path} can't be read: {error.strerror}") from error
     if path.endswith((".zip", ".tar")):
         raise PreconditionFailed(f"{name} has its data in archives, which hfopt does not read")
     return path
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars and reports, and without the request by which `datasets` counts how often it is used."""
+def quiet() -> Iterator[list[str]]:
+    """Without progress bars, and without the request by which `datasets` counts how often it is used.
+
+    :return: grows by what `datasets` reports of errors, which is not printed
+    """
     import datasets
 
+    logger, reports = datasets.logging.get_logger(), _Reports()
     verbosity, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
-    counts = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
-    datasets.logging.set_verbosity(logging.CRITICAL)
+    counts, handlers = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS, logger.handlers
+    datasets.logging.set_verbosity(logging.ERROR)
+    logger.handlers = [reports]
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     try:
-        yield
+        yield reports.lines
     finally:
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counts
+        logger.handlers = handlers
         datasets.logging.set_verbosity(verbosity)
         if bars:
             datasets.enable_progress_bars()
 
 
-def unknown(fact: str, name: str, known: Collection[str]) -> PreconditionFailed:
-    """The failure that something is not among what there is, with the near miss."""
-    hint = did_you_mean(name, known)
-    return PreconditionFailed(f"{fact} {', '.join(known)}", hint=hint)
+class _Reports(logging.Handler):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())

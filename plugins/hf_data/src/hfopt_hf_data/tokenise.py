@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_hf_data.config import HuggingfaceContainerConfig
+from hfopt_hf_data.messages import repr_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,11 +74,21 @@ class Tokeniser:
         for row, value in enumerate(values, start):
             if value is None:
                 raise PreconditionFailed(
-                    f"row {row} has nothing in column {name!r}",
+                    f"row {row} has nothing in column {repr_of(name)}",
                     hint="leave such rows out; in csv files, words such as NA and null are read as missing values",
                 )
             if not isinstance(value, wanted):
-                raise PreconditionFailed(f"row {row} has {value!r} in column {name!r}, which is not {kind}")
+                raise PreconditionFailed(
+                    f"row {row} has {repr_of(value)} in column {repr_of(name)}, which is not {kind}"
+                )
+            if self._config.is_split_into_words and not all(isinstance(word, str) for word in value):
+                raise PreconditionFailed(f"row {row} has words that are not text in column {repr_of(name)}")
+            if len(value) > self._config.max_field_bytes:
+                raise PreconditionFailed(
+                    f"row {row} has {kind} of length {len(value):,} in column {repr_of(name)}, and the limit is "
+                    f"{self._config.max_field_bytes:,}",
+                    hint="if that is right, set max_field_bytes to more",
+                )
 
 
 def _open(folder: Path) -> PreTrainedTokenizerBase:

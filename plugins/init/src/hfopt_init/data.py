@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from hfopt import UsageError
+from hfopt import PreconditionFailed, UsageError
+from hfopt.api.files import regular_file
 
 ROWS = 1_000
 """That are looked at."""
+LONGEST, WHOLE = 10_000_000, 100_000_000
+"""Characters of a line, and of a file that is read whole."""
 FORMATS: Mapping[str, str] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -59,10 +62,14 @@ def look_at_data(file: Path) -> Data:
 
     :raises UsageError: there is no such file, it is of no known format, can't be read, or has no rows
     """
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder", hint="name one file of data")
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}")
+    try:
+        regular_file(file)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {file}") from error
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
+    except PreconditionFailed as error:
+        raise UsageError(error.message, hint="name one file of data") from error
     kind = FORMATS.get(file.suffix.lower())
     if kind is None:
         raise UsageError(f"{file}: its format is unknown", hint=f"name a file that ends with {', '.join(FORMATS)}")
@@ -70,8 +77,19 @@ def look_at_data(file: Path) -> Data:
         rows = list(islice(_READERS[kind](file), ROWS))
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not text in UTF-8", hint="save it as UTF-8") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{file} can't be read as {kind}: {error}") from error
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        csv.Error,
+    ) as error:
+        said = str(error).partition("\n")[0][:300] or "not enough memory"
+        raise UsageError(f"{file} can't be read as {kind}: {said}") from error
     if not rows:
         raise UsageError(f"{file} has no rows")
     names = dict.fromkeys(name for row in rows for name in row)
@@ -79,9 +97,9 @@ def look_at_data(file: Path) -> Data:
 
 
 def _csv(file: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(LONGEST)
     with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, restkey="", strict=True)
+        reader = csv.DictReader(_lines(stream), restkey="", strict=True)
         names = reader.fieldnames or []
         if len(names) == 1 and any(mark in names[0] for mark in "\t;|"):
             raise ValueError("its columns are not separated by commas")
@@ -93,15 +111,23 @@ def _csv(file: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    while line := stream.readline(LONGEST + 1):
+        if len(line) > LONGEST:
+            raise ValueError(f"it has a line of more than {LONGEST:,} characters")
+        yield line
+
+
 def _json(file: Path) -> Iterator[dict[str, Any]]:
     with open(file, encoding="utf-8-sig") as stream:
-        start = stream.read(1)
-        while start.isspace():
-            start = stream.read(1)
-        stream.seek(0)
-        values: Iterable[Any] = (
-            json.load(stream) if start == "[" else (json.loads(line) for line in stream if line.strip())
-        )
+        start = stream.read(WHOLE)
+        if start.lstrip().startswith("["):
+            if stream.read(1):
+                raise ValueError(f"it is one array of more than {WHOLE:,} characters; write an object on each line")
+            values: Iterable[Any] = json.loads(start)
+        else:
+            stream.seek(0)
+            values = (json.loads(line) for line in _lines(stream) if not line.isspace())
         for value in values:
             if not isinstance(value, dict):
                 raise ValueError("it holds other things than objects, one for each row")
@@ -113,8 +139,11 @@ def _parquet(file: Path) -> Iterator[dict[str, Any]]:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise UsageError(f"{file}: nothing reads parquet here", hint="pip install ./plugins/hf_data") from error
-    for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS):
-        yield from batch.to_pylist()
+    with parquet.ParquetFile(file) as opened:
+        first = opened.metadata.row_group(0) if opened.metadata.num_row_groups else None
+        sizes = [first.column(at).total_uncompressed_size for at in range(first.num_columns)] if first else []
+        for batch in opened.iter_batches(batch_size=max(1, min(ROWS, WHOLE // max([1, *sizes])))):
+            yield from batch.to_pylist()
 
 
 _READERS = {"csv": _csv, "json": _json, "parquet": _parquet}
