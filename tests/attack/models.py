@@ -56,13 +56,15 @@ class Ended:
 
 
 def attempts(random: random.Random) -> Iterator[Attempt]:
-    """By hand, then at random without end."""
-    for name, (damage, said) in WHOLE.items():
-        yield Attempt(f"hfopt run, {name}", _run_attempt(damage, said))
-    for name, (damage, said) in {**_headers(), **_configs(), **_files(), **_indexes()}.items():
-        yield Attempt(f"bert, {name}", _attempt(_bert, damage, said))
-    for name, (damage, said) in _graphs().items():
-        yield Attempt(f"onnx, {name}", _attempt(_onnx, damage, said))
+    """By hand, shuffled so that a small budget tries some of each kind; then at random without end."""
+    berts = {**_headers(), **_configs(), **_files(), **_indexes()}
+    by_hand = [
+        *(Attempt(f"hfopt run, {name}", _run_attempt(*kind)) for name, kind in WHOLE.items()),
+        *(Attempt(f"bert, {name}", _attempt(_bert, *kind)) for name, kind in berts.items()),
+        *(Attempt(f"onnx, {name}", _attempt(_onnx, *kind)) for name, kind in _graphs().items()),
+    ]
+    random.shuffle(by_hand)
+    yield from by_hand
     while True:
         seed = random.randrange(2**32)
         kind, make = random.choice([("header", _bert), ("config", _bert), ("tokenizer", _bert), ("graph", _onnx)])
