@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hfopt.base.errors import HfoptError, PreconditionFailed
-from hfopt.base.inside import file_inside, folders_inside, inside, read_json, regular_file, remove_inside
+from hfopt.base.files import read_json
+from hfopt.base.inside import file_inside, folders_inside, inside, regular_file, remove_inside
 
 
 @pytest.fixture
