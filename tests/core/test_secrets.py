@@ -230,7 +230,7 @@ def test_whatever_a_worker_prints_is_logged_without_secrets_also_by_its_children
     ("value", "place"),
     [
         (f"https://user:{SECRET}@host/a.json", ""),
-        ({f"https://{SECRET}@host": 1}, ".https://***@host"),
+        ({f"https://{SECRET}@host": 1}, ""),
         ([["a", f"https://host/?sig={SECRET}"]], "[0][1]"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_config_with_a_credential_is_refused_at_its_place_without_saying_it(pr
 
     assert done.returncode == 2
     assert re.match(r"hfopt: config.json:1\d: ", done.stderr)
-    told = f"data_configs[0].params_config.data_file{place}: holds a password, a token or a signed address\n"
+    told = f"data_configs[0].params_config.data_file{place}: holds a password, a token or a signed address: "
     assert told in done.stderr
     assert SECRET not in done.stdout + done.stderr
 

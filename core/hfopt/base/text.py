@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
-_LONGEST_NAME, _CANDIDATES = 100, 200
-"""Beyond them no near name is looked for: that takes time with their square."""
+_LONGEST_NAME = 100
+"""Beyond it no near name is looked for: that takes time with the square of its length."""
 
 
 def size(number: int) -> str:
@@ -55,7 +54,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
     if len(name) > _LONGEST_NAME:
         return None
-    by_folded = {each.casefold(): each for each in islice(candidates, _CANDIDATES) if len(each) <= _LONGEST_NAME}
+    by_folded = {each.casefold(): each for each in candidates if len(each) <= _LONGEST_NAME}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 

@@ -33,6 +33,10 @@ class Mistakes(Exception):
     args: tuple[Problem, ...]
 
 
+_CANDIDATES = 200
+"""Names of a config's own among which one that is near is looked for: there may be hundreds of mistakes."""
+
+
 def validate(model: type[M], value: Any, place: Place, context: ConfigContext | None = None) -> M:
     """The value, read as `hfopt.config.meaning` says, as an instance of `model`.
 
@@ -80,7 +84,7 @@ def unknown_key(place: Place, known: Sequence[str]) -> Problem:
 
 def unknown_name(place: Place, error: UnknownName) -> Problem:
     """A name that the config does not define."""
-    return Problem(place, str(error), did_you_mean(error.name, error.known))
+    return Problem(place, str(error), did_you_mean(error.name, error.known[:_CANDIDATES]))
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:

@@ -554,9 +554,9 @@ def test_a_copied_weight_has_the_bytes_it_had(beside, context):
     "entry, message",
     [
         (("location", "../weights.bin"), "outside the model's folder"),
-        (("offset", "1000000"), "weights.bin is truncated: 'E' would end"),
+        (("offset", "1000000"), "weights.bin is truncated: it has 154112 bytes, and 'E' would end"),
         (("length", "400"), "weights.bin has fewer bytes of the weight 'E' than its shape says"),
-        (("location", "gone.bin"), "weights are in gone.bin, which is missing"),
+        (("location", "gone.bin"), "weights are in 'gone.bin', which is missing"),
     ],
 )
 def test_external_data_that_are_not_what_they_should_be_are_an_error(context, tmp_path, entry, message):

@@ -42,8 +42,12 @@ def test_weights_shrink_and_outputs_stay_near(converted, context):
 
 @pytest.mark.parametrize("work", [OnnxQuantization, OnnxMatMul4Quantizer, OrtMixedPrecision])
 def test_outputs_are_compared_as_closely_as_the_operators_compute(converted, context, work):
-    """On request: a pass that quantizes is not compared unless the user says so."""
-    report = run_compared(work(work.Config()), converted, context, Parity()).report["parity"]
+    """On request: a pass that quantizes is not compared unless the user says so.
+
+    Signed 8-bit weights saturate on CPUs without VNNI, and these outputs are the same on every CPU.
+    """
+    options = {"weight_type": "QUInt8"} if work is OnnxQuantization else {}
+    report = run_compared(work(work.Config(**options)), converted, context, Parity()).report["parity"]
 
     relative = HALF_RELATIVE if work is OrtMixedPrecision else QUANTIZED_RELATIVE
     with context.open(converted, {}) as source:
