@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from world import Attempt, Ended, broken, hfopt
+from world import Attempt, Ended, broken, hfopt, resident
 
 from hfopt.base.errors import HfoptError
 from hfopt.cli.main import main
@@ -34,6 +34,8 @@ SHARE = 5
 
 MUTATED = 6_000
 CPU_SECONDS, MEBIBYTES, WALL_SECONDS = 2, 200, 60
+OWN_MEBIBYTES = 80
+"""Of `hfopt validate` before it reads the config: what this process has more than that is not an attempt's."""
 _NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 CONFIG: dict[str, Any] = {
@@ -491,6 +493,7 @@ def _forked(folder: Path, act: Callable[[], int]) -> Ended:
         resource.setrlimit(resource.RLIMIT_CPU, (10 * CPU_SECONDS, 10 * CPU_SECONDS))
         signal.alarm(WALL_SECONDS)
         _act(act)
+    inherited = resident(os.getpid())
     _, status, usage = os.wait4(child, 0)
     code = os.waitstatus_to_exitcode(status)
     told = []
@@ -498,4 +501,5 @@ def _forked(folder: Path, act: Callable[[], int]) -> Ended:
         with open(stream, "rb") as file:
             file.seek(0)
             told.append(file.read().decode("utf-8", "replace"))
-    return Ended(None if code < 0 else code, *told, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    mebibytes = usage.ru_maxrss / 1024 - max(0, inherited / 2**20 - OWN_MEBIBYTES)
+    return Ended(None if code < 0 else code, *told, usage.ru_utime + usage.ru_stime, mebibytes)

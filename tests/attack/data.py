@@ -323,8 +323,8 @@ def cases() -> dict[str, Case]:
         "pipes as arrow": Case(lambda folder: os.mkfifo(folder / "rows.arrow"), "arrow", ("named pipe",)),
         "pipes as text": Case(lambda folder: os.mkfifo(folder / "rows.text"), "text", ("named pipe",)),
         # data folders
-        "a link out of a folder": Case(_folder(_linked("train.csv", "../outside.csv")), "folder", ("link out of",)),
-        "a link to /etc/passwd": Case(_folder(_linked("train.csv", "/etc/passwd")), "folder", ("link out of",)),
+        "a link out of a folder": Case(_folder(_linked("train.csv", "../outside.csv")), "folder", ("lies outside",)),
+        "a link to /etc/passwd": Case(_folder(_linked("train.csv", "/etc/passwd")), "folder", ("lies outside",)),
         "a folder linked out of a folder": Case(_folder(_linked("train", "..")), "folder"),
         "a pipe in a folder": Case(_folder(lambda folder: os.mkfifo(folder / "train.csv")), "folder"),
         "a device in a folder": Case(_folder(_linked("train.csv", "/dev/zero")), "folder"),
@@ -340,7 +340,7 @@ def cases() -> dict[str, Case]:
         "a card with a tag of Python": Case(
             _folder(_card(f"---\nconfigs: !!python/object/apply:os.mknod [{MARK}]\n---\n")), "folder", ("card",)
         ),
-        "a card that is a link out": Case(_folder(_linked("README.md", "../outside.csv")), "folder", ("link out of",)),
+        "a card that is a link out": Case(_folder(_linked("README.md", "../outside.csv")), "folder", ("lies outside",)),
         "a card that is huge": Case(_folder(_card("x" * 11_000_000)), "folder", ("larger",)),
         "a card that is a pipe": Case(_folder(lambda folder: os.mkfifo(folder / "README.md")), "folder", ("pipe",)),
         "a script in a folder": Case(_folder(_script), "folder", ("script",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 EXIT_CODES = (0, 1, 2, 3, 130)
 """Those of the contract."""
@@ -33,7 +34,7 @@ class Ended:
     """How a command ended.
 
     :param seconds: wall time
-    :param mebibytes: the largest resident memory of the command or of any process that it waited for
+    :param mebibytes: the largest resident memory of the command, looked at a hundred times a second
     """
 
     code: int | None
@@ -58,29 +59,39 @@ def hfopt(
     :param prepare: done in the child before it begins, such as setting limits
     :param below: a command that starts it
     """
-    began = time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    process = subprocess.Popen(
-        [*below, sys.executable, "-m", "hfopt", *arguments],
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=prepare,
-    )
-    code: int | None
+    began, peak = time.monotonic(), 0
+    with TemporaryFile() as stdout, TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [*below, sys.executable, "-m", "hfopt", *arguments],
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+        while (code := process.poll()) is None and time.monotonic() - began < seconds:
+            peak = max(peak, resident(process.pid, "VmHWM"))
+            time.sleep(0.01)
+        taken = time.monotonic() - began
+        if code is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        told = []
+        for stream in (stdout, stderr):
+            stream.seek(0)
+            told.append(stream.read().decode("utf-8", "replace"))
+    return Ended(code, *told, taken, peak / 2**20)
+
+
+def resident(pid: int, field: str = "VmRSS") -> int:
+    """Bytes of a process's resident memory, or of the most that it had (VmHWM); 0 if it has ended."""
     try:
-        stdout, stderr = process.communicate(timeout=seconds)
-        code = process.returncode
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        code = None
-    largest = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-    told = [each.decode("utf-8", "replace") for each in (stdout, stderr)]
-    return Ended(code, *told, time.monotonic() - began, largest / 1024)
+        found = re.search(rf"^{field}:\s*(\d+) kB", Path("/proc", str(pid), "status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def broken(ended: Ended, *, codes: Sequence[int] = EXIT_CODES) -> str | None:
