@@ -224,6 +224,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "a mistake": ("run", "nowhere.json"),
     "no such command": ("rnu",),
 }
+RUNS = ("run", "run in process", "run --json")
 LOOKS = ("--help", "run --help", "plugins", "validate")
 """What needs no cache, and works wherever a run does."""
 
@@ -291,9 +292,14 @@ def wrong_with(ended: Ended, worlds: list[World], command: str, project: Project
             return f"says {bad!r}: {told[-300:]}"
     if ended.code == 0 and any(world.fails for world in worlds):
         return "its output is lost, and it ended with 0"
-    if len(worlds) == 1 and worlds[0].works and ended.code != 0 and (command.startswith("run") or command in LOOKS):
+    if (
+        len(worlds) == 1
+        and worlds[0].works
+        and ended.code != 0
+        and (command.startswith("run") and command != "runs" or command in LOOKS)
+    ):
         return f"ended with {ended.code}: {told[-400:]}"
-    if ended.code == 0 and command in ("run", "run in process", "run --json"):
+    if ended.code == 0 and command in RUNS:
         return wrong_result(project)
     return None
 
