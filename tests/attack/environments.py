@@ -296,7 +296,7 @@ def wrong_with(ended: Ended, worlds: list[World], command: str, project: Project
         len(worlds) == 1
         and worlds[0].works
         and ended.code != 0
-        and (command.startswith("run") and command != "runs" or command in LOOKS)
+        and ((command.startswith("run") and command != "runs") or command in LOOKS)
     ):
         return f"ended with {ended.code}: {told[-400:]}"
     if ended.code == 0 and command in RUNS:
