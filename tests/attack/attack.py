@@ -51,7 +51,8 @@ def run_campaign(campaign: ModuleType, seed: int, seconds: float, workers: int) 
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, wrong = running.pop(future), future.result()
+                name, error = running.pop(future), future.exception()
+                wrong = future.result() if error is None else f"{type(error).__name__}: {error}"
                 tally.tried += 1
                 if wrong is not None:
                     tally.failed.append(f"{name}: {wrong}")
@@ -61,12 +62,9 @@ def run_campaign(campaign: ModuleType, seed: int, seconds: float, workers: int) 
 
 
 def try_(attempt: Attempt) -> str | None:
-    """Try it in a folder of its own. What an attempt itself raises does not hold either."""
+    """Try it in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="attack-", ignore_cleanup_errors=True) as folder:
-        try:
-            return attempt.try_(Path(folder).resolve())
-        except Exception as error:  # noqa: BLE001 - one attempt that breaks must not end the campaign
-            return f"{type(error).__name__}: {error}"
+        return attempt.try_(Path(folder).resolve())
 
 
 def main() -> int:

@@ -21,7 +21,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from world import Attempt, Ended, broken, hfopt, resident
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+import test_config_fuzz
+from test_config_fuzz import places
+from world import Attempt, Ended, broken, hfopt, raised, resident
 
 from hfopt.base.errors import HfoptError
 from hfopt.cli.main import main
@@ -38,49 +42,8 @@ OWN_MEBIBYTES = 80
 """Of `hfopt validate` before it reads the config: what this process has more than that is not an attempt's."""
 _NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
-CONFIG: dict[str, Any] = {
-    "input_model": {
-        "type": "PyTorchModel",
-        "config": {"model_path": "model", "hf_config": {"task": "text-classification"}, "model_attributes": {"a": 1}},
-    },
-    "systems": {
-        "here": {
-            "type": "LocalSystem",
-            "config": {"accelerators": [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}]},
-        }
-    },
-    "data_root": ".",
-    "data_configs": [
-        {
-            "name": "rows",
-            "type": "HuggingfaceContainer",
-            "params_config": {
-                "data_name": "csv",
-                "data_files": "rows.csv",
-                "split": "train[:10]",
-                "input_cols": ["text"],
-                "label_cols": ["label"],
-                "batch_size": 2,
-            },
-        }
-    ],
-    "evaluators": {
-        "e": {
-            "metrics": [
-                {
-                    "name": "accuracy",
-                    "type": "accuracy",
-                    "data_config": "rows",
-                    "sub_types": [
-                        {"name": "accuracy", "priority": 1, "goal": {"type": "max-degradation", "value": 0.1}}
-                    ],
-                }
-            ]
-        }
-    },
-    "passes": {"conversion": {"type": "OnnxConversion", "config": {"target_opset": 17}, "output_name": "converted"}},
-    "pass_flows": [["conversion"]],
-    "engine": {"evaluator": "e", "host": "here", "cache_dir": "cache", "output_dir": "out", "output_name": "o"},
+CONFIG = test_config_fuzz.CONFIG | {
+    "engine": test_config_fuzz.CONFIG["engine"] | {"cache_dir": "cache", "output_name": "o"},
 }
 """To it, `full_config` adds every installed component with all of its options."""
 
@@ -138,14 +101,6 @@ def full_config() -> dict[str, Any]:
         config["passes"][registered.component.name] = {"type": registered.component.name, "config": written}
     config["pass_flows"] = [list(config["passes"])]
     return config
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in JSON."""
-    yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in inner:
-        yield from places(each, (*path, key))
 
 
 def put(config: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -316,7 +271,7 @@ def attempts(random: random.Random) -> Iterator[Attempt]:
         yield _file(name, text.encode() if isinstance(text, str) else text)
     for name, make in NO_FILES.items():
         yield Attempt(ascii(name)[:60], lambda folder, name=name, make=make: make_and_try(folder, name, make))
-    everywhere = [path for path in places(CONFIG) if path]
+    everywhere = [path for path, _ in places(CONFIG) if path]
     for number, (kind, value) in enumerate(SPECIAL.items()):
         for path in everywhere[number % 3 :: 3]:
             form = random.choice(("json", "yaml", "toml"))
@@ -345,7 +300,7 @@ def _file(name: str, text: bytes, real: bool = False) -> Attempt:
 
 def _values(random: random.Random, config: dict[str, Any], form: str) -> bytes:
     """Other values, keys and parts, at one to four places."""
-    everywhere = list(places(config))[1:]
+    everywhere = [path for path, _ in places(config)][1:]
     changed = copy.deepcopy(config)
     for _ in range(random.randint(1, 4)):
         path, other = random.choice(everywhere), random.choice(everywhere)
@@ -466,19 +421,17 @@ _PLUGINS = Plugins.discover()
 def _act(act: Callable[[], int]) -> NoReturn:
     """Do something as a process of its own would, and end."""
     Plugins.discover = classmethod(lambda cls, files=(): _PLUGINS)  # type: ignore[method-assign]
-    code = 70
     with open(1, "w", encoding="utf-8") as out, open(2, "w", encoding="utf-8", errors="backslashreplace") as err:
         sys.stdout, sys.stderr = out, err
-        try:
-            code = act()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        except BaseException:  # noqa: BLE001 - as the interpreter would: it is told, and nothing goes on in the fork
-            traceback.print_exc()
-        finally:
-            out.flush()
-            err.flush()
-            os._exit(code)
+        codes: list[int] = []
+        error = raised(lambda: codes.append(act()))
+        if isinstance(error, SystemExit):
+            codes.append(int(error.code or 0))
+        elif error is not None:
+            traceback.print_exception(error)
+        out.flush()
+        err.flush()
+        os._exit(codes[0] if codes else 70)
 
 
 def _forked(folder: Path, act: Callable[[], int]) -> Ended:

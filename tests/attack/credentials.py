@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+import conftest
 from world import Attempt, Ended, broken, hfopt
 
 from hfopt_hf_hub.testing.hub import TOKEN, Hub
@@ -24,30 +27,17 @@ LEAST = 40
 SHARE = 1.5
 
 TOY = (Path(__file__).parents[1] / "core" / "toy.py").read_text()
+LATENCY = {
+    "name": "latency",
+    "type": "latency",
+    "data_config": "points",
+    "sub_types": [{"name": "p50", "metric_config": {"warmup_num": 1, "repeat_test_num": 32}}],
+}
 CONFIG: dict[str, Any] = {
+    **conftest.CONFIG,
     "input_model": {"type": "Line", "config": {"place": "elsewhere"}},
-    "data_configs": [{"name": "points", "type": "Points", "params_config": {"data_file": "points.json"}}],
-    "evaluators": {
-        "e": {
-            "metrics": [
-                {
-                    "name": "accuracy",
-                    "type": "accuracy",
-                    "backend": "toy_metrics",
-                    "data_config": "points",
-                    "sub_types": [{"name": "accuracy"}],
-                },
-                {
-                    "name": "latency",
-                    "type": "latency",
-                    "data_config": "points",
-                    "sub_types": [{"name": "p50", "metric_config": {"warmup_num": 1, "repeat_test_num": 32}}],
-                },
-            ]
-        }
-    },
+    "evaluators": {"e": {"metrics": [*conftest.CONFIG["evaluators"]["e"]["metrics"], LATENCY]}},
     "passes": {"scale": {"type": "Scale", "config": {"factor": 2.0}}},
-    "engine": {"evaluator": "e"},
 }
 """The toy's: its model comes from a place, which is resolved and fetched."""
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import world
-from world import Attempt
+from world import Attempt, raised
 
 TITLE, LEAST, SHARE = "hostile data", 100, 2.0
 SECONDS, MEBIBYTES = 20, 1024
@@ -663,10 +663,9 @@ def _child(folder: Path, written: Mapping[str, Any], unprivileged: bool) -> None
         os.setuid(65534)
     _tell(folder / "told" / "pid", str(os.getpid()))
     base = _resident()
-    try:
-        outcome, said = _rows(folder, written)
-    except BaseException:  # noqa: BLE001 - whatever it is, it is what this attempt found
-        outcome, said = "traceback", traceback.format_exc()
+    told: list[tuple[str, Any]] = []
+    error = raised(lambda: told.append(_rows(folder, written)))
+    outcome, said = told[0] if error is None else ("traceback", "".join(traceback.format_exception(error)))
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     _tell(folder / "told" / "answer", json.dumps((outcome, said, largest - base)))
 

@@ -25,7 +25,7 @@ from tempfile import mkdtemp
 from threading import Lock
 from typing import Any
 
-from world import Attempt, broken, hfopt
+from world import Attempt, broken, hfopt, raised
 
 TITLE, LEAST, SHARE = "hostile models", 70, 3
 
@@ -136,16 +136,19 @@ def _use(model: Path, answer: Connection) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    files: tuple[str, ...] = ()
-    try:
+    files: list[str] = []
+
+    def use() -> None:
         loader = _loader(model)
         handle = loader.fetch(FetchContext(model.parent, lambda *_: None))
         handle.model_dump_json()
-        files = tuple(map(str, handle.every_file))
+        files.extend(map(str, handle.every_file))
         with type(loader)(type(loader).Config(**handle.config)).open(handle, Accelerator(), {"threads": 1}) as session:
             session.run({"input_ids": np.array([[2, 5, 3]]), "attention_mask": np.array([[1, 1, 1]])})
-        ended = Ended(files=files)
-    except Exception as error:  # noqa: BLE001 - it is told as a worker tells it
+
+    error = raised(use)
+    ended = Ended(files=tuple(files))
+    if error is not None:
         fault = fault_of(error)
         last = traceback.extract_tb(error.__traceback__)[-1]
         told = f"{fault.message}\n{fault.hint}"

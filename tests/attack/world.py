@@ -94,6 +94,15 @@ def resident(pid: int, field: str = "VmRSS") -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+def raised(act: Callable[[], object]) -> BaseException | None:
+    """What something raises, in a fork that must come to its end whatever that is."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 - it is what an attack looks for
+        return error
+    return None
+
+
 def broken(ended: Ended, *, codes: Sequence[int] = EXIT_CODES) -> str | None:
     """What is wrong with how a command ended, whatever it was given: None if nothing is.
 

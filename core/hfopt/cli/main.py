@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 
 from hfopt.api.commands import OWN, Command
-from hfopt.base.errors import ExitCode, UsageError, foreseen
+from hfopt.base.errors import ExitCode, HfoptError, UsageError, foreseen
 from hfopt.base.processes import disable_telemetry, interruptible
 from hfopt.base.secrets import redacted
 from hfopt.base.text import did_you_mean, shown
@@ -84,7 +84,7 @@ def _execute(given: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("hfopt: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except Exception as error:
+    except (HfoptError, ImportError, MemoryError, OSError, RuntimeError, UnicodeError) as error:
         if (failure := foreseen(error)) is None:
             raise
         if "--verbose" in given:

@@ -147,7 +147,10 @@ def _yaml_loader() -> Any:
 
 
 def _yaml_value(loader: Any) -> tuple[Any, Callable[[], Lines]]:
-    """The only document's value. Keys are text, whatever they look like; what is merged has no lines of its own."""
+    """The only document's value. Keys are text, whatever they look like; what is merged has no lines of its own.
+
+    Made of events, each looked at before the next is read: libyaml's nodes are composed by recursion without a bound.
+    """
     import yaml
 
     anchors: dict[str, Any] = {}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from hfopt import PreconditionFailed
-from hfopt_hf_data.files import Limits, readable
+from hfopt_hf_data.files import readable
+from hfopt_hf_data.limits import Limits
 
 GOOD = b"text,label\ngood,1\nbad,0\n"
 LIMITS = Limits(None, 10_000)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_hf_data.config import BUILDERS, HuggingfaceContainerConfig, splits_of
-from hfopt_hf_data.files import MEMORY, Limits, readable
+from hfopt_hf_data.files import readable
+from hfopt_hf_data.limits import Limits
 from hfopt_hf_data.messages import listed, repr_of, shortened, unknown
 from hfopt_hf_data.source import Source, look_into, quiet
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import datasets
 
 DEFAULT_SPLIT = "validation"
+_MEMORY = 64_000_000
+"""Bytes of rows that are read at a time."""
 _CSV_ROWS, _PARQUET_ROWS = 10_000, 100_000
 """Rows that `datasets` reads of a csv file at a time, and most that are read of a parquet file."""
 _STRINGS = ("string", "large_string")
@@ -56,7 +59,6 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[datasets.
             ArithmeticError,
             ImportError,
             LookupError,
-            MemoryError,
             OSError,
             RuntimeError,
             StopIteration,
@@ -99,7 +101,7 @@ class _Place:
 
     def options(self, source: Source) -> Mapping[str, int]:
         """What keeps memory small where rows are long: how many of them are read at a time."""
-        rows = max(1, MEMORY // self._widest)
+        rows = max(1, _MEMORY // self._widest)
         if source.builder == "csv" and rows < _CSV_ROWS:
             return {"chunksize": rows}
         return {"batch_size": min(rows, _PARQUET_ROWS)} if source.builder == "parquet" else {}
@@ -108,8 +110,6 @@ class _Place:
         """What to say of an error of `datasets`."""
         cause = error.__cause__ or error
         reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
-        if isinstance(cause, MemoryError):
-            reason = "not enough memory"
         links = [link for link in self._files if any(f"'{link}'" in line for line in (*told, str(error)))]
         for link, file in self._files.items():
             reason = reason.replace(link, file)

@@ -97,7 +97,7 @@ def _open(folder: Path) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises Exception itself, and what JSON nests too deeply is another type
+    except Exception as error:  # tokenizers, in Rust, raises Exception itself and no type of its own
         reason = str(error).strip().partition("\n")[0]
         raise PreconditionFailed(f"{folder} has no tokenizer that transformers can read: {reason}") from error
     files = sorted(tokenizer.vocab_files_names.values())

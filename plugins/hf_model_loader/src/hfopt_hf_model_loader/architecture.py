@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,8 @@ def read(folder: Path) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    try:
+    with own_code(f"transformers can't read {folder / 'config.json'}"):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a config is the model's own code: it computes with what it is given
-        raise PreconditionFailed(f"transformers can't read {folder / 'config.json'}: {said(error)}") from error
 
 
 def class_name(config: HfConfig) -> str:
@@ -96,12 +94,25 @@ def _tokenizer_inputs(folder: Path) -> list[str]:
     return written if isinstance(written, list) and written else ["input_ids", "token_type_ids", "attention_mask"]
 
 
-def said(error: Exception) -> str:
+@contextmanager
+def own_code(what: str) -> Iterator[None]:
+    """Where a model's own code runs: its config's, its constructor's, its forward's.
+
+    :param what: does not work if it fails: ``transformers can't read FILE``
+    :raises PreconditionFailed: the code raises anything
+    """
+    try:
+        yield
+    except PreconditionFailed:
+        raise
+    except Exception as error:  # hundreds of authors' code computes with what files say: any type may come of it
+        raise PreconditionFailed(f"{what}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
     """What a library says of a failure, without its advice."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
     text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-    if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", text):
-        return "there is not enough memory"
     if isinstance(error, OSError | ValueError | RuntimeError) and text:
         return text
     return f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -39,7 +39,6 @@ COMPANIONS = (
     "chat_template.jinja",
 )
 """Files that travel with a model: they are not its weights, and it can't be used without them."""
-AGAIN = "fetch both again"
 OBJECTS = frozenset(
     {
         *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
-from hfopt_hf_model_loader.architecture import model_class, read, said
+from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settin
     arguments = _arguments(written, settings.get("attn_implementation"))
     with _quiet() as reported:
         try:
-            model, loading = chosen.from_pretrained(handle.path, **arguments)
-        except Exception as error:  # building and loading is the model's own code too
-            text = said(error)
-            report = f": {_essence(reported)}" if "report" in text and not reported.empty() else ""
-            raise PreconditionFailed(f"transformers can't load {handle.path}: {text}{report}") from error
+            with own_code(f"transformers can't load {handle.path}"):
+                model, loading = chosen.from_pretrained(handle.path, **arguments)
+        except PreconditionFailed as error:
+            if "report" not in error.message or reported.empty():
+                raise
+            raise PreconditionFailed(f"{error.message}: {_essence(reported)}") from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
@@ -158,12 +159,9 @@ class TorchSession(Session):
         """
         import torch
 
-        try:
-            with torch.inference_mode():
-                found = self._model(**tensors)
+        with own_code("PyTorch can't run the model"), torch.inference_mode():
+            found = self._model(**tensors)
             self._finish()
-        except Exception as error:  # forward is the model's own code: IndexError, TypeError, torch's, any other type
-            raise PreconditionFailed(f"PyTorch can't run the model: {said(error)}") from error
         return found
 
     def _finish(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
-from hfopt_hf_model_loader.architecture import said
+from hfopt_hf_model_loader.architecture import own_code
 from hfopt_hf_model_loader.folder import Weights
 from hfopt_hf_model_loader.tensors import Shape
 
@@ -78,17 +78,14 @@ def check_shapes(
     """
     import torch
 
+    cannot = f"transformers can't build {model_class.__name__} from {file}"
     try:
-        with torch.device("meta"), _at_most(weights, file):
+        with own_code(cannot), torch.device("meta"), _at_most(weights, file):
             model = model_class(own)
-    except PreconditionFailed:
-        raise
-    except Exception as error:  # the constructor is the model's own code
-        if "meta tensor" in str(error):
+    except PreconditionFailed as error:
+        if "meta tensor" in error.message:
             return  # it computes with values already: what is to be compared, opening it will
-        raise PreconditionFailed(
-            f"transformers can't build {model_class.__name__} from {file}: {said(error)}"
-        ) from error
+        raise
     if exact and (wrong := next(_differences(model, weights.shapes), None)) is not None:
         raise PreconditionFailed(f"{file} does not fit the weights: {wrong}", hint=CORRECT)
 

@@ -46,8 +46,6 @@ def shapes(file: Path) -> dict[str, Shape]:
     except SafetensorError as error:
         said = str(error).removeprefix("Error while deserializing header: ")
         raise PreconditionFailed(f"{file} {_fault(file) or f'is damaged: {said}'}", hint="fetch it again") from error
-    except MemoryError as error:
-        raise PreconditionFailed(f"there is not enough memory to look into {file}") from error
     except OSError as error:
         raise PreconditionFailed(f"{file} can't be read: {error}") from error
 

@@ -54,8 +54,6 @@ def load(path: Path, *, weights: bool = True) -> ModelProto:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged") from error
-    except MemoryError as error:
-        raise PreconditionFailed(f"there is not enough memory to read {path}") from error
     except OSError as error:
         raise PreconditionFailed(f"{path} can't be read: {error.strerror}") from error
     if not model.graph.node:

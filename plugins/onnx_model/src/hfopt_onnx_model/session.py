@@ -196,8 +196,6 @@ NOISE = re.compile(
 def reason(error: Exception) -> str:
     """What ONNX Runtime says, without its codes; its first two lines, as one."""
     said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-    if isinstance(error, MemoryError) or "bad_alloc" in said:
-        return "there is not enough memory"
     return NOISE.sub("", said) or type(error).__name__
 
 
