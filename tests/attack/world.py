@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -11,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 EXIT_CODES = (0, 1, 2, 3, 130)
 """Those of the contract."""
@@ -34,7 +34,7 @@ class Ended:
     """How a command ended.
 
     :param seconds: wall time
-    :param mebibytes: the largest resident memory of the command, looked at a hundred times a second
+    :param mebibytes: the largest resident memory of the command, looked at fifty times a second
     """
 
     code: int | None
@@ -60,29 +60,28 @@ def hfopt(
     :param below: a command that starts it
     """
     began, peak = time.monotonic(), 0
-    with TemporaryFile() as stdout, TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            [*below, sys.executable, "-m", "hfopt", *arguments],
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=prepare,
-        )
-        while (code := process.poll()) is None and time.monotonic() - began < seconds:
+    process = subprocess.Popen(
+        [*below, sys.executable, "-m", "hfopt", *arguments],
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=prepare,
+    )
+    while True:
+        try:
+            told = process.communicate(timeout=0.02)
+            break
+        except subprocess.TimeoutExpired:
             peak = max(peak, resident(process.pid, "VmHWM"))
-            time.sleep(0.01)
-        taken = time.monotonic() - began
-        if code is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        told = []
-        for stream in (stdout, stderr):
-            stream.seek(0)
-            told.append(stream.read().decode("utf-8", "replace"))
-    return Ended(code, *told, taken, peak / 2**20)
+            if time.monotonic() - began > seconds:
+                os.killpg(process.pid, signal.SIGKILL)
+                seconds = math.inf
+    stdout, stderr = (each.decode("utf-8", "replace") for each in told)
+    code = None if seconds == math.inf else process.returncode
+    return Ended(code, stdout, stderr, time.monotonic() - began, peak / 2**20)
 
 
 def resident(pid: int, field: str = "VmRSS") -> int:
