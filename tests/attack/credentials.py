@@ -331,11 +331,15 @@ def rude(status: int, **headers: str) -> Iterator[str]:
         server.server_close()
 
 
+DEAD: list[socket.socket] = []
+
+
 def dead() -> str:
-    """An address on loopback at which nobody listens."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listening.getsockname()[1]}"
+    """An address on loopback at which nobody listens, nor can anybody else until this process ends."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    DEAD.append(taken)
+    return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 Given = Callable[[Hub, str], Iterator[tuple[dict[str, str], int, str]]]

@@ -83,6 +83,12 @@ def interruptible() -> Iterator[None]:
             os.close(woken)
 
 
+def end_undisturbed() -> None:
+    """Ignore requests to end from now on: all is said, and Python's own end is not to be a death by a signal."""
+    for number in _REQUESTS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _end_in_time(wake: int) -> None:
     """Wait for a signal's number, which the interpreter writes immediately, then give the main thread time to end."""
     with os.fdopen(wake, "rb", buffering=0) as numbers:

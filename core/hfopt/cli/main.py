@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hfopt.api.commands import OWN, Command
 from hfopt.base.errors import ExitCode, HfoptError, UsageError, foreseen
-from hfopt.base.processes import disable_telemetry, interruptible
+from hfopt.base.processes import disable_telemetry, end_undisturbed, interruptible
 from hfopt.base.secrets import redacted
 from hfopt.base.text import did_you_mean, shown
 from hfopt.base.version import __version__
@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     with kept() as lost:
         code = _execute(given)
+    if argv is None:
+        end_undisturbed()
     return code or (ExitCode.NO_RESULT if lost else ExitCode.DONE)
 
 
