@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from hfopt.api.arrays import Array, Feeds
 from hfopt.api.config import Configured, ReportProgress
 
+COMPOSITE = "CompositeModel"
+"""The type of a model that is its named components, such as an encoder and a decoder."""
+
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

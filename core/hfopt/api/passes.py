@@ -63,11 +63,12 @@ class PassResult:
 class Pass(Configured):
     """One way of making a model smaller or faster. It never decides where it runs.
 
-    ``accepts`` names the model types it takes, ``produces`` the one it makes (None: that of its input). A pass that
-    times models sets ``measures``: it runs on the target, and its key includes the machine. One whose result does not
-    depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all accelerators. One whose
-    model must compute what the one before does sets ``keeps_outputs``: then outputs are compared unless the user says
-    otherwise (`hfopt.api.parity`).
+    ``accepts`` names the model types it takes: with ``CompositeModel`` among them it gets such a model as a whole, else
+    it runs for each of its components, in a folder of its own. ``produces`` is the type of what it makes (None: that of
+    its input). A pass that times models sets ``measures``: it runs on the target, and its key includes the machine. One
+    whose result does not depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all
+    accelerators. One whose model must compute what the one before does sets ``keeps_outputs``: then outputs are
+    compared unless the user says otherwise (`hfopt.api.parity`).
     """
 
     accepts: ClassVar[frozenset[str]]

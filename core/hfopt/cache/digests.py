@@ -32,19 +32,25 @@ class Digests:
             self.known = {identity: digest for identity, digest in known.items() if isinstance(digest, str)}
 
     def of(self, path: Path) -> str:
-        """The digest of a file, or of the names and contents of everything in a folder (hidden entries aside)."""
+        """The digest of a file, or of the names and contents of everything in a folder, hidden and bytecode aside."""
         if not path.is_dir():
             return self._of_file(path)
         digest = sha256()
         for file in sorted(path.rglob("*")):
             inside = file.relative_to(path)
-            if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+            if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inside.parts):
                 digest.update(f"{inside.as_posix()}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
 
-    def trust(self, file: Path, digest: str) -> None:
-        """Take over the digest of a file whose bytes have just been read."""
-        self.used[_identity(os.stat(file))] = digest
+    def trust(self, file: Path, digest: str, before: Path) -> None:
+        """Take over the digest of a file whose bytes were read before another file was written.
+
+        If it has changed since then, or in the same tick of the file system's clock, it is read when it is needed.
+        """
+        with suppress(OSError):  # it is gone again
+            state = os.stat(file)
+            if state.st_ctime_ns < os.stat(before).st_ctime_ns:
+                self.used[_identity(state)] = digest
 
     def _of_file(self, file: Path) -> str:
         identity = _identity(regular_file(file))

@@ -116,6 +116,13 @@ def read_manifest(folder: Path, key: str) -> tuple[Manifest | None, list[str]]:
     return manifest, []
 
 
+def make_read_only(folder: Path) -> None:
+    """Make the files below a folder read-only, but for those that are hard links to somebody else's."""
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_nlink == 1:
+            file.chmod(0o444)
+
+
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
     """Every file below a folder, with its digest, in order of path.
 

@@ -123,15 +123,10 @@ class ArtifactStore:
     def commit(self, folder: Path, manifest: Manifest) -> Manifest:
         """Publish a finished folder under its key. If somebody else has done so meanwhile, theirs stays.
 
-        Its files become read-only, but for those that are hard links to somebody else's.
-
         :return: the manifest, sealed
         :raises HfoptError: it can't be published
         """
         sealed = manifest.model_copy(update={"seal": manifest.digest_of_itself()})
-        for file in manifest.files:
-            if (folder / file.path).stat().st_nlink == 1:
-                (folder / file.path).chmod(0o444)
         with open(folder / MANIFEST, "w", encoding="utf-8") as stream:
             stream.write(sealed.model_dump_json(indent=1))
             stream.flush()

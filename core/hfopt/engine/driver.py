@@ -14,7 +14,7 @@ from hfopt.api.resources import Resolved
 from hfopt.api.systems import System
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import RunLog
-from hfopt.cache.manifest import Manifest
+from hfopt.cache.manifest import MANIFEST, Manifest
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, is_quiet, machine_of, resolve_references
@@ -243,8 +243,9 @@ class Driver:
             self._miss_what_it_spoilt(step, result.fault)
             return
         manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
+        folder = self.store.folder(manifest.key)
         for file in manifest.files:  # read when the artifact was made, a moment ago
-            self.digests.trust(self.store.folder(manifest.key) / file.path, file.sha256)
+            self.digests.trust(folder / file.path, file.sha256, before=folder / MANIFEST)
         self.log.note([self.state.noted(step)])
         self.reporter.finished(step, manifest, cached=False)
         metrics = {key: metric.model_dump() for key, metric in manifest.metrics.items()}

@@ -26,7 +26,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import cast, get_args
 
-from hfopt.api import logs
+from hfopt.api import logs, scripts
 from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
 from hfopt.api.systems import SystemContext
 from hfopt.base.errors import PluginError, foreseen
@@ -35,7 +35,7 @@ from hfopt.base.secrets import redacted
 from hfopt.base.text import now
 from hfopt.base.values import map_strings
 from hfopt.cache.locks import exclusive, machine_lock
-from hfopt.cache.manifest import Manifest, Uses, digest_of, list_files
+from hfopt.cache.manifest import Manifest, Uses, digest_of, list_files, make_read_only
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.worker.context import StepContext
@@ -109,6 +109,8 @@ def execute(
             manifest = _make_in_turn(step, peak, emit)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a step may raise anything; the worker lives on and says so
         fault = fault_of(error, root)
+    finally:
+        scripts.forget()
     seconds, memory = time.monotonic() - started, peak() if fault is None else None
     made = None if manifest is None else manifest.model_dump(mode="json")
     told = {"fault": fault, "manifest": made, "answer": answer}
@@ -167,6 +169,7 @@ def _make(step: StepContext, peak: Callable[[], int | None]) -> Manifest:
         with inputs_unchanged(step):
             outcome = _RUN[request.kind](replace(step, folder=folder))
         uses = Uses() if outcome.model is None else store.write_model(folder, outcome.model)
+        make_read_only(folder)
         files = list_files(folder)
         manifest = Manifest(
             **request.model_dump(include={"key", "name", "kind", "component", "config", "inputs", "recipe"}),

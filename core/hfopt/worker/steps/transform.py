@@ -1,8 +1,12 @@
-"""Step ``pass``: one model into another."""
+"""Step ``pass``: one model into another; of a composite model each part, unless the pass takes the whole."""
 
 from __future__ import annotations
 
-from hfopt.api.model import ModelHandle
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hfopt.api.model import COMPOSITE, ModelHandle
 from hfopt.api.passes import Pass, PassContext, PassResult
 from hfopt.base.errors import PluginError, PreconditionFailed
 from hfopt.measuring.parity import compared
@@ -12,6 +16,37 @@ from hfopt.worker.context import Outcome, StepContext
 def run(step: StepContext) -> Outcome:
     work: Pass = step.component("hfopt_passes")
     model = step.model("model")
+    if not model.components or COMPOSITE in work.accepts:
+        result = _one(step, work, model)
+        return Outcome(model=result.model, report=result.report)
+    parts = {name: _part(step, work, name, part) for name, part in model.components.items()}
+    made = model.with_(
+        type=COMPOSITE, path=step.folder, files=(), components={name: each.model for name, each in parts.items()}
+    )
+    return Outcome(model=made, report=_of_parts({name: each.report for name, each in parts.items()}))
+
+
+def _part(step: StepContext, work: Pass, name: str, part: ModelHandle) -> PassResult:
+    """The result for one part of a composite model, in a folder of its own; what fails says in which."""
+    folder = step.folder / name
+    folder.mkdir()
+    try:
+        return _one(replace(step, folder=folder), work, part)
+    except PreconditionFailed as error:
+        raise PreconditionFailed(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of a composite model: sentences say of which part they are."""
+    told: dict[str, Any] = {"components": dict(reports)}
+    for key in ("summary", "warning"):
+        if said := "; ".join(f"{name}: {each[key]}" for name, each in reports.items() if key in each):
+            told[key] = said
+    return told
+
+
+def _one(step: StepContext, work: Pass, model: ModelHandle) -> PassResult:
+    """What a pass makes of one model, after it has been compared with that model."""
     if model.type not in work.accepts:
         raise PreconditionFailed(f"takes {' or '.join(sorted(work.accepts))}, and got {model.type}")
     work.requires(model)
@@ -26,8 +61,7 @@ def run(step: StepContext) -> Outcome:
         progress=step.progress,
     )
     result = _checked(step, work, model, work.run(model, context))
-    result = compared(result, model, context, step.request.parity)
-    return Outcome(model=result.model, report=result.report)
+    return compared(result, model, context, step.request.parity)
 
 
 def _checked(step: StepContext, work: Pass, model: ModelHandle, result: object) -> PassResult:

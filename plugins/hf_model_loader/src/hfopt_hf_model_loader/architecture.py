@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS
-from hfopt_hf_model_loader.config import TASKS, HfConfig
 from hfopt_hf_model_loader.folder import has, inside, read_object
+from hfopt_hf_model_loader.hf_config import HfConfig
+from hfopt_hf_model_loader.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

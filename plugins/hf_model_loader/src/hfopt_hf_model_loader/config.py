@@ -1,55 +1,21 @@
-"""Options of ``PyTorchModel``: what an Olive config says of a Hugging Face model."""
+"""Options of ``PyTorchModel``: where the model lies, and what it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config, Reference
-from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only, unwrap_resource
+from hfopt.api.config import ConfigContext, find_input, looks_like_hub_name, only, unwrap_resource
 from hfopt.api.resources import MARK
+from hfopt_hf_model_loader.hf_config import FromPretrainedArgs, HfConfig
 
-_LATER = "not available in this version"
 _FOUND = "inputs and outputs are found by themselves in this version"
-_WHOLE = "models of several parts are not loaded in this version"
 _NO_ADAPTERS = "adapters are not loaded in this version"
 _FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
 _SCRIPTS = "user scripts are not run in this version"
-
-TASKS: Mapping[str, str] = {
-    "feature-extraction": "AutoModel",
-    "fill-mask": "AutoModelForMaskedLM",
-    "ner": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "sentiment-analysis": "AutoModelForSequenceClassification",
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-}
-"""The transformers class that loads a model for a task."""
-_LATER_TASKS = (
-    "audio-classification",
-    "automatic-speech-recognition",
-    "image-classification",
-    "image-segmentation",
-    "image-to-text",
-    "multiple-choice",
-    "object-detection",
-    "summarization",
-    "text-generation",
-    "text2text-generation",
-    "translation",
-)
-
-
-def _known_task(task: str | None) -> str | None:
-    if task in _LATER_TASKS:
-        raise ValueError(f"{task!r} is {_LATER}; there is {', '.join(sorted(TASKS))}")
-    if task is not None and task not in TASKS:
-        raise UnknownName("task", task, sorted(TASKS))
-    return task
 
 
 def _model_folder(name: str, info: ValidationInfo) -> str:
@@ -80,65 +46,6 @@ def _at_revision(place: str | None, revision: str | None) -> str | None:
 
 ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_model_folder)]
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
-
-
-class FromPretrainedArgs(Config):
-    """``from_pretrained_args``; any other key is taken as one of extra_args."""
-
-    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = Field(
-        None, description="How weights are held; auto: as they were saved; null: float32."
-    )
-    attn_implementation: str | None = Field(None, description="eager, sdpa...; null: the model's own.")
-    trust_remote_code: bool | None = Field(
-        None, description="Accepted; code from model folders is not run in this version."
-    )
-    device_map: Annotated[Any, only(None, "cpu", because="this version loads models on the CPU")] = Field(
-        None, description="cpu."
-    )
-    max_memory: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
-        None, description="Not available."
-    )
-    quantization_method: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
-    quantization_config: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
-        None, description="Not available."
-    )
-    extra_args: dict[str, Any] | None = Field(
-        None, description="More arguments of from_pretrained, such as the revision of a model on the hub."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sweep(cls, value: Any) -> Any:
-        """Olive's rule for keys that it does not know; ``dtype`` is the later name of ``torch_dtype``."""
-        if not isinstance(value, dict) or not isinstance(value.get("extra_args") or {}, dict):
-            return value
-        value = {"torch_dtype" if name == "dtype" else name: each for name, each in value.items()}
-        known = {name: each for name, each in value.items() if name in cls.model_fields}
-        others = {name: each for name, each in value.items() if name not in cls.model_fields}
-        return known | {"extra_args": {**(known.get("extra_args") or {}), **others}} if others else known
-
-
-class HfConfig(Config):
-    """``hf_config``."""
-
-    model_name: str | None = Field(
-        None, description="A model on the hub, or a local folder; with model_path, any name."
-    )
-    task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="What the model is for.")
-    model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
-    from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
-    feature: Annotated[str | None, only(None, because="task says what to export")] = Field(
-        None, description="Not available."
-    )
-    components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
-        None, description="Not available."
-    )
-
-    @model_validator(mode="after")
-    def _has_a_head(self) -> HfConfig:
-        if self.task is None and self.model_class is None:
-            raise ValueError("needs task or model_class")
-        return self
 
 
 class PyTorchModelConfig(Config):

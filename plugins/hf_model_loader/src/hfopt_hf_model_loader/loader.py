@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
-from hfopt_hf_model_loader.config import FromPretrainedArgs, PyTorchModelConfig
+from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.hf_config import FromPretrainedArgs
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
-from hfopt_hf_model_loader.config import FromPretrainedArgs, HfConfig
+from hfopt_hf_model_loader.hf_config import FromPretrainedArgs, HfConfig
 
 if TYPE_CHECKING:
     import torch
