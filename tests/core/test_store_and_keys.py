@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,11 @@ def test_bytes_that_were_read_once_are_not_read_again_until_the_file_changes(tmp
     store = ArtifactStore(tmp_path / "cache", digests=digests)
     manifest = commit(store, KEY)
     file = store.folder(KEY) / "model.bin"
-    digests.trust(file, "as it was written")
+    digests.trust(file, "as it was written", before=file)
+    assert not digests.used  # it may have changed in the same tick
+    time.sleep(0.02)
+    (tmp_path / "later").touch()
+    digests.trust(file, "as it was written", before=tmp_path / "later")
     digests.save()
     later = ArtifactStore(tmp_path / "cache", digests=Digests(tmp_path))
 
