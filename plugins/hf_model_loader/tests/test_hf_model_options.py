@@ -133,7 +133,7 @@ LATER = "not available in this version"
         ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", SCRIPTS),
         ({"model_path": "here", "adapter_path": "lora"}, "adapter_path", "adapters are not loaded in this version"),
         (
-            {"model_path": "here", "model_file_format": "PyTorch.MLflow"},
+            {"model_path": "here", "model_file_format": "PyTorch.SliceGPT"},
             "model_file_format",
             "as Hugging Face's save_pretrained writes them",
         ),

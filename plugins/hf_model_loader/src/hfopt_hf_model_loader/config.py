@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hfopt import Config, Reference
-from hfopt.api.config import ConfigContext, find_input, looks_like_hub_name, only, unwrap_resource
+from hfopt.api.config import ConfigContext, OptionError, find_input, looks_like_hub_name, only, unwrap_resource
 from hfopt.api.resources import MARK
 from hfopt_hf_model_loader.hf_config import FromPretrainedArgs, HfConfig
 
 _FOUND = "inputs and outputs are found by themselves in this version"
 _NO_ADAPTERS = "adapters are not loaded in this version"
 _FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
+MLFLOW = "PyTorch.MLflow"
+_GATHERED = "the parts of an MLflow folder are gathered in hfopt's own cache"
 _SCRIPTS = "user scripts are not run in this version"
 
 
@@ -51,13 +53,13 @@ ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_mo
 class PyTorchModelConfig(Config):
     """Options of ``PyTorchModel``."""
 
+    model_file_format: Annotated[str | None, only(None, MLFLOW, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
+        None, description="PyTorch.MLflow: model_path is an MLflow folder; others are of no effect with hf_config."
+    )
     model_path: ModelPlace | None = Field(
         None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
     )
     hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
-    model_file_format: Annotated[str | None, only(None, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
-        None, description="Of no effect with hf_config."
-    )
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
@@ -65,16 +67,21 @@ class PyTorchModelConfig(Config):
     io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
     adapter_path: Annotated[str | None, only(None, because=_NO_ADAPTERS)] = Field(None, description="Not available.")
     model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
-    mlflow_transformer_model_cache_dir: Annotated[Any, only(None, because=_FOLDERS)] = Field(
-        None, description="Not available."
-    )
+    mlflow_transformer_model_cache_dir: str | None = Field(None, description=f"Of no effect: {_GATHERED}.")
+
+    def ignored(self) -> dict[str, str]:
+        return dict.fromkeys(self.written("mlflow_transformer_model_cache_dir"), _GATHERED)
 
     @field_validator("hf_config")
     @classmethod
-    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig:
+    def _find_named(cls, hf_config: HfConfig | None, info: ValidationInfo) -> HfConfig | None:
         """Where there is no model_path, the name is a folder too."""
+        if info.data.get("model_file_format") == MLFLOW:
+            return hf_config
         if hf_config is None:
             raise ValueError(f"hf_config is required: {_FOLDERS}")
+        if hf_config.task is None and hf_config.model_class is None:
+            raise ValueError("needs task or model_class")
         if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):
             return hf_config
         if hf_config.model_name is None:
@@ -85,6 +92,10 @@ class PyTorchModelConfig(Config):
     def _pin(self, info: ValidationInfo) -> PyTorchModelConfig:
         """What is on the hub, at the revision that from_pretrained would take."""
         if not isinstance(info.context, ConfigContext):
+            return self
+        if self.model_file_format == MLFLOW:
+            if self.model_path is None or self.model_path.startswith(MARK):
+                raise OptionError("model_path", f"must be a local folder, as model_file_format is {MLFLOW}")
             return self
         revision = ((self.hugging_face.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
         name = _at_revision(self.hugging_face.model_name, revision)
@@ -97,8 +108,8 @@ class PyTorchModelConfig(Config):
 
     @property
     def hugging_face(self) -> HfConfig:
-        """``hf_config``, which validation has found to be there."""
-        return cast(HfConfig, self.hf_config)
+        """``hf_config``; empty where the model's own files say what it is."""
+        return self.hf_config or HfConfig()
 
     @property
     def place(self) -> str:

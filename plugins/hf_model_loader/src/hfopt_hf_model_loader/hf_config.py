@@ -65,9 +65,3 @@ class HfConfig(Config):
     components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
         None, description="Not available."
     )
-
-    @model_validator(mode="after")
-    def _has_a_head(self) -> HfConfig:
-        if self.task is None and self.model_class is None:
-            raise ValueError("needs task or model_class")
-        return self

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
-from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.config import MLFLOW, PyTorchModelConfig
 from hfopt_hf_model_loader.hf_config import FromPretrainedArgs
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
@@ -20,9 +20,11 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import architecture, folder, sizes
+        from hfopt_hf_model_loader import architecture, folder, mlflow, sizes
 
         place, hf_config = self.config.folder, self.config.hugging_face
+        if self.config.model_file_format == MLFLOW:
+            place, hf_config = mlflow.gather(place, hf_config, context)
         arguments = hf_config.from_pretrained_args or FromPretrainedArgs()
         attributes = folder.read_config(place)
         companions = folder.companions(place)
@@ -57,6 +59,10 @@ class PyTorchModel(ModelLoader):
 
     @classmethod
     def data_defaults(cls, config: Any) -> dict[str, Any]:
+        from hfopt_hf_model_loader import mlflow
+
+        if config.model_file_format == MLFLOW:
+            return mlflow.data_defaults(config.folder, config.hugging_face)
         return {"model_name": config.place, "task": config.hugging_face.task}
 
     def snippet(self, handle: ModelHandle) -> str:
