@@ -33,6 +33,12 @@ def measured():
     return {"data_configs": [ROWS], "evaluators": {"e": {"metrics": [metric]}}, "engine": {"evaluator": "e"}}
 
 
+def corpus(**options):
+    lines = {"text_cols": ["turn"], "corpus_strategy": "line-by-line", "source_max_len": 64, "pad_to_max_len": False}
+    params = {"data_name": "acme/dialogues", "component_kwargs": {"pre_process_data": {**options, **lines}}}
+    return {"data_configs": [{"name": "lines", "type": "HuggingfaceContainer", "params_config": params}]}
+
+
 ACCEPTED = {
     "model of the hub": model(hf_config=CLASSIFIER),
     "model in a folder": model(model_path="local_model", hf_config=CLASSIFIER),
@@ -40,6 +46,7 @@ ACCEPTED = {
         "data_configs": [ROWS],
         "passes": {"conversion": CONVERSION, "tuning": {"type": "OrtPerfTuning", "config": {"data_config": "rows"}}},
     },
+    "rows of text to generate from": corpus(task="text-generation", model_name="acme/tiny-decoder"),
     "metrics with and without a priority": measured(),
     "token": {"systems": {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}, "engine": {"host": "here"}},
     "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "k"}},
@@ -71,27 +78,9 @@ REFUSED = {
         ),
         [NO_SCRIPTS, "hf_config.components: models of several parts are not loaded in this version"],
     ),
-    "rows of text to generate from": (
-        {
-            "data_configs": [
-                {
-                    "name": "lines",
-                    "type": "HuggingfaceContainer",
-                    "params_config": {
-                        "data_name": "acme/dialogues",
-                        "component_kwargs": {
-                            "pre_process_data": {
-                                "text_cols": ["turn"],
-                                "corpus_strategy": "line-by-line",
-                                "source_max_len": 64,
-                                "pad_to_max_len": False,
-                            }
-                        },
-                    },
-                }
-            ]
-        },
-        ["pre_process_data.text_cols: this version prepares no data for text generation"],
+    "rows of text for a model that does not write": (
+        corpus(),
+        ["pre_process_data.text_cols: is of text-generation, and the task is text-classification"],
     ),
     "registry": (
         model(

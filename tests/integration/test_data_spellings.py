@@ -213,7 +213,8 @@ def test_a_run_in_one_spelling_finds_what_a_run_in_the_other_made(project):
         ),
         (
             {"load_dataset_config": CSV, "post_process_data_config": {"task": "ner"}},
-            ".post_process_data_config.task: this version prepares data for text-classification only, not for ner",
+            ".post_process_data_config.task: this version prepares data for text-classification and text-generation "
+            "only, not for ner",
         ),
         ({"pre_process_data_config": COLUMNS}, ": data_name is required"),
     ],

@@ -133,13 +133,13 @@ class UnknownName(ValueError):
 class OptionError(ValueError):
     """An option that does not fit the others. A model validator raises it; it is reported at that option.
 
-    :param option: as the user writes it
+    :param option: as the user writes it; or its place, where it stands further inside
     :param error: what is wrong with it
     """
 
-    def __init__(self, option: str, error: str | ValueError) -> None:
+    def __init__(self, option: str | tuple[str, ...], error: str | ValueError) -> None:
         super().__init__(str(error))
-        self.option = option
+        self.place = (option,) if isinstance(option, str) else option
         self.error = error if isinstance(error, ValueError) else ValueError(error)
 
 

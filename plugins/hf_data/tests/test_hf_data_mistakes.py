@@ -88,7 +88,7 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
         (
             {"task": "translation"},
             "task",
-            "this version prepares data for text-classification only, not for translation",
+            "this version prepares data for text-classification and text-generation only, not for translation",
             None,
         ),
     ],
@@ -145,30 +145,76 @@ def test_a_token_in_a_config_is_refused_and_not_echoed(tmp_path, token):
     ]
 
 
+WRITES = {"task": "text-generation", "text_cols": ["text"], "source_max_len": 8}
+OF_TEXT = "is of text-generation, and the task is text-classification"
+NOT_OF_TEXT = "is not of text-generation, whose texts are in text_cols and whose labels are their own tokens"
+
+
 @pytest.mark.parametrize(
-    "written",
+    ("written", "option", "message"),
     [
-        {"text_cols": ["text"]},
-        {"corpus_strategy": "line-by-line"},
-        {"source_max_len": 512},
-        {"pad_to_max_len": True},
-        {"dataset_type": "pair"},
+        ({"text_cols": ["text"]}, "text_cols", OF_TEXT),
+        ({"pad_to_max_len": True}, "pad_to_max_len", OF_TEXT),
+        ({**WRITES, "input_cols": ["text"]}, "input_cols", NOT_OF_TEXT),
+        ({**WRITES, "source_max_len": None}, "", "source_max_len is required: the most tokens of a sequence"),
+        ({**WRITES, "max_seq_len": 9}, "max_seq_len", "source_max_len has another value: keep one of the two"),
+        (
+            {**WRITES, "text_cols": None},
+            "",
+            "text_cols is required: the columns of text; or text_template, or text_formatting_func",
+        ),
+        (
+            {**WRITES, "pad_to_max_len": True, "drop_short_sequences": True},
+            "drop_short_sequences",
+            "goes with pad_to_max_len: false, as nothing is short once padded",
+        ),
+        (
+            {**WRITES, "corpus_strategy": "join-random"},
+            "max_samples",
+            "is required: corpus_strategy is join-random",
+        ),
+        (
+            {**WRITES, "strategy": "line-by-line-random", "max_samples": 2},
+            "random_seed",
+            "is required: corpus_strategy is line-by-line-random",
+        ),
+        (
+            {**WRITES, "corpus_strategy": "join-sliding-window", "stride": 9},
+            "stride",
+            "is more than source_max_len: the tokens between two windows would be lost",
+        ),
+        ({**WRITES, "target_max_len": 9}, "target_max_len", "is of dataset_type: pair"),
+        ({**WRITES, "text_cols": None, "dataset_type": "pair"}, "target_max_len", "is required: dataset_type is pair"),
+        (
+            {**WRITES, "text_formatting_func": "worded"},
+            "user_script",
+            "is required: text_formatting_func names a function of it",
+        ),
+        (
+            {**WRITES, "text_template": "{text"},
+            "text_template",
+            "'{text' is not a template: expected '}' before end of string",
+        ),
+        (
+            {**WRITES, "text_template": "text"},
+            "text_template",
+            "'text' is not a template: it names columns in braces, such as {text}",
+        ),
     ],
 )
-def test_how_texts_are_prepared_for_models_that_write_is_refused_with_the_reason(tmp_path, written):
+def test_options_of_texts_that_do_not_go_together_are_found_at_their_place(tmp_path, written, option, message):
     (tmp_path / "rows.csv").touch()
-    place = ".".join(("component_kwargs", "pre_process_data", *written))
+    nested = {"component_kwargs": {"pre_process_data": written}}
 
-    assert mistakes(tmp_path, component_kwargs={"pre_process_data": written}) == [
-        (place, "this version prepares no data for text generation", None)
-    ]
+    for params, outer in ((written, ()), (nested, ("component_kwargs", "pre_process_data") if option else ())):
+        assert mistakes(tmp_path, **params) == [(".".join((*outer, *filter(None, [option]))), message, None)]
 
 
 def test_a_model_of_another_task_says_so_of_its_data(tmp_path):
     (tmp_path / "rows.csv").touch()
 
     assert mistakes(tmp_path, {"task": "ner", "model_name": "."}) == [
-        ("task", "this version prepares data for text-classification only, not for ner", None)
+        ("task", "this version prepares data for text-classification and text-generation only, not for ner", None)
     ]
 
 

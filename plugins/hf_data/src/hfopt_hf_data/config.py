@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from hfopt import Config, InputPath, Reference
-from hfopt.api.config import ConfigContext, UnknownName, find_input, looks_like_hub_name, only
+from hfopt.api.config import ConfigContext, OptionError, UnknownName, find_input, looks_like_hub_name, only
 from hfopt.api.resources import MARK
+from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, TextGeneration, completed
 
 BUILDERS = ("arrow", "csv", "json", "parquet", "text")
 _PERMISSION = "Accepted; code from datasets and models is not run in this version."
 _SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
 _OR = f"{', '.join(BUILDERS[:-1])} or {BUILDERS[-1]}"
-TASKS = ("text-classification", "sentiment-analysis")
-_OTHER_TASK = f"this version prepares data for {TASKS[0]} only, not for {{}}"
+TASKS = ("text-classification", "sentiment-analysis", TEXT_GENERATION)
+_OTHER_TASK = f"this version prepares data for {TASKS[0]} and {TEXT_GENERATION} only, not for {{}}"
 _BATCHES = "rows come in batches; batch_size 1 makes batches of one row"
 
 COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
@@ -34,13 +35,13 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
         "pre_process": "does nothing, and models need tokens; write huggingface_pre_process",
         "ner_huggingface_preprocess": _OTHER_TASK.format("ner"),
         "audio_classification_pre_process": _OTHER_TASK.format("audio-classification"),
-        "text_generation_huggingface_pre_process": _OTHER_TASK.format("text-generation"),
+        "text_generation_huggingface_pre_process": None,
     },
     "post_process_data": {
         "text_classification_post_process": None,
         "post_process": "does nothing, and labels are compared with classes; write text_classification_post_process",
         "ner_post_process": _OTHER_TASK.format("ner"),
-        "text_generation_post_process": _OTHER_TASK.format("text-generation"),
+        "text_generation_post_process": None,
     },
     "dataloader": {
         "default_dataloader": None,
@@ -123,8 +124,6 @@ _ONCE = "rows are read and tokenised once, into the cache of the run"
 _FETCHED = "a dataset is fetched once a version, and its files are checked"
 _NO_DOWNLOADS = "files are fetched from the hub in one way only, and other places are not read in this version"
 _NO_FILTER = "rows are not left out by their label in this version"
-_NO_WRITERS = "this version prepares no data for text generation"
-_NOT_WRITING, _NOT_ASKED = only(None, because=_NO_WRITERS), only(None, False, because=_NO_WRITERS)
 _NONE_HERE = "the token is that of the environment or of a login, and none is written here: true, or left out"
 
 
@@ -153,31 +152,6 @@ class DatasetsKeywords(Config):
     features: Annotated[Any, only(None, {}, because="the types of columns are those that the data state")] = Field(
         None, description="Not available."
     )
-
-
-class OtherTasks(Config):
-    """How Olive prepares data for other tasks, above all texts for models that write: refused."""
-
-    labels_to_filter: Annotated[Any, only(None, because=_NO_FILTER)] = Field(None, description="Not available.")
-    dataset_type: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    text_cols: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    text_template: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    text_formatting_func: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    corpus_strategy: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    strategy: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    source_max_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    max_seq_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    target_max_len: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    pad_to_max_len: Annotated[Any, _NOT_ASKED] = Field(None, description="Not available.")
-    drop_short_sequences: Annotated[Any, _NOT_ASKED] = Field(None, description="Not available.")
-    use_attention_mask: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    stride: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    joiner: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    processing_batch_size: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    random_seed: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    random_retries: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    pair_format: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
-    ignore_source_in_labels: Annotated[Any, _NOT_WRITING] = Field(None, description="Not available.")
 
 
 class LoadDataset(DatasetsKeywords):
@@ -209,7 +183,7 @@ class LoadDataset(DatasetsKeywords):
     trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
-class PreProcess(OtherTasks):
+class PreProcess(TextGeneration):
     """``component_kwargs.pre_process_data``."""
 
     model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(
@@ -239,6 +213,7 @@ class PreProcess(OtherTasks):
     model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's own config")] = (
         Field(None, description="Not available.")
     )
+    labels_to_filter: Annotated[Any, only(None, because=_NO_FILTER)] = Field(None, description="Not available.")
     trust_remote_code: bool | None = Field(None, description=_PERMISSION)
 
 
@@ -270,6 +245,11 @@ class ComponentKwargs(Config):
     dataloader: Dataloader | None = Field(None, description="How to batch.")
 
 
+_PRE_PROCESS = ("component_kwargs", "pre_process_data")
+_CLASSIFYING = (
+    *("input_cols", "label_cols", "padding", "truncation", "max_length", "is_split_into_words", "align_labels"),
+)
+_READS_TEXT_COLS = f"is not of {TEXT_GENERATION}, whose texts are in text_cols and whose labels are their own tokens"
 FLATTENED = ("load_dataset", "pre_process_data", "dataloader")
 """The components whose options are the container's too."""
 
@@ -289,8 +269,24 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
             if getattr(component, name) is not None
         }
         flat = self.model_copy(update={**written, "component_kwargs": None})
+        try:
+            flat = flat._of_task()
+        except OptionError as error:
+            inside = nested.pre_process_data
+            by_component = inside is not None and error.place[0] not in self.model_fields_set
+            raise OptionError((*_PRE_PROCESS, *error.place), error.error) if by_component else error from None
         flat._complete()
         return flat._referring() if isinstance(info.context, ConfigContext) else flat
+
+    def _of_task(self) -> HuggingfaceContainerConfig:
+        """With what the task's own options mean."""
+        writes = self.task == TEXT_GENERATION
+        because = _READS_TEXT_COLS if writes else f"is of {TEXT_GENERATION}, and the task is {self.task or TASKS[0]}"
+        for name in _CLASSIFYING if writes else WRITTEN:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) not in (None, default, *([False] if default is None else [])):
+                raise OptionError(name, because)
+        return self.model_copy(update=completed(self)) if writes else self
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""

@@ -1,4 +1,4 @@
-"""HuggingfaceContainer: a dataset as rows of token ids and a label, prepared once."""
+"""HuggingfaceContainer: a dataset as rows of token ids, prepared once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 from hfopt import Config, DataContainer, DataContext, Dataset
 from hfopt.api.data import DataSection, ReadData
 from hfopt_hf_data.config import COMPONENTS, HuggingfaceContainerConfig, with_defaults
+from hfopt_hf_data.generation import TEXT_GENERATION
 from hfopt_hf_data.spellings import SpelledSection, normalize
 
 
 class HuggingfaceContainer(DataContainer):
-    """Datasets of the hub, and local ones, for text classification."""
+    """Datasets of the hub, and local ones, for text classification and text generation."""
 
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
     Section: ClassVar[type[DataSection]] = SpelledSection
@@ -32,6 +33,10 @@ class HuggingfaceContainer(DataContainer):
         prepare(self.config, context)
 
     def open(self, folder: Path) -> Dataset:
+        from hfopt_hf_data.next_tokens import NextTokens
         from hfopt_hf_data.rows import Rows
 
-        return Rows(folder, self.config.batch_size)
+        config = self.config
+        if config.task == TEXT_GENERATION:
+            return NextTokens(folder, config.batch_size, masked=config.use_attention_mask)
+        return Rows(folder, config.batch_size)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt import PreconditionFailed
 from hfopt_hf_data.config import BUILDERS, HuggingfaceContainerConfig, splits_of
 from hfopt_hf_data.files import readable
+from hfopt_hf_data.generation import TEXT_GENERATION
 from hfopt_hf_data.limits import Limits
 from hfopt_hf_data.messages import listed, repr_of, shortened, unknown
 from hfopt_hf_data.source import Source, look_into, quiet
@@ -28,7 +29,7 @@ _STRINGS = ("string", "large_string")
 
 @contextmanager
 def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[datasets.Dataset]:
-    """The rows of the split that the config means, at most ``max_samples``.
+    """The rows of the split that the config means, at most ``max_samples``: of text generation these are sequences.
 
     :param folder: for files that are needed as long as the rows are
     :raises PreconditionFailed: a split or subset that is not there, files that are not of their format, or what
@@ -67,7 +68,8 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[datasets.
         ) as error:
             raise place.failure(source.builder, error, told) from error
         try:
-            yield data if config.max_samples is None else data.select(range(min(config.max_samples, len(data))))
+            most = None if config.task == TEXT_GENERATION else config.max_samples
+            yield data if most is None else data.select(range(min(most, len(data))))
         except PreconditionFailed as error:
             raise PreconditionFailed(f"{place.named()}: {error.message}", hint=error.hint) from error
 

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import DataContext, PreconditionFailed
 from hfopt.api.files import read_json
 from hfopt_hf_data.config import HuggingfaceContainerConfig
+from hfopt_hf_data.corpus import Tokens
+from hfopt_hf_data.generation import TEXT_GENERATION
 from hfopt_hf_data.labels import class_of
 from hfopt_hf_data.load import load, text_columns
+from hfopt_hf_data.next_tokens import IDS, SEEN
 from hfopt_hf_data.rows import LABEL, PADDING, ROWS
-from hfopt_hf_data.tokenise import Tokeniser
+from hfopt_hf_data.sequences import batches_of, longest, sequences
+from hfopt_hf_data.tokenise import Tokeniser, open_tokenizer
 
 if TYPE_CHECKING:
     import datasets
+    from transformers import PreTrainedTokenizerBase
 
     Columns = dict[str, list[Any]]
 
-BATCH, BATCH_BYTES = 1_000, 8_000_000
-"""Rows that are tokenised at a time: so many, or fewer where they are long, as tokens take far more memory."""
+BATCH = 1_000
+"""Rows that are tokenised at a time, at most."""
 
 
 def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
@@ -38,14 +43,50 @@ def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
         raise PreconditionFailed("the input model has no tokenizer", hint="set model_name to a folder that has one")
     model = Path(config.model_name)
     attributes = _attributes(model)
-    tokeniser = Tokeniser(config, model, attributes)
+    if config.task == TEXT_GENERATION:
+        padding = _write_sequences(config, open_tokenizer(model), attributes, context)
+    else:
+        padding = _write_classified(config, Tokeniser(config, model, attributes), attributes, context)
+    (context.folder / PADDING).write_text(json.dumps(padding, sort_keys=True), "utf-8")
+
+
+def _write_classified(
+    config: HuggingfaceContainerConfig, tokeniser: Tokeniser, attributes: Mapping[str, Any], context: DataContext
+) -> dict[str, Any]:
+    """Write texts and their classes.
+
+    :return: how they are padded
+    """
     padding = tokeniser.padding
     with load(config, context.folder) as data:
         labels = _names(config.label_cols)[:1]
         texts = text_columns(data, _names(config.input_cols), labels)
         rows = _rows(data.select_columns([*texts, *labels]), texts, labels, tokeniser, attributes)
-        _write(rows, len(data), context)
-    (context.folder / PADDING).write_text(json.dumps(padding, sort_keys=True), "utf-8")
+        _write(_told(rows, len(data), context), context.folder)
+    return padding
+
+
+def _write_sequences(
+    config: HuggingfaceContainerConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    attributes: Mapping[str, Any],
+    context: DataContext,
+) -> dict[str, Any]:
+    """Write sequences of tokens, and how many of the first are context where that is not 0 for all.
+
+    :return: how they are padded
+    """
+    with load(config, context.folder) as data:
+        found = sequences(data, config, tokenizer, attributes, context.progress)
+        _write(_columns(found, seen=config.dataset_type == "pair" or config.stride is not None), context.folder)
+    fillers = [each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if each is not None]
+    width = longest(config) if config.pad_to_max_len else None
+    return {"fillers": {IDS: fillers[0]}, "side": tokenizer.padding_side, "width": width}
+
+
+def _columns(found: Iterator[Tokens], *, seen: bool) -> Iterator[Columns]:
+    while batch := [*islice(found, BATCH)]:
+        yield {IDS: [each.ids for each in batch], **({SEEN: [each.seen for each in batch]} if seen else {})}
 
 
 def _attributes(model: Path) -> dict[str, Any]:
@@ -67,36 +108,33 @@ def _rows(
     attributes: Mapping[str, Any],
 ) -> Iterator[Columns]:
     """Batches of the columns to write."""
-    start, table = 0, data.data
-    while start < len(data):
-        size = BATCH
-        while size > 1 and table.slice(start, size).nbytes > BATCH_BYTES:
-            size //= 2
-        try:
-            batch = data[start : start + size]
-        except UnicodeDecodeError as error:
-            rows = f"rows {start} to {min(start + size, len(data)) - 1}"
-            raise PreconditionFailed(f"{rows} hold a text that is not UTF-8") from error
-        columns: Columns = {**tokeniser.encode({name: list(batch[name]) for name in texts}, start)}
+    for start, batch in batches_of(data, BATCH):
+        columns: Columns = {**tokeniser.encode({name: batch[name] for name in texts}, start)}
         for name in labels:
             columns[LABEL] = [class_of(label, row, attributes) for row, label in enumerate(batch[name], start)]
         yield columns
-        start += size
 
 
-def _write(rows: Iterator[Columns], total: int, context: DataContext) -> None:
+def _told(rows: Iterator[Columns], total: int, context: DataContext) -> Iterator[Columns]:
+    """The same batches; once one is written, it is said."""
+    done = 0
+    for columns in rows:
+        yield columns
+        done += len(next(iter(columns.values())))
+        context.progress("tokenise", done, total)
+
+
+def _write(rows: Iterator[Columns], folder: Path) -> None:
     """Write batches one by one: memory holds one of them."""
     import pyarrow
 
     first = next(rows, None)
     if first is None:
         raise PreconditionFailed("the data have no rows")
-    types = {name: pyarrow.int64() if name == LABEL else pyarrow.list_(pyarrow.int32()) for name in first}
+    scalars = {LABEL: pyarrow.int64(), SEEN: pyarrow.int32()}
+    types = {name: scalars.get(name, pyarrow.list_(pyarrow.int32())) for name in first}
     schema = pyarrow.schema(types)
-    done = 0
-    with pyarrow.ipc.new_file(str(context.folder / ROWS), schema) as writer:
+    with pyarrow.ipc.new_file(str(folder / ROWS), schema) as writer:
         for columns in chain([first], rows):
             batch = pyarrow.record_batch([pyarrow.array(columns[name], types[name]) for name in types], schema=schema)
             writer.write_batch(batch)
-            done += batch.num_rows
-            context.progress("tokenise", done, total)

@@ -31,6 +31,7 @@ class Rows(Dataset):
         self._columns = dict(zip(table.column_names, table.columns, strict=True))
         self._labels = self._columns.pop(LABEL, None)
         self._padding = json.loads((folder / PADDING).read_text("utf-8"))
+        self._left = self._padding["side"] == "left"
         self._batch_size = batch_size
 
     def __len__(self) -> int:
@@ -69,9 +70,8 @@ class Rows(Dataset):
         values = [self._columns[name][int(position)].values.to_numpy() for position in positions]
         width = max(self._padding["width"] or 0, *map(len, values))
         padded = np.full((len(values), width), self._padding["fillers"].get(name, 0), dtype=np.int64)
-        left = self._padding["side"] == "left"
         for row, ids in zip(padded, values, strict=True):
-            row[slice(width - len(ids), None) if left else slice(len(ids))] = ids
+            row[slice(width - len(ids), None) if self._left else slice(len(ids))] = ids
         return padded
 
     def _labels_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:

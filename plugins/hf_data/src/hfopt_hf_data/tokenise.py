@@ -25,7 +25,7 @@ class Tokeniser:
 
     def __init__(self, config: HuggingfaceContainerConfig, folder: Path, attributes: Mapping[str, Any]) -> None:
         self._config = config
-        self._tokenizer = _open(folder)
+        self._tokenizer = open_tokenizer(folder)
         self._limit = _limit(config, self._tokenizer, attributes)
 
     @property
@@ -91,7 +91,7 @@ class Tokeniser:
                 )
 
 
-def _open(folder: Path) -> PreTrainedTokenizerBase:
+def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder; transformers 5 makes up an empty one where there is none."""
     from transformers import AutoTokenizer
 
