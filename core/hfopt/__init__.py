@@ -12,7 +12,7 @@ _NAMES = {
     "hfopt.api.commands": ("Command",),
     "hfopt.api.config": ("Config", "DataName", "InputPath"),
     "hfopt.api.data": ("Batch", "DataContainer", "DataContext", "Dataset"),
-    "hfopt.api.metrics": ("MetricBackend", "Statistic"),
+    "hfopt.api.metrics": ("MetricBackend", "Statistic", "WholeStatistic"),
     "hfopt.api.model": ("Accelerator", "FetchContext", "ModelHandle", "ModelLoader", "Session", "TensorSpec"),
     "hfopt.api.packaging": ("Packager", "RankedModel"),
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),

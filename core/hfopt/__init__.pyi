@@ -10,6 +10,7 @@ from hfopt.api.data import DataContext as DataContext
 from hfopt.api.data import Dataset as Dataset
 from hfopt.api.metrics import MetricBackend as MetricBackend
 from hfopt.api.metrics import Statistic as Statistic
+from hfopt.api.metrics import WholeStatistic as WholeStatistic
 from hfopt.api.model import Accelerator as Accelerator
 from hfopt.api.model import FetchContext as FetchContext
 from hfopt.api.model import ModelHandle as ModelHandle

@@ -63,6 +63,26 @@ class Statistic(ABC):
         """
 
 
+class WholeStatistic(ABC):
+    """A metric that needs all rows at once, as one of ranks does.
+
+    ``resamples`` says for how many bootstrap resamples it is computed again; with none it has no interval.
+    """
+
+    higher_is_better: bool = True
+    unit: str = ""
+    resamples: int = 1_000
+
+    @abstractmethod
+    def value(self, predictions: Array, references: Array) -> float:
+        """The metric; not a number where these rows don't define it.
+
+        :param predictions: one for each row, [n, ...]
+        :param references: the labels of the same rows
+        :raises PreconditionFailed: predictions and references don't suit this metric
+        """
+
+
 class MetricBackend(ABC):
     """A family of metrics, such as ``huggingface_metrics``."""
 
@@ -70,7 +90,7 @@ class MetricBackend(ABC):
     """The options of one sub type: ``metric_config``."""
 
     @abstractmethod
-    def statistic(self, name: str, config: Any) -> Statistic:
+    def statistic(self, name: str, config: Any) -> Statistic | WholeStatistic:
         """The metric of a sub type. Called while validating: imports nothing heavy.
 
         :raises UnknownName: with the names that this backend has

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hfopt.api.config import Config, UnknownName
-from hfopt.api.metrics import Statistic
+from hfopt.api.metrics import Statistic, WholeStatistic
 from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Place, Problem
 from hfopt.config import schema
@@ -142,7 +142,7 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
     )
 
 
-_Meaning = tuple[_Measured | Statistic, Config, RegisteredComponent | None]
+_Meaning = tuple[_Measured | Statistic | WholeStatistic, Config, RegisteredComponent | None]
 
 
 def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:

@@ -8,18 +8,27 @@ from functools import partial
 import numpy as np
 
 from hfopt.api import blocks, statistics
-from hfopt.api.arrays import Floats
-from hfopt.api.metrics import Metric, Statistic
+from hfopt.api.arrays import Array, Floats
+from hfopt.api.metrics import Metric, Statistic, WholeStatistic
 from hfopt.api.statistics import Interval
 from hfopt.api.timing import FIGURES, TimedFigure
+from hfopt.base.errors import PreconditionFailed
 
 
-def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -> Metric:
+def scored(
+    statistic: Statistic | WholeStatistic, predictions: Array, references: Array, before: Array | None = None
+) -> Metric:
     """A metric of one model.
 
-    :param rows: its statistics, [n, k]
-    :param baseline: the input model's, for the same rows
+    :param predictions: one for each row
+    :param before: the input model's, for the same rows
+    :raises PreconditionFailed: predictions and references don't suit the metric, or don't define it
     """
+    if isinstance(statistic, WholeStatistic):
+        own, paired = _recomputed(statistic, predictions, references, before)
+        return _metric(own, paired, len(references), statistic.unit, higher_is_better=statistic.higher_is_better)
+    rows = statistic.rows(predictions, references)
+    baseline = None if before is None else statistic.rows(before, references)
     if statistic.proportion:
         own = statistics.wilson(rows.sum(), len(rows))
         paired = None if baseline is None else statistics.tango(baseline[:, 0], rows[:, 0])
@@ -27,6 +36,24 @@ def scored(statistic: Statistic, rows: Floats, baseline: Floats | None = None) -
         own = statistics.bootstrap(rows, statistic.value)
         paired = None if baseline is None else statistics.paired_bootstrap(baseline, rows, statistic.value)
     return _metric(own, paired, len(rows), statistic.unit, higher_is_better=statistic.higher_is_better)
+
+
+def _recomputed(
+    statistic: WholeStatistic, predictions: Array, references: Array, before: Array | None
+) -> tuple[Interval, Interval | None]:
+    """A metric of all rows and its difference, with percentile bootstrap intervals from the same resamples."""
+    models = [predictions] if before is None else [predictions, before]
+    exact = np.array([statistic.value(model, references) for model in models])
+    if np.isnan(exact).any():
+        raise PreconditionFailed(f"{len(references)} rows with such labels and predictions do not define this metric")
+    random, n = np.random.default_rng(0), len(references)
+    drawn = [random.integers(0, n, n) for _ in range(statistic.resamples)]
+    found = [[statistic.value(model[rows], references[rows]) for model in models] for rows in drawn]
+    resampled = np.array(found) if found else exact[None]
+    own = statistics.percentile_interval(float(exact[0]), resampled[:, 0])
+    if before is None:
+        return own, None
+    return own, statistics.percentile_interval(float(exact[0] - exact[1]), resampled[:, 0] - resampled[:, 1])
 
 
 def _metric(own: Interval, paired: Interval | None, n: int, unit: str, *, higher_is_better: bool) -> Metric:

@@ -12,10 +12,11 @@ from hfopt.base.errors import Place, Problem
 from hfopt.config import problems as _problems
 from hfopt.config.problems import M, Mistakes
 from hfopt.discovery.plugins import Plugins
+from hfopt.measuring.figures import scored
 from hfopt.measuring.parity import compared
 from hfopt.worker.stopwatch import Stopwatch
 
-__all__ = ["Plugins", "Stopwatch", "run_compared", "validate"]
+__all__ = ["Plugins", "Stopwatch", "run_compared", "scored", "validate"]
 
 
 def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:

@@ -181,7 +181,7 @@ def test_two_classes_without_the_positive_one_are_named():
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "matthews_correlation"])
 def test_predictions_of_another_shape_than_the_labels_are_refused(name):
-    sentence = "needs one class per row; predictions are [2, 3], labels [2]"
+    sentence = "needs one class per row, or as many labels as outputs; predictions are [2, 3], labels [2]"
 
     with pytest.raises(PreconditionFailed, match=re.escape(sentence)):
-        statistic(name).rows(np.zeros((2, 3)), np.zeros(2))
+        statistic(name).rows(np.zeros((2, 3), dtype=int), np.zeros(2, dtype=int))

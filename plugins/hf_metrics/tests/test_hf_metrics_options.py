@@ -10,7 +10,7 @@ import pytest
 
 from hfopt.api.config import UnknownName
 from hfopt.testing import validate
-from hfopt_hf_metrics.backend import PLAIN, SCORES, HuggingfaceMetrics
+from hfopt_hf_metrics.backend import METRICS, HuggingfaceMetrics
 from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
 
 
@@ -45,9 +45,9 @@ def test_options_survive_the_way_to_the_worker(written):
     assert HuggingfaceMetrics().statistic("f1", revived) == HuggingfaceMetrics().statistic("f1", config)
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *SCORES])
-def test_every_metric_needs_no_options_and_is_better_when_higher(name):
-    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is True
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_needs_no_options_and_is_better_when_higher_unless_it_is_an_error(name):
+    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is (name != "mse")
 
 
 def test_an_unknown_metric_is_answered_with_those_there_are():
@@ -55,14 +55,18 @@ def test_an_unknown_metric_is_answered_with_those_there_are():
         HuggingfaceMetrics().statistic("bleu", options({}))
 
     assert str(unknown.value) == (
-        "no metric named 'bleu'; there is accuracy, f1, matthews_correlation, precision, recall"
+        "no metric named 'bleu'; there is accuracy, f1, matthews_correlation, mse, pearsonr, precision, recall, "
+        "roc_auc, spearmanr"
     )
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_parameters_of_a_metric_that_has_none_are_refused(name):
-    with pytest.raises(ValueError, match=f"^compute_params: {name} has none$"):
-        HuggingfaceMetrics().statistic(name, options({"compute_params": {"average": "macro"}}))
+@pytest.mark.parametrize("name", METRICS)
+def test_parameters_that_a_metric_does_not_have_are_refused(name):
+    written = {"multi_class": "ovo"} if name != "roc_auc" else {"squared": False}
+    (param,) = written
+
+    with pytest.raises(ValueError, match=f"^compute_params: {name} (has none|takes [a-z_, ]+), not {param}$"):
+        HuggingfaceMetrics().statistic(name, options({"compute_params": written}))
 
 
 def test_another_result_than_the_metrics_own_is_refused():
@@ -80,15 +84,9 @@ def test_another_result_than_the_metrics_own_is_refused():
             None,
         ),
         (
-            {"compute_params": {"average": "samples"}},
-            "metric_config.compute_params.average",
-            "must be 'binary', 'macro', 'micro' or 'weighted'",
-            None,
-        ),
-        (
             {"compute_params": {"average": "marco"}},
             "metric_config.compute_params.average",
-            "must be 'binary', 'macro', 'micro' or 'weighted'",
+            "must be 'binary', 'macro', 'micro', 'weighted' or 'samples'",
             "did you mean 'macro'?",
         ),
         (

@@ -78,8 +78,13 @@ def test_a_class_that_the_metric_is_not_told_of_is_an_error(name):
     ("written", "place", "message"),
     [
         ({"task": "multiclass"}, "num_classes", "is required: task is multiclass"),
-        ({"task": "multilabel"}, "task", "predictions are one class for each row in this version"),
-        ({"top_k": 3}, "top_k", "predictions are one class for each row in this version"),
+        ({"task": "multilabel"}, "num_labels", "is required: task is multilabel"),
+        (
+            {"task": "multilabel", "num_labels": 3, "threshold": 0.3},
+            "threshold",
+            "labels are chosen at 0.5 in this version",
+        ),
+        ({"top_k": 3}, "top_k", "the class with the largest score is a row's prediction in this version"),
         ({"ignore_index": 0}, "ignore_index", "every row counts in this version"),
     ],
 )
@@ -97,9 +102,45 @@ def test_options_that_change_nothing_for_classes_are_accepted(written):
 
 
 def test_metrics_that_need_more_than_classes_are_refused_with_the_reason():
-    with pytest.raises(ValueError, match=r"^auroc needs the scores of every row"):
-        TorchMetrics().statistic("auroc", TorchMetricsConfig())
     with pytest.raises(ValueError, match=r"^perplexity is of models that write text"):
         TorchMetrics().statistic("perplexity", TorchMetricsConfig())
-    with pytest.raises(UnknownName, match=r"there is accuracy_score, f1_score, precision, recall$"):
+    with pytest.raises(UnknownName, match=r"there is accuracy_score, auroc, f1_score, precision, recall$"):
         TorchMetrics().statistic("accuracy", TorchMetricsConfig())
+
+
+@given(pairs([0, 1, 2]), st.integers(0, 2**32 - 1))
+def test_scores_of_every_class_are_as_good_as_the_largest(rows, seed):
+    references = np.array([reference for _, reference in rows])
+    scores = np.random.default_rng(seed).standard_normal((len(rows), 3)).astype(np.float32)
+    options = TorchMetricsConfig(task="multiclass", num_classes=3)
+    for name in SKLEARN:
+        statistic = TorchMetrics().statistic(name, options)
+        assert np.array_equal(statistic.rows(scores, references), statistic.rows(scores.argmax(axis=1), references))
+
+
+@given(st.integers(2, 30), st.integers(0, 2**32 - 1))
+def test_of_several_labels_accuracy_is_of_labels_and_a_score_is_that_of_scikit_learn(n, seed):
+    random = np.random.default_rng(seed)
+    logits, references = random.standard_normal((n, 4)), random.integers(0, 2, (n, 4))
+    options = {"task": "multilabel", "num_labels": 4}
+
+    def found(name, **more):
+        statistic = TorchMetrics().statistic(name, TorchMetricsConfig(**options, **more))
+        return float(statistic.value(statistic.rows(logits, references).sum(axis=0), n))
+
+    assert found("accuracy_score") == pytest.approx(((logits > 0) == references).mean())
+    for name, score in SKLEARN.items():
+        for average in ("micro", "macro", "weighted"):
+            expected = score(references, logits > 0, average=average, zero_division=0)
+            assert found(name, average=average) == pytest.approx(expected)
+
+
+def test_auroc_is_that_of_scikit_learn_of_probabilities():
+    random = np.random.default_rng(0)
+    references = random.integers(0, 2, 200)
+    logits = random.standard_normal((200, 2)) + references[:, None] * [[0, 1.0]]
+    odds = np.exp(logits)
+
+    found = TorchMetrics().statistic("auroc", TorchMetricsConfig()).value(logits, references)
+
+    assert found == pytest.approx(sklearn_metrics.roc_auc_score(references, odds[:, 1] / odds.sum(axis=1)))

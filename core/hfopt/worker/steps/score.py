@@ -28,6 +28,4 @@ def _score(step: StepContext, metric: MetricRequest, said: Array, before: Array 
     from hfopt.measuring.figures import scored
 
     cls: type[MetricBackend] = step.plugins.find("hfopt_metric_backends", metric.backend).load()
-    statistic = cls().statistic(metric.name, load_options(cls.Config, metric.options))
-    baseline = None if before is None else statistic.rows(before, labels)
-    return scored(statistic, statistic.rows(said, labels), baseline)
+    return scored(cls().statistic(metric.name, load_options(cls.Config, metric.options)), said, labels, before)

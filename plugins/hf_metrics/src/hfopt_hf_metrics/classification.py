@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-BINARY, MICRO, WEIGHTED = "binary", "micro", "weighted"
+BINARY, MICRO, WEIGHTED, SAMPLES = "binary", "micro", "weighted", "samples"
 
 
 class Accuracy(Statistic):
-    """The share of rows whose prediction is right."""
+    """The share of rows whose prediction is right; of several labels, all of them."""
 
     proportion = True
     unit = "proportion"
 
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
-        check_one_class_per_row(predictions, references)
-        right: Floats = (predictions == references).astype(float)
+        chosen = classes_of(predictions, references)
+        right: Floats = (chosen == references).reshape(len(references), -1).all(axis=1).astype(float)
         return right[:, None]
 
     def value(self, sums: Floats, n: int) -> Floats:
@@ -57,9 +57,10 @@ SCORES: Mapping[str, Callable[[Floats, Floats, Floats], Floats]] = {
 class Score(Statistic):
     """A score of classes, averaged as scikit-learn does.
 
-    Rows are [n, 3 * groups]: for each group of classes whether the row is a hit in it, is predicted to be in it, is in
-    it. A group is a class, or for micro all that count. Where no labels are chosen, a class that only one of two models
-    predicts is a group of that model's rows alone.
+    Rows are [n, 4 * groups]: for each group of classes whether the row is a hit in it, is predicted to be in it, is in
+    it, and whether the group counts in a mean even if no row has to do with it. A group is a class, or for micro all
+    that count. Where no labels are chosen, a class that only one of two models predicts is a group of that model's rows
+    alone. Of several labels per row, each is a group; for samples rows are their own scores, [n, 1].
     """
 
     score: Callable[[Floats, Floats, Floats], Floats]
@@ -71,12 +72,32 @@ class Score(Statistic):
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
         import numpy as np
 
-        check_one_class_per_row(predictions, references)
+        predictions = classes_of(predictions, references)
+        if references.ndim == 2:
+            return self._of_labels(predictions == 1, references == 1)
+        if self.average == SAMPLES:
+            raise PreconditionFailed("average samples is of several labels per row, and there is one class per row")
         found = np.union1d(predictions, references)
         if self.average == BINARY:
             self._check_binary(found.tolist())
         classes = found if self.labels is None else np.array(self.labels)
-        return _by_group(predictions, references, self._groups(predictions, classes), self._groups(references, classes))
+        predicted, actual = self._groups(predictions, classes), self._groups(references, classes)
+        always = np.full_like(actual, self.labels is not None)
+        return np.concatenate([_by_group(predictions, references, predicted, actual), always], axis=1)
+
+    def _of_labels(self, predicted: Flags, actual: Flags) -> Floats:
+        """Rows of several labels each."""
+        import numpy as np
+
+        if self.average == BINARY:
+            hint = 'set compute_params to {"average": "macro"}, "micro", "weighted" or "samples"'
+            raise PreconditionFailed("there are several labels per row, and average is binary", hint=hint)
+        if self.labels is not None:
+            predicted, actual = predicted[:, list(self.labels)], actual[:, list(self.labels)]
+        counts = [each.astype(float) for each in (predicted & actual, predicted, actual, np.ones_like(actual))]
+        if self.average in (MICRO, SAMPLES):
+            counts = [each.sum(axis=1, keepdims=True) for each in counts]
+        return self.score(*counts[:3]) if self.average == SAMPLES else np.concatenate(counts, axis=1)
 
     def _groups(self, values: NDArray[Any], classes: NDArray[Any]) -> Flags:
         """Whether each value is in each group, [n, groups]."""
@@ -99,35 +120,29 @@ class Score(Statistic):
             )
 
     def value(self, sums: Floats, n: int) -> Floats:
-        hits, predicted, actual = _thirds(sums)
+        if self.average == SAMPLES:
+            return sums[..., 0] / n
+        hits, predicted, actual, always = _blocks(sums, 4)
         scores = self.score(hits, predicted, actual)
-        weights = self._weights(predicted, actual)
+        weights = actual if self.average == WEIGHTED else (predicted + actual + always > 0).astype(float)
         return _ratio((scores * weights).sum(axis=-1), weights.sum(axis=-1))
-
-    def _weights(self, predicted: Floats, actual: Floats) -> Floats:
-        """Of each group in the mean. A class that a resample does not have counts only if it is asked for."""
-        import numpy as np
-
-        if self.average == WEIGHTED:
-            return actual
-        return np.ones_like(actual) if self.labels is not None else (predicted + actual > 0).astype(float)
 
 
 class MatthewsCorrelation(Statistic):
     """Matthews' correlation coefficient over any number of classes (Gorodkin 2004).
 
-    Rows are [n, 3 * classes], as those of a `Score`.
+    Rows are [n, 3 * classes]: hits, predictions and references of each.
     """
 
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
         import numpy as np
 
-        check_one_class_per_row(predictions, references)
+        predictions = one_class_of(predictions, references)
         classes = np.union1d(predictions, references)
         return _by_group(predictions, references, _is_of(predictions, classes), _is_of(references, classes))
 
     def value(self, sums: Floats, n: int) -> Floats:
-        hits, predicted, actual = _thirds(sums)
+        hits, predicted, actual = _blocks(sums, 3)
         covariance = hits.sum(axis=-1) * n - (predicted * actual).sum(axis=-1)
         of_predictions = n**2 - (predicted**2).sum(axis=-1)
         of_references = n**2 - (actual**2).sum(axis=-1)
@@ -148,9 +163,11 @@ def _by_group(predictions: NDArray[Any], references: NDArray[Any], predicted: Fl
     return np.concatenate([hits, predicted, actual], axis=1).astype(float)
 
 
-def _thirds(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    k = sums.shape[-1] // 3
-    return sums[..., :k], sums[..., k : 2 * k], sums[..., 2 * k :]
+def _blocks(sums: Floats, number: int) -> list[Floats]:
+    """Equal parts of the last axis."""
+    import numpy as np
+
+    return np.split(sums, number, axis=-1)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -161,12 +178,34 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=zeros, where=denominator != 0)
 
 
-def check_one_class_per_row(predictions: NDArray[Any], references: NDArray[Any]) -> None:
-    """Refuse anything else.
+def classes_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:
+    """What a model chose for each row, of the shape of the references.
 
-    :raises PreconditionFailed: predictions or references are of another shape
+    :param predictions: classes [n]; or logits [n, classes], of which the largest is chosen, or each above 0 where
+        references are several labels per row, 0 or 1, [n, labels]
+    :raises PreconditionFailed: they don't go together
     """
-    if predictions.shape != references.shape or predictions.ndim != 1:
-        raise PreconditionFailed(
-            f"needs one class per row; predictions are {list(predictions.shape)}, labels {list(references.shape)}"
-        )
+    several = references.ndim == 2
+    logits = predictions.dtype.kind == "f" and predictions.ndim == 2
+    if references.dtype.kind == "f" and not several:
+        hint = "pearsonr, spearmanr or mse compare numbers"
+        raise PreconditionFailed("labels are numbers, and this metric is of classes", hint=hint)
+    if logits and several and predictions.shape == references.shape:
+        return (predictions > 0).astype(int)
+    if logits and references.ndim == 1 and len(predictions) == len(references):
+        chosen: NDArray[Any] = predictions.argmax(axis=1) if predictions.shape[1] > 1 else predictions[:, 0] > 0
+        return chosen.astype(int)
+    if predictions.shape != references.shape or references.ndim not in (1, 2) or references.dtype.kind == "O":
+        found = f"predictions are {list(predictions.shape)}, labels {list(references.shape)}"
+        raise PreconditionFailed(f"needs one class per row, or as many labels as outputs; {found}")
+    return predictions
+
+
+def one_class_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:
+    """As `classes_of`, where rows must have one class each.
+
+    :raises PreconditionFailed: they have several labels
+    """
+    if references.ndim != 1:
+        raise PreconditionFailed(f"needs one class per row; labels are {list(references.shape)}")
+    return classes_of(predictions, references)

@@ -13,28 +13,37 @@ _SCRIPTS = "scripts from the hub are not run in this version"
 
 
 class ComputeParams(Config):
-    """``compute_params`` of f1, precision and recall."""
+    """``compute_params``: what the metrics' functions of scikit-learn take."""
 
-    average: Literal["binary", "macro", "micro", "weighted"] = Field("binary", description="Over classes.")
+    average: Literal["binary", "macro", "micro", "weighted", "samples"] | None = Field(
+        None,
+        description="Over classes, or over the labels of a row (samples). null: binary for f1, precision and recall, "
+        "macro for roc_auc.",
+    )
     pos_label: int = Field(1, description="The class that counts as positive, for binary.")
     labels: tuple[int, ...] | None = Field(
         None, min_length=1, description="The classes that count, for macro, micro and weighted; null: all."
     )
+    multi_class: Literal["ovr", "ovo"] = Field(
+        "ovr", description="roc_auc of several classes: each against the rest, or each two of them."
+    )
+    squared: bool = Field(True, description="mse: false yields its square root.")
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> ComputeParams:
         """scikit-learn ignores these with a warning; what the user writes is obeyed or refused."""
-        if self.average == "binary" and self.labels is not None:
+        average = self.average or "binary"
+        if average == "binary" and self.labels is not None:
             raise ValueError("labels has no effect with average binary: set average to macro, micro or weighted")
-        if self.average != "binary" and self.pos_label != ComputeParams.model_fields["pos_label"].default:
-            raise ValueError(f"pos_label has no effect with average {self.average}: use labels, or average binary")
+        if average != "binary" and self.pos_label != ComputeParams.model_fields["pos_label"].default:
+            raise ValueError(f"pos_label has no effect with average {average}: use labels, or average binary")
         return self
 
 
 class HuggingfaceMetricsConfig(Config):
     """``metric_config`` of a ``huggingface_metrics`` figure."""
 
-    compute_params: ComputeParams | None = Field(None, description="For f1, precision and recall: average...")
+    compute_params: ComputeParams | None = Field(None, description="What the metric is told: average...")
     load_params: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
         None, description="Not available."
     )
