@@ -71,7 +71,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def post_process(self, outputs: Mapping[str, Array]) -> Array:
-        """Turn a model's outputs for one batch into predictions [batch, ...] that compare with `Batch.labels`."""
+        """Turn a model's outputs for one batch into predictions [batch, ...], as metrics take them."""
 
 
 class DataSection(Config):

@@ -194,7 +194,10 @@ class PreProcess(TextGeneration):
         None, description="One column of text, or two; null: the only one there is."
     )
     label_cols: str | tuple[str, ...] | None = Field(
-        None, description="The column of labels: integers, or names of the model's classes; the first of several."
+        None,
+        description="The column of labels: integers, names of the model's classes, or lists of either; or numbers, for "
+        "a model with one output. As many columns of 0 and 1 as a model has labels are several labels per row; else "
+        "the first of several counts.",
     )
     max_samples: int | None = Field(None, ge=1, description="How many rows to use, from the first; null: all.")
     padding: bool | Literal["longest", "max_length", "do_not_pad"] = Field(
@@ -209,7 +212,7 @@ class PreProcess(TextGeneration):
     add_special_tokens: bool = Field(True, description="Add the tokenizer's special tokens, such as [CLS] and [SEP].")
     is_split_into_words: bool = Field(False, description="The columns hold lists of words.")
     batched: bool = Field(True, description="Of no effect: rows are tokenised in batches.")
-    align_labels: bool = Field(False, description="Accepted: names of labels are always mapped by the model's config.")
+    align_labels: bool = Field(False, description="Accepted: labels that have names are always mapped by them.")
     model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's own config")] = (
         Field(None, description="Not available.")
     )

@@ -16,7 +16,7 @@ from hfopt.api.files import read_json
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.corpus import Tokens
 from hfopt_hf_data.generation import TEXT_GENERATION
-from hfopt_hf_data.labels import class_of
+from hfopt_hf_data.labels import Reader, reader
 from hfopt_hf_data.load import load, text_columns
 from hfopt_hf_data.next_tokens import IDS, SEEN
 from hfopt_hf_data.rows import LABEL, PADDING, ROWS
@@ -34,7 +34,7 @@ BATCH = 1_000
 
 
 def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
-    """Write ``rows.arrow`` (inputs as lists of int32, ``label`` as int64) and ``padding.json`` into the folder.
+    """Write ``rows.arrow`` (inputs as lists of int32, ``label``) and ``padding.json`` into the folder.
 
     :raises PreconditionFailed: a tokenizer, file, split or column that is not there or not what it should be, a text
         that is none, a label that the model does not know
@@ -59,10 +59,11 @@ def _write_classified(
     """
     padding = tokeniser.padding
     with load(config, context.folder) as data:
-        labels = _names(config.label_cols)[:1]
+        labels = _names(config.label_cols)
         texts = text_columns(data, _names(config.input_cols), labels)
-        rows = _rows(data.select_columns([*texts, *labels]), texts, labels, tokeniser, attributes)
-        _write(_told(rows, len(data), context), context.folder)
+        read = reader({name: data.features[name] for name in labels}, attributes) if labels else None
+        rows = _rows(data.select_columns([*texts, *labels]), texts, labels, tokeniser, read)
+        _write(_told(rows, len(data), context), context.folder, read)
     return padding
 
 
@@ -105,13 +106,14 @@ def _rows(
     texts: Sequence[str],
     labels: Sequence[str],
     tokeniser: Tokeniser,
-    attributes: Mapping[str, Any],
+    read: Reader | None,
 ) -> Iterator[Columns]:
     """Batches of the columns to write."""
     for start, batch in batches_of(data, BATCH):
         columns: Columns = {**tokeniser.encode({name: batch[name] for name in texts}, start)}
-        for name in labels:
-            columns[LABEL] = [class_of(label, row, attributes) for row, label in enumerate(batch[name], start)]
+        if read is not None:
+            values = zip(*(batch[name] for name in labels), strict=True)
+            columns[LABEL] = [read.read(each, row) for row, each in enumerate(values, start)]
         yield columns
 
 
@@ -124,15 +126,20 @@ def _told(rows: Iterator[Columns], total: int, context: DataContext) -> Iterator
         context.progress("tokenise", done, total)
 
 
-def _write(rows: Iterator[Columns], folder: Path) -> None:
-    """Write batches one by one: memory holds one of them."""
+def _write(rows: Iterator[Columns], folder: Path, read: Reader | None = None) -> None:
+    """Write batches one by one: memory holds one of them.
+
+    :param read: how labels were read, if there are some
+    """
     import pyarrow
 
     first = next(rows, None)
     if first is None:
         raise PreconditionFailed("the data have no rows")
-    scalars = {LABEL: pyarrow.int64(), SEEN: pyarrow.int32()}
-    types = {name: scalars.get(name, pyarrow.list_(pyarrow.int32())) for name in first}
+    types = dict.fromkeys(first, pyarrow.list_(pyarrow.int32())) | ({SEEN: pyarrow.int32()} if SEEN in first else {})
+    if read is not None:
+        of_kind = {"class": pyarrow.int64(), "number": pyarrow.float64(), "labels": pyarrow.list_(pyarrow.int8())}
+        types[LABEL] = of_kind[read.kind]
     schema = pyarrow.schema(types)
     with pyarrow.ipc.new_file(str(folder / ROWS), schema) as writer:
         for columns in chain([first], rows):

@@ -74,15 +74,15 @@ class Rows(Dataset):
             row[slice(width - len(ids), None) if self._left else slice(len(ids))] = ids
         return padded
 
-    def _labels_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    def _labels_of(self, positions: NDArray[np.int64]) -> NDArray[Any] | None:
         import numpy as np
 
         if self._labels is None:
             return None
-        return np.array([self._labels[int(position)].as_py() for position in positions], dtype=np.int64)
+        return np.array([self._labels[int(position)].as_py() for position in positions])
 
-    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-        """The class with the largest logit, [batch]; a row whose logits are not numbers has none.
+    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The logits, float32 [batch, outputs]: metrics choose classes, or need scores. None may be no number.
 
         :raises PreconditionFailed: if there is such a row: NumPy would take its first NaN for the largest
         """
@@ -95,5 +95,4 @@ class Rows(Dataset):
                 f"the model's outputs are not numbers (NaN) for {lost} of {len(logits)} rows of a batch",
                 hint="in float16 values may grow too large: OrtMixedPrecision keeps such nodes in float32",
             )
-        classes: NDArray[np.int64] = np.argmax(logits, axis=-1)
-        return classes
+        return logits.astype(np.float32)
