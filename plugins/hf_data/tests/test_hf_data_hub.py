@@ -106,7 +106,7 @@ def test_only_the_files_of_the_wanted_subset_and_splits_are_fetched_and_read_as_
     asked = {request.path.partition(f"/{commit}/")[2] for request in hub.requests if "/resolve/" in request.path}
     assert asked == {"README.md", "mrpc/validation-1.csv", "mrpc/validation-2.csv"}
     rows = prepare(data_name=str(tmp_path / "out0"), data_files=None, subset="mrpc")
-    assert [batch.labels.tolist() for batch in rows.batches()] == [[1], [0], [1]]
+    assert [batch.labels.tolist() for batch in rows.batches()] == [[0], [1], [0]]  # by the names in the card
 
 
 def test_offline_a_fetched_dataset_is_there_again_and_nothing_is_asked(hub, get, tmp_path):
@@ -221,7 +221,7 @@ def test_a_local_folder_of_that_name_wins_with_a_notice_and_is_read_by_its_card(
     assert around.used_paths == [tmp_path / "glue"]
     assert around.notices == ["glue: the local folder of that name is taken, not the dataset on the hub"]
     rows = prepare(data_name="glue", data_files=None, subset="mrpc")
-    assert [batch.labels.tolist() for batch in rows.batches()] == [[1], [0], [1]]
+    assert [batch.labels.tolist() for batch in rows.batches()] == [[0], [1], [0]]  # by the names in the card
     with pytest.raises(PreconditionFailed) as failure:
         prepare(data_name="glue", data_files=None, subset="mrpc", split="test", folder="other")
     assert failure.value.message == "the data have no split 'test'; they have train, validation"
