@@ -450,7 +450,7 @@ def _files() -> Kinds:
     }
     kinds["no config.json"] = (lambda model: (model / "config.json").unlink(), r"config\.json")
     kinds["no weights"] = (lambda model: (model / SINGLE).unlink(), re.escape(SINGLE))
-    kinds["pickles"] = (lambda model: (model / SINGLE).rename(model / "pytorch_model.bin"), "pickles")
+    kinds["pickles"] = (lambda model: (model / SINGLE).rename(model / "pytorch_model.bin"), "torch.save")
     return kinds
 
 

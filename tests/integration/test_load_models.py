@@ -83,3 +83,116 @@ def test_an_mlflow_folder_is_the_model_that_was_logged(project, tiny_model):
     assert sorted(logged.rglob("*")) == before
     assert project.record()["results"][0]["input_model"]["metrics"]["accuracy-accuracy"]["n"] == 64
     assert (project.folder / "hfopt-output" / "best" / "tokenizer.json").is_file()
+
+
+OWN_CONFIG = """
+from transformers import BertConfig
+
+class OwnConfig(BertConfig):
+    model_type = "own"
+"""
+OWN_MODEL = """
+from transformers import BertForSequenceClassification
+
+from .configuration_own import OwnConfig
+
+class OwnModel(BertForSequenceClassification):
+    config_class = OwnConfig
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None):
+        found = super().forward(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        found.logits = found.logits * FACTOR
+        return found
+"""
+
+
+@pytest.fixture
+def own(tmp_path, tiny_model) -> Path:
+    """The small BERT as a model of a type that transformers has not: its code doubles the logits."""
+    place = Path(shutil.copytree(tiny_model, tmp_path / "own"))
+    (place / "configuration_own.py").write_text(OWN_CONFIG)
+    (place / "modeling_own.py").write_text(OWN_MODEL.replace("FACTOR", "2"))
+    auto_map = {
+        "AutoConfig": "configuration_own.OwnConfig",
+        "AutoModelForSequenceClassification": "modeling_own.OwnModel",
+    }
+    file = place / "config.json"
+    changes = {"model_type": "own", "architectures": ["OwnModel"], "auto_map": auto_map}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return place
+
+
+@pytest.fixture
+def modules(project, tmp_path) -> Path:
+    """Where transformers keeps the code of models."""
+    project.environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    return tmp_path / "modules"
+
+
+def test_a_models_own_code_runs_if_it_is_trusted_and_counts(project, own, tiny_model, modules):
+    project.config |= shown("A model that brings its own code")
+    project.config["input_model"]["config"]["model_path"] = str(own)
+    assert project.run().returncode == 0
+
+    np.testing.assert_allclose(best_logits(project), 2 * logits(classifier(tiny_model)), atol=1e-5)
+    assert {file.name for file in modules.rglob("*_own.py")} == {"configuration_own.py", "modeling_own.py"}
+
+    (own / "modeling_own.py").write_text(OWN_MODEL.replace("FACTOR", "3"))
+    assert project.run().returncode == 0
+
+    assert project.steps()["conversion"]["cached"] is False
+    np.testing.assert_allclose(best_logits(project), 3 * logits(classifier(tiny_model)), atol=1e-5)
+
+
+def test_a_models_own_code_on_the_hub_is_fetched_only_if_it_is_trusted(project, own, tiny_model, hub, modules):
+    hub.add_model("acme/own", own)
+    project.environment |= hub.environment
+    run(project, "A model that brings its own code")
+    np.testing.assert_allclose(best_logits(project), 2 * logits(classifier(tiny_model)), atol=1e-5)
+
+    hub.requests.clear()
+    del project.config["input_model"]["config"]["hf_config"]["from_pretrained_args"]
+    refused = project.run("--verbose")
+
+    assert refused.returncode == 1
+    assert "config.json names code of the model's own, " in refused.stderr
+    assert "modeling_own.py" not in str(hub.requests)
+    assert "set hf_config.from_pretrained_args.trust_remote_code to true" in refused.stderr
+
+
+@pytest.fixture
+def lora(tmp_path, tiny_model) -> Path:
+    """A LoRA of the small BERT that changes its outputs."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(classifier(tiny_model), LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.normal_()
+    model.save_pretrained(tmp_path / "lora")
+    return tmp_path / "lora"
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_a_model_with_an_adapter_is_what_peft_makes_of_both(project, tiny_model, lora, hub, place):
+    from peft import PeftModel
+
+    project.config |= shown("A model with an adapter")
+    if place == "folder":
+        shutil.copytree(tiny_model, project.folder / "path_to_local_model")
+        shutil.copytree(lora, project.folder / "path_to_adapter")
+    else:
+        hub.add_model("acme/tiny", tiny_model)
+        hub.add_model("acme/lora", lora)
+        project.environment |= hub.environment
+        project.config["input_model"]["config"] |= {"model_path": "acme/tiny", "adapter_path": "acme/lora"}
+
+    done = project.run()
+
+    assert done.returncode == 0, done.stderr
+    expected = logits(PeftModel.from_pretrained(classifier(tiny_model), lora))
+    np.testing.assert_allclose(best_logits(project), expected, atol=1e-5)
+    assert np.abs(expected - logits(classifier(tiny_model))).max() > 1e-3

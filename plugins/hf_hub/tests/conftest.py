@@ -20,7 +20,7 @@ from hfopt_hf_hub.model import HfModel, HfModelConfig
 options, offline, folder, setup = json.loads(sys.argv[1])
 exec(setup)
 context = ResourceContext(offline, lambda *_: None)
-model = HfModel(HfModelConfig(**options))
+model = HfModel(HfModelConfig.model_validate_json(json.dumps(options)))
 try:
     resolved = model.resolve(context)
     Path(folder).mkdir()

@@ -119,7 +119,7 @@ def test_offline_shards_that_the_cache_lacks_are_named_with_the_way_out(hub, get
     [
         (b"{}", "is not an index of weights"),
         (b'{"weight_map": {}}', "names no weights"),
-        (b'{"weight_map": {"a": "pytorch_model.bin"}}', "names pytorch_model.bin, which is not safetensors"),
+        (b'{"weight_map": {"a": "pytorch_model.bin"}}', "names pytorch_model.bin, which is no .safetensors file"),
         (b'{"weight_map": {"a": "../a.safetensors"}}', "names ../a.safetensors, which the repository lacks"),
     ],
 )
@@ -346,11 +346,39 @@ def test_a_cache_that_can_not_be_written_is_used_without_noting_what_a_branch_is
     assert [path.name for path in (hub.home / "hub").rglob("refs/*")] == ["main"]
 
 
-def test_pickles_are_refused_before_anything_is_downloaded(hub, get):
-    hub.add_model("acme/tiny", {**SMALL, **UNWANTED})
+def test_where_there_are_no_safetensors_the_older_files_are_weights(hub, get, files):
+    hub.add_model("acme/tiny", {**SMALL, "pytorch_model.bin": b"one"})
+    parts = {f"pytorch_model-0000{n}-of-00002.bin": b"%d" % n for n in (1, 2)}
+    index = {"pytorch_model.bin.index.json": json.dumps({"weight_map": {each: each for each in parts}}).encode()}
+    hub.add_model("acme/large", {**SMALL, **parts, **index, "training_args.bin": b"pickle"})
 
-    assert "as pickles" in get()["message"]
-    assert not any("/resolve/" in request.path for request in hub.requests)
+    get()
+    get("acme/large", to="large")
+
+    assert set(files()) == {*SMALL, "pytorch_model.bin"}
+    assert set(files("large")) == {*SMALL, *parts, *index}
+
+
+def test_code_comes_only_where_it_is_asked_for_and_counts(hub, get, files):
+    commit = hub.add_model("acme/tiny", {**MODEL, "layers/attention.py": b""})
+
+    done = get(code=True)
+
+    assert done["resolved"]["identity"] == f"hf:model/acme/tiny@{commit}:code"
+    assert set(files()) == {*SMALL, *WEIGHTS, "modeling_tiny.py", "layers/attention.py"}
+
+
+def test_files_that_are_asked_for_stand_for_the_weights_if_all_are_there(hub, get, files):
+    commit = hub.add_model("acme/tiny", MODEL)
+
+    done = get(files=["onnx/*.onnx"])
+    get(files=["onnx/*.onnx", "none.onnx"], to="other")
+    get(files=["none.onnx"], weights=False, to="neither")
+
+    assert done["resolved"]["identity"] == f"hf:model/acme/tiny@{commit}:onnx/*.onnx"
+    assert set(files()) == {*SMALL, "onnx/model.onnx"}
+    assert set(files("other")) == {*SMALL, *WEIGHTS}
+    assert set(files("neither")) == set(SMALL)
 
 
 def test_a_hub_can_not_write_outside_the_folder(hub, get, tmp_path):

@@ -144,15 +144,6 @@ def test_something_else_is_not_taken_for_weights(broken, content, reason):
     assert refusal(broken) == (f"{broken / 'model.safetensors'} {reason}", "fetch it again")
 
 
-def test_pickled_weights_are_refused(broken):
-    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
-
-    assert refusal(broken) == (
-        f"{broken} has its weights as pickles, which can run any code when they are loaded",
-        "save the model again with safetensors: model.save_pretrained(folder)",
-    )
-
-
 def test_a_folder_without_weights_is_refused(broken):
     (broken / "model.safetensors").unlink()
 
@@ -189,13 +180,58 @@ def test_a_model_of_something_else_than_text_is_refused(tmp_path):
     assert refusal(tmp_path) == ("transformers has no 'vit' model for text-classification", None)
 
 
-def test_a_model_that_needs_code_from_its_folder_is_refused_without_running_it_or_asking(broken):
-    (broken / "own.py").write_text("raise SystemExit('ran')")
-    change_config(broken, model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+def needs_code(place):
+    (place / "own.py").write_text("raise SystemExit('ran')")
+    change_config(place, model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+    return {"trust_remote_code": True}
 
-    message, _ = refusal(broken, from_pretrained_args={"trust_remote_code": True})
 
-    assert message.startswith(f"transformers can't read {broken / 'config.json'}: ")
+def test_a_model_that_needs_code_is_refused_with_the_file_and_the_key_and_nothing_runs(broken):
+    needs_code(broken)
+
+    assert refusal(broken) == (
+        f"{broken / 'config.json'} names code of the model's own, {broken / 'own.py'}, which is not run",
+        "if you trust that file, set hf_config.from_pretrained_args.trust_remote_code to true",
+    )
+
+
+def test_code_that_is_trusted_and_fails_is_told(broken):
+    message, _ = refusal(broken, from_pretrained_args=needs_code(broken))
+
+    assert message == f"transformers can't read {broken / 'config.json'}: SystemExit: ran"
+
+
+def test_trusted_code_that_is_missing_or_elsewhere_is_told(broken):
+    trusted = needs_code(broken)
+    (broken / "own.py").unlink()
+    assert refusal(broken, from_pretrained_args=trusted) == (f"{broken / 'own.py'}: no such file", None)
+
+    change_config(broken, auto_map={"AutoConfig": "acme/other--own.OwnConfig"})
+    message, hint = refusal(broken, from_pretrained_args=trusted)
+    assert message == f"{broken / 'config.json'} names code in another repository, acme/other"
+    assert "put a copy of its files beside config.json" in hint
+
+
+def test_code_that_transformers_has_itself_is_not_needed(broken):
+    change_config(broken, auto_map={"AutoConfig": "own.OwnConfig"})
+
+    assert fetch(broken).attributes["model_type"] == "bert"
+
+
+def test_attributes_are_those_of_transformers_with_its_defaults_and_shared_names(tmp_path):
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    model = GPT2ForSequenceClassification(GPT2Config(vocab_size=30, n_embd=16, n_layer=1, n_head=2, pad_token_id=0))
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    del written["attn_pdrop"]
+    file.write_text(json.dumps(written))
+
+    attributes = fetch(tmp_path).attributes
+
+    assert (attributes["hidden_size"], attributes["num_attention_heads"], attributes["n_head"]) == (16, 2, 2)
+    assert attributes["attn_pdrop"] == 0.1
 
 
 def test_the_snippet_loads_what_was_saved_and_runs_it(folder):

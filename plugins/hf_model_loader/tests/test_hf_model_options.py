@@ -116,7 +116,8 @@ def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(
 
 NOT_LOCAL = "no such folder: ./none; and it is not the name of a model on the hub"
 SCRIPTS = "user scripts are not run in this version"
-LATER = "not available in this version"
+DEVICE = "must be cpu or auto: the accelerator says on which device a model runs"
+TOGETHER = "quantization_method and quantization_config are written together"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ LATER = "not available in this version"
         ({"model_path": "here", "model_script": "s.py"}, "model_script", SCRIPTS),
         ({"model_path": "here", "model_loader": "load"}, "model_loader", SCRIPTS),
         ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", SCRIPTS),
-        ({"model_path": "here", "adapter_path": "lora"}, "adapter_path", "adapters are not loaded in this version"),
+        ({"model_path": "here", "adapter_path": "./lora"}, "adapter_path", "no such folder: ./lora"),
         (
             {"model_path": "here", "model_file_format": "PyTorch.SliceGPT"},
             "model_file_format",
@@ -152,8 +153,20 @@ def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, pl
 @pytest.mark.parametrize(
     ("written", "place", "message"),
     [
-        ({"device_map": "auto"}, "device_map", "this version loads models on the CPU"),
-        ({"quantization_method": "gptq"}, "quantization_method", LATER),
+        (
+            {"device_map": "cuda:0"},
+            "device_map",
+            DEVICE,
+        ),
+        (
+            {"device_map": {"": 0}},
+            "device_map",
+            DEVICE,
+        ),
+        ({"max_memory": {"cpu": "1GB"}}, "max_memory", "needs device_map: auto"),
+        ({"quantization_method": "awq"}, "quantization_method", "must be 'bitsandbytes' or 'gptq'"),
+        ({"quantization_method": "gptq"}, "quantization_config", TOGETHER),
+        ({"quantization_config": {"bits": 4}}, "quantization_method", TOGETHER),
         ({"torch_dtype": "int8"}, "torch_dtype", "must be 'auto', 'float32', 'float16' or 'bfloat16'"),
     ],
 )

@@ -14,7 +14,16 @@ from hfopt.api.files import read_json
 from hfopt.api.resources import Resolved, Resource, ResourceContext
 from hfopt_hf_hub import hub
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What may hold a model's weights, or name the files that do; the first that is there counts.
+
+The last two are pickles. Whoever loads them reads tensors alone (``torch.load`` with ``weights_only``).
+"""
 COMPANIONS = (
     "*.json",
     "*.jinja",
@@ -33,7 +42,6 @@ COMPANIONS = (
 Not every ``*.txt``: a licence and a list of requirements are no vocabularies.
 """
 TEMPLATES = "additional_chat_templates/*.jinja"
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def _name(name: str) -> str:
@@ -59,11 +67,15 @@ class HfModelConfig(Config):
 
     name: Name = Field(description="owner/name on the hub.")
     revision: Revision | None = Field(None, description="A branch, tag or commit; null: main.")
-    weights: bool = Field(True, description="With weights, which must be safetensors.")
+    weights: bool = Field(True, description="With weights: safetensors, else pytorch_model.bin.")
+    code: bool = Field(False, description="With the model's own Python files.")
+    files: tuple[str, ...] = Field(
+        (), description="Files, as patterns, that are taken instead of the weights if the repository has them all."
+    )
 
 
 class HfModel(Resource):
-    """A model of the Hugging Face hub: config, tokenizer and safetensors; no pickles, no exports, no code."""
+    """A model of the Hugging Face hub: config, tokenizer, weights; exports and code only where they are asked for."""
 
     Config = HfModelConfig
     config: HfModelConfig
@@ -75,8 +87,8 @@ class HfModel(Resource):
     def resolve(self, context: ResourceContext) -> Resolved:
         revision = self.config.revision or "main"
         commit = hub.commit_of(self._repository, revision, offline=context.offline)
-        part = "" if self.config.weights else ":no-weights"
-        identity = f"hf:model/{self.config.name}@{commit}{part}"
+        parts = ["" if self.config.weights else "no-weights", "code" if self.config.code else "", *self.config.files]
+        identity = ":".join([f"hf:model/{self.config.name}@{commit}", *filter(None, parts)])
         if revision == commit:
             return Resolved(identity, commit)
         return Resolved(identity, commit, f"{self.config.name}: revision {revision} is {commit[:12]}")
@@ -85,50 +97,53 @@ class HfModel(Resource):
         context.progress("download", 0, None)
         there = hub.paths_of(self._repository, pin, offline=context.offline)
         wanted = companions(there)
-        if self.config.weights:
+        if self.config.code:
+            wanted += [path for path in there if path.endswith(".py")]
+        if named := self._files(there):
+            wanted += named
+        elif self.config.weights:
             wanted += self._weights(there, pin, context)
         if not wanted:
             raise PreconditionFailed(f"{self.config.name} has no config and no tokenizer")
         snapshot = hub.download(self._repository, pin, wanted, offline=context.offline)
         hub.remember(snapshot, self.config.revision or "main")
-        return hub.link(snapshot, sorted(wanted), folder)
+        return hub.link(snapshot, sorted(set(wanted)), folder)
+
+    def _files(self, there: Sequence[str]) -> list[str]:
+        """The files that were asked for; none if one is missing."""
+        found = [[path for path in there if fnmatchcase(path, pattern)] for pattern in self.config.files]
+        return [path for paths in found for path in paths] if all(found) else []
 
     def _weights(self, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
         """What holds the weights: one file, or an index and its shards.
 
-        :raises PreconditionFailed: there are none, or there are only pickles
+        :raises PreconditionFailed: there are none
         """
         name = self.config.name
-        if WEIGHTS in there:
-            return [WEIGHTS]
-        if INDEX in there:
-            return [INDEX, *self._shards(there, pin, context)]
-        if context.offline and "config.json" in there and not any(path in there for path in _PICKLES):
-            raise hub.incomplete(self._repository, pin, [WEIGHTS])
-        if any(path in there for path in _PICKLES):
-            raise PreconditionFailed(
-                f"{name} has its weights as pickles, which can run any code when they are loaded",
-                hint="name a revision with safetensors, or save it again: model.save_pretrained(folder)",
-            )
-        raise PreconditionFailed(f"{name} has no weights as safetensors: no {WEIGHTS}")
+        found = next((path for path in WEIGHTS if path in there), None)
+        if found is None and context.offline and "config.json" in there:
+            raise hub.incomplete(self._repository, pin, [WEIGHTS[0]])
+        if found is None:
+            raise PreconditionFailed(f"{name} has no weights for PyTorch: neither {WEIGHTS[0]} nor {WEIGHTS[2]}")
+        return [found, *(self._shards(found, there, pin, context) if found.endswith(".json") else [])]
 
-    def _shards(self, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
-        """The files that the index names; it is downloaded for that.
+    def _shards(self, path: str, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
+        """The files that the index at `path` names; it is downloaded for that.
 
-        :raises PreconditionFailed: it is damaged, or names what the repository lacks or what is not safetensors
+        :raises PreconditionFailed: it is damaged, or names what the repository lacks or what is of another format
         """
-        index = f"{INDEX} of {self.config.name} at {pin[:12]}"
-        file = hub.download(self._repository, pin, [INDEX], offline=context.offline) / INDEX
+        index, format_ = f"{path} of {self.config.name} at {pin[:12]}", Path(path.removesuffix(".index.json")).suffix
+        file = hub.download(self._repository, pin, [path], offline=context.offline) / path
         try:
             shards = sorted(set(read_json(file)["weight_map"].values()))
-            pickles = [path for path in shards if not path.endswith(".safetensors")]
+            others = [shard for shard in shards if not shard.endswith(format_)]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PreconditionFailed(f"{index} is not an index of weights") from error
         if not shards:
             raise PreconditionFailed(f"{index} names no weights")
-        if pickles:
-            raise PreconditionFailed(f"{index} names {hub.some(pickles)}, which is not safetensors")
-        missing = [path for path in shards if path not in there]
+        if others:
+            raise PreconditionFailed(f"{index} names {hub.some(others)}, which is no {format_} file")
+        missing = [shard for shard in shards if shard not in there]
         if missing and context.offline:
             raise hub.incomplete(self._repository, pin, missing)
         if missing:

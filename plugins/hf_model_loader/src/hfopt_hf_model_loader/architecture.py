@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS
+from hfopt_hf_model_loader import own_classes
 from hfopt_hf_model_loader.folder import has, inside, read_object
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.tasks import TASKS
@@ -20,15 +22,23 @@ if TYPE_CHECKING:
 TEXT_AXES = (BATCH_AXIS, "sequence_length")
 
 
-def read(folder: Path) -> PretrainedConfig:
+def read(folder: Path, *, trusted: bool = False) -> PretrainedConfig:
     """The model's own config, as transformers understands it.
 
+    :param trusted: whether the folder's own code may run
     :raises PreconditionFailed: transformers does not, with its reason
     """
     from transformers import AutoConfig
 
     with own_code(f"transformers can't read {folder / 'config.json'}"):
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
+
+
+def attributes(own: PretrainedConfig) -> dict[str, Any]:
+    """What transformers makes of config.json: with its defaults, and sizes under the names that all models share."""
+    found: dict[str, Any] = json.loads(own.to_json_string(use_diff=False))
+    shared = {name: getattr(own, name, None) for name in own.attribute_map}
+    return found | {name: value for name, value in shared.items() if isinstance(value, int | float | str)}
 
 
 def class_name(config: HfConfig) -> str:
@@ -36,7 +46,7 @@ def class_name(config: HfConfig) -> str:
     return TASKS[config.task] if config.task is not None else str(config.model_class)
 
 
-def model_class(config: HfConfig, own: PretrainedConfig) -> type[PreTrainedModel]:
+def model_class(config: HfConfig, own: PretrainedConfig, folder: Path) -> type[PreTrainedModel]:
     """The architecture that will be built: an auto class resolved by the model's own config.
 
     :raises PreconditionFailed: transformers has no such class, or it can't build this type of model
@@ -44,6 +54,11 @@ def model_class(config: HfConfig, own: PretrainedConfig) -> type[PreTrainedModel
     import transformers
 
     name = class_name(config)
+    if config.arguments.trust_remote_code:
+        with own_code(f"the code in {folder} fails"):
+            brought = own_classes.class_of(name, vars(own), folder)
+        if brought is not None:
+            return brought
     found: type[PreTrainedModel] | None = getattr(transformers, name, None)
     if found is None:
         raise PreconditionFailed(f"transformers {transformers.__version__} has no class {name!r}")
@@ -106,11 +121,11 @@ def own_code(what: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except Exception as error:  # hundreds of authors' code computes with what files say: any type may come of it
+    except (Exception, SystemExit) as error:  # code of hundreds of authors computes with what files say
         raise PreconditionFailed(f"{what}: {_said(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """What a library says of a failure, without its advice."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
     text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])

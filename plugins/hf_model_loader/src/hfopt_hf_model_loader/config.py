@@ -10,10 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from hfopt import Config, Reference
 from hfopt.api.config import ConfigContext, OptionError, find_input, looks_like_hub_name, only, unwrap_resource
 from hfopt.api.resources import MARK
-from hfopt_hf_model_loader.hf_config import FromPretrainedArgs, HfConfig
+from hfopt_hf_model_loader.hf_config import HfConfig
 
 _FOUND = "inputs and outputs are found by themselves in this version"
-_NO_ADAPTERS = "adapters are not loaded in this version"
 _FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
 MLFLOW = "PyTorch.MLflow"
 _GATHERED = "the parts of an MLflow folder are gathered in hfopt's own cache"
@@ -38,14 +37,24 @@ def _model_folder(name: str, info: ValidationInfo) -> str:
     return str(found)
 
 
-def _at_revision(place: str | None, revision: str | None) -> str | None:
-    """A reference to a model, pinned; local folders have no revisions."""
+def _with_options(place: str | None, options: dict[str, Any]) -> str | None:
+    """A reference to a model with its revision, and its code; local folders have no such options."""
     if place is None or not place.startswith(MARK):
         return place
     reference = Reference.of(place)
-    return Reference(reference.type, {**reference.config, "revision": revision}).token
+    return Reference(reference.type, {**reference.config, **options}).token
 
 
+def _adapter_folder(name: str, info: ValidationInfo) -> str:
+    """As `_model_folder`; of a hub's repository the adapter's files alone."""
+    place = _model_folder(name, info)
+    if not place.startswith(MARK):
+        return place
+    files = ["adapter_model.*"]
+    return Reference("hf_model", {**Reference.of(place).config, "weights": False, "files": files}).token
+
+
+AdapterPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_adapter_folder)]
 ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_model_folder)]
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
@@ -65,7 +74,9 @@ class PyTorchModelConfig(Config):
     script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
     io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
-    adapter_path: Annotated[str | None, only(None, because=_NO_ADAPTERS)] = Field(None, description="Not available.")
+    adapter_path: AdapterPlace | None = Field(
+        None, description="An adapter of PEFT, a folder or on the hub, which is merged into the weights."
+    )
     model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
     mlflow_transformer_model_cache_dir: str | None = Field(None, description=f"Of no effect: {_GATHERED}.")
 
@@ -97,11 +108,13 @@ class PyTorchModelConfig(Config):
             if self.model_path is None or self.model_path.startswith(MARK):
                 raise OptionError("model_path", f"must be a local folder, as model_file_format is {MLFLOW}")
             return self
-        revision = ((self.hugging_face.from_pretrained_args or FromPretrainedArgs()).extra_args or {}).get("revision")
-        name = _at_revision(self.hugging_face.model_name, revision)
+        arguments = self.hugging_face.arguments
+        options: dict[str, Any] = {"revision": (arguments.extra_args or {}).get("revision")}
+        options |= {"code": True} if arguments.trust_remote_code else {}
+        name = _with_options(self.hugging_face.model_name, options)
         return self.model_copy(
             update={
-                "model_path": _at_revision(self.model_path, revision),
+                "model_path": _with_options(self.model_path, options),
                 "hf_config": self.hugging_face.model_copy(update={"model_name": name}),
             }
         )

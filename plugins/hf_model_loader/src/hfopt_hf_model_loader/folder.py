@@ -12,12 +12,14 @@ from typing import Any
 
 from hfopt import PreconditionFailed
 from hfopt.api.files import file_inside, read_json
+from hfopt_hf_model_loader.saved import saved_shapes
 from hfopt_hf_model_loader.tensors import Shape, shapes
 
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (SINGLE, f"{SINGLE}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""What holds a model's weights, or names the files that do; the first that is there counts, as for transformers."""
+ADAPTER = "adapter_config.json"
 COMPANIONS = (
     "config.json",
     "generation_config.json",
@@ -83,6 +85,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     :raises PreconditionFailed: it is missing or not JSON
     """
+    if has(folder, ADAPTER):
+        _refuse_adapter(folder)
     if not has(folder, CONFIG):
         raise PreconditionFailed(f"{folder} is not a Hugging Face model: it has no {CONFIG}")
     file = inside(folder, CONFIG)
@@ -94,6 +98,19 @@ def read_config(folder: Path) -> dict[str, Any]:
         if "/" in str(attributes.get(key)):  # transformers would fetch a repository of that name, and run its code
             raise PreconditionFailed(f"{file}: {key} is code from the hub, which is not run", hint=f"remove {key}")
     return attributes
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """An adapter is no model; and beside a model's own files transformers would load the model that it names."""
+    base = read_object(inside(folder, ADAPTER)).get("base_model_name_or_path")
+    if has(folder, CONFIG):
+        hint = f"move {ADAPTER} and its weights to a folder of their own, and name that in adapter_path"
+        raise PreconditionFailed(f"{folder} is a model with an adapter beside it", hint=hint)
+    named = f"its base, {base}," if isinstance(base, str) and base else "its base"
+    raise PreconditionFailed(
+        f"{folder} is an adapter, not a model",
+        hint=f"name {named} in model_path and this folder in adapter_path, or merge the two and save the result",
+    )
 
 
 @dataclass(frozen=True)
@@ -114,21 +131,20 @@ class Weights:
 
 
 def weights(folder: Path) -> Weights:
-    """The safetensors files, whole.
+    """The files that hold a model's weights, whole.
 
-    :raises PreconditionFailed: there are none, one is missing or damaged, or there are only pickles
+    :raises PreconditionFailed: there are none, or one is missing or damaged
     """
-    if has(folder, SINGLE):
-        file = inside(folder, SINGLE)
-        return Weights((file,), _some(file, shapes(file)))
-    if has(folder, INDEX):
-        return _sharded(inside(folder, INDEX))
-    if any(has(folder, name) for name in PICKLES):
-        raise PreconditionFailed(
-            f"{folder} has its weights as pickles, which can run any code when they are loaded",
-            hint="save the model again with safetensors: model.save_pretrained(folder)",
-        )
-    raise PreconditionFailed(f"{folder} has no weights: no {SINGLE}")
+    found = next((name for name in WEIGHTS if has(folder, name)), None)
+    if found is None:
+        raise PreconditionFailed(f"{folder} has no weights: no {SINGLE}")
+    file = inside(folder, found)
+    return _sharded(file) if file.suffix == ".json" else Weights((file,), _some(file, shapes_of(file)))
+
+
+def shapes_of(file: Path) -> dict[str, Shape]:
+    """The shape of every tensor of a file of weights, safetensors or torch.save's."""
+    return shapes(file) if file.suffix == ".safetensors" else saved_shapes(file)
 
 
 def _sharded(index: Path) -> Weights:
@@ -146,7 +162,7 @@ def _sharded(index: Path) -> Weights:
         if not has(index.parent, name):
             raise PreconditionFailed(f"{index} names {_cut(name)!r}, which is missing")
         file = inside(index.parent, name)
-        held = shapes(file)
+        held = shapes_of(file)
         if lost := [tensor for tensor in expected if tensor not in held]:
             raise PreconditionFailed(
                 f"{index} has {_cut(lost[0])!r} in {name}, which lacks it", hint="fetch both again"

@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hfopt import Config
-from hfopt.api.config import only
+from hfopt.api.config import OptionError, only
 from hfopt_hf_model_loader.tasks import known_task
 
-_LATER = "not available in this version"
 _WHOLE = "models of several parts are not loaded in this version"
+
+
+def _without_module(dtype: Any) -> Any:
+    return dtype.removeprefix("torch.") if isinstance(dtype, str) else dtype
+
+
+def _place(device_map: Any) -> Any:
+    if device_map not in (None, "cpu", "auto"):
+        raise ValueError("must be cpu or auto: the accelerator says on which device a model runs")
+    return device_map
 
 
 class FromPretrainedArgs(Config):
     """``from_pretrained_args``; any other key is taken as one of extra_args."""
 
-    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = Field(
-        None, description="How weights are held; auto: as they were saved; null: float32."
-    )
+    torch_dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"] | None, BeforeValidator(_without_module)
+    ] = Field(None, description="How weights are held; auto: as they were saved; null: float32.")
     attn_implementation: str | None = Field(None, description="eager, sdpa...; null: the model's own.")
     trust_remote_code: bool | None = Field(
-        None, description="Accepted; code from model folders is not run in this version."
+        None, description="Run the model's own code, which lies in its folder or repository."
     )
-    device_map: Annotated[Any, only(None, "cpu", because="this version loads models on the CPU")] = Field(
-        None, description="cpu."
+    device_map: Annotated[Any, AfterValidator(_place)] = Field(
+        None, description="cpu or auto: where the accelerator says; auto also spreads it over several GPUs."
     )
-    max_memory: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
-        None, description="Not available."
+    max_memory: dict[str, int | str] | None = Field(
+        None, description="What each device may hold, with device_map auto; needs accelerate."
     )
-    quantization_method: Annotated[str | None, only(None, because=_LATER)] = Field(None, description="Not available.")
-    quantization_config: Annotated[dict[str, Any] | None, only(None, {}, because=_LATER)] = Field(
-        None, description="Not available."
+    quantization_method: Literal["bitsandbytes", "gptq"] | None = Field(
+        None, description="By which package weights are quantized when they are loaded."
+    )
+    quantization_config: dict[str, Any] | None = Field(
+        None, description="Options of transformers' BitsAndBytesConfig or GPTQConfig."
     )
     extra_args: dict[str, Any] | None = Field(
         None, description="More arguments of from_pretrained, such as the revision of a model on the hub."
@@ -48,6 +59,15 @@ class FromPretrainedArgs(Config):
         known = {name: each for name, each in value.items() if name in cls.model_fields}
         others = {name: each for name, each in value.items() if name not in cls.model_fields}
         return known | {"extra_args": {**(known.get("extra_args") or {}), **others}} if others else known
+
+    @model_validator(mode="after")
+    def _together(self) -> FromPretrainedArgs:
+        if self.max_memory and self.device_map != "auto":
+            raise OptionError("max_memory", "needs device_map: auto")
+        if (self.quantization_method is None) != (not self.quantization_config):
+            missing = "quantization_config" if self.quantization_method else "quantization_method"
+            raise OptionError(missing, "quantization_method and quantization_config are written together")
+        return self
 
 
 class HfConfig(Config):
@@ -65,3 +85,8 @@ class HfConfig(Config):
     components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
         None, description="Not available."
     )
+
+    @property
+    def arguments(self) -> FromPretrainedArgs:
+        """``from_pretrained_args``, or their defaults."""
+        return self.from_pretrained_args or FromPretrainedArgs()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
 from hfopt_hf_model_loader.config import MLFLOW, PyTorchModelConfig
-from hfopt_hf_model_loader.hf_config import FromPretrainedArgs
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
 
@@ -20,36 +20,45 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import architecture, folder, mlflow, sizes
+        from hfopt_hf_model_loader import adapters, architecture, folder, mlflow, own_classes, sizes
+        from hfopt_hf_model_loader.arguments import check_packages
 
         place, hf_config = self.config.folder, self.config.hugging_face
         if self.config.model_file_format == MLFLOW:
             place, hf_config = mlflow.gather(place, hf_config, context)
-        arguments = hf_config.from_pretrained_args or FromPretrainedArgs()
+        arguments, trusted = hf_config.arguments, bool(hf_config.arguments.trust_remote_code)
+        check_packages(arguments)
         attributes = folder.read_config(place)
-        companions = folder.companions(place)
+        own_classes.check(attributes, place, trusted=trusted)
+        companions = folder.companions(place) + (own_classes.files(place) if trusted else ())
         weights = folder.weights(place)
         sizes.check_counts(attributes, weights, place / folder.CONFIG)
-        own = architecture.read(place)
-        model_class = architecture.model_class(hf_config, own)
-        architecture.check_head(model_class, attributes, hf_config.task)
+        own = architecture.read(place, trusted=trusted)
+        model_class = architecture.model_class(hf_config, own, place)
+        adapter = None if self.config.adapter_path is None else adapters.read(Path(self.config.adapter_path))
+        if adapter is None:  # else it may bring the head
+            architecture.check_head(model_class, attributes, hf_config.task)
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
         sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
         inputs = architecture.inputs(model_class, own, place)
         return ModelHandle(
             type="PyTorchModel",
             path=place,
-            files=weights.files,
+            files=weights.files + (() if adapter is None else adapter.files),
             companions=companions,
-            config={"hf_config": hf_config.model_dump(mode="json", exclude={"model_name"})},
+            config={
+                "hf_config": hf_config.model_dump(mode="json", exclude={"model_name"}),
+                "adapter_path": self.config.adapter_path,
+            },
             inputs=inputs,
-            attributes={**attributes, **(self.config.model_attributes or {})},
+            attributes={**architecture.attributes(own), **attributes, **(self.config.model_attributes or {})},
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         from hfopt_hf_model_loader.session import load
 
-        return load(handle, self.config.hugging_face, accelerator, settings)
+        adapter = None if self.config.adapter_path is None else Path(self.config.adapter_path)
+        return load(handle, self.config.hugging_face, accelerator, settings, adapter)
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:

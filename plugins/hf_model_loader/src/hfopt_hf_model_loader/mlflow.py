@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hfopt import FetchContext, PreconditionFailed
-from hfopt_hf_model_loader.folder import CONFIG, INDEX, PICKLES, SINGLE, inside
+from hfopt_hf_model_loader.folder import CONFIG, SINGLE, WEIGHTS, inside
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.tasks import TASKS
 
@@ -114,7 +114,7 @@ def _files(logged: Logged, place: Path) -> Iterator[tuple[str, Path]]:
                 inside(place, str(file.relative_to(place)))
                 names[file.name] = part
     looked = f"{place} is not whole: there is no"
-    if not any(names.get(name) == logged.model for name in (SINGLE, INDEX, *PICKLES)):
+    if not any(names.get(name) == logged.model for name in WEIGHTS):
         raise PreconditionFailed(f"{looked} {SINGLE} in {logged.model.relative_to(place)}")
     if CONFIG not in names:
         *others, last = (str(part.relative_to(place)) for part in reversed(logged.parts))

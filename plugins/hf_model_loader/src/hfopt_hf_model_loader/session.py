@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging.handlers import QueueHandler
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
+from hfopt_hf_model_loader import adapters
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
-from hfopt_hf_model_loader.hf_config import FromPretrainedArgs, HfConfig
+from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
+from hfopt_hf_model_loader.hf_config import HfConfig
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +43,17 @@ def why_unavailable(accelerator: Accelerator) -> str | None:
     return None if torch.cuda.is_available() else "PyTorch finds no GPU: torch.cuda.is_available() is false"
 
 
-def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+def load(
+    handle: ModelHandle,
+    config: HfConfig,
+    accelerator: Accelerator,
+    settings: Mapping[str, Any],
+    adapter: Path | None = None,
+) -> Session:
     """Load a model's weights onto an accelerator's device.
 
     :param settings: ``threads`` for PyTorch; ``attn_implementation`` instead of the config's
+    :param adapter: merged into them
     :raises PluginError: PyTorch can't run models on the device
     :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
@@ -53,9 +63,11 @@ def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settin
         raise PluginError(reason)
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
-    chosen = model_class(config, read(handle.path))
-    written = config.from_pretrained_args or FromPretrainedArgs()
-    arguments = _arguments(written, settings.get("attn_implementation"))
+    check_packages(config.arguments)
+    device = DEVICES[accelerator.device]
+    own = read(handle.path, trusted=bool(config.arguments.trust_remote_code))
+    chosen = model_class(config, own, handle.path)
+    arguments = from_pretrained_arguments(config.arguments, settings.get("attn_implementation"), device)
     with _quiet() as reported:
         try:
             with own_code(f"transformers can't load {handle.path}"):
@@ -64,24 +76,13 @@ def load(handle: ModelHandle, config: HfConfig, accelerator: Accelerator, settin
             if "report" not in error.message or reported.empty():
                 raise
             raise PreconditionFailed(f"{error.message}: {_essence(reported)}") from error
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    missing = sorted({*loading["missing_keys"]} - (set() if adapter is None else adapters.whole(adapter)))
+    if missing:
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
     model.config.return_dict = True  # outputs have names, whatever config.json says
-    return TorchSession(model.eval(), handle.inputs, DEVICES[accelerator.device])
-
-
-def _arguments(written: FromPretrainedArgs, attention: str | None) -> dict[str, Any]:
-    """What from_pretrained is given. transformers 4 and 5 differ in their default dtype; here it is float32."""
-    own = {"dtype": written.torch_dtype, "attn_implementation": attention or written.attn_implementation}
-    return {
-        "dtype": "float32",
-        **(written.extra_args or {}),
-        **{name: value for name, value in own.items() if value is not None},
-        "local_files_only": True,
-        "output_loading_info": True,
-        "trust_remote_code": False,
-    }
+    if adapter is not None:
+        model = adapters.merge(model, adapter)
+    return TorchSession(model.eval(), handle.inputs, device)
 
 
 @contextmanager
@@ -119,13 +120,14 @@ def _essence(reported: SimpleQueue[Any]) -> str:
 class TorchSession(Session):
     """Runs feeds as tensors, without gradients; what the model takes and the data lack is filled in.
 
-    :param device: ``cpu`` or ``cuda``; the model moves there
+    :param device: ``cpu`` or ``cuda``; the model moves there, unless transformers has placed it already
     """
 
     outputs: Sequence[TensorSpec] = ()
 
     def __init__(self, model: torch.nn.Module, inputs: Sequence[TensorSpec], device: str = "cpu") -> None:
-        self._model = model.to(device)
+        placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
+        self._model = model if placed else model.to(device)
         self._device = device
         self.inputs = inputs
 
