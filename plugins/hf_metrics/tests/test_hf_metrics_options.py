@@ -47,7 +47,7 @@ def test_options_survive_the_way_to_the_worker(written):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_needs_no_options_and_is_better_when_higher_unless_it_is_an_error(name):
-    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is (name != "mse")
+    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is (name not in ("mse", "perplexity"))
 
 
 def test_an_unknown_metric_is_answered_with_those_there_are():
@@ -55,8 +55,8 @@ def test_an_unknown_metric_is_answered_with_those_there_are():
         HuggingfaceMetrics().statistic("bleu", options({}))
 
     assert str(unknown.value) == (
-        "no metric named 'bleu'; there is accuracy, f1, matthews_correlation, mse, pearsonr, precision, recall, "
-        "roc_auc, spearmanr"
+        "no metric named 'bleu'; there is accuracy, f1, matthews_correlation, mse, pearsonr, perplexity, precision, "
+        "recall, roc_auc, spearmanr"
     )
 
 

@@ -12,6 +12,7 @@ from hfopt import Config, MetricBackend, Statistic, WholeStatistic
 from hfopt.api.config import UnknownName
 from hfopt_hf_metrics.classification import BINARY, SCORES, Accuracy, MatthewsCorrelation, Score
 from hfopt_hf_metrics.config import ComputeParams, HuggingfaceMetricsConfig
+from hfopt_hf_metrics.perplexity import Perplexity
 from hfopt_hf_metrics.regression import MeanSquaredError, Pearson, Spearman
 from hfopt_hf_metrics.roc import RocAuc
 
@@ -41,13 +42,14 @@ METRICS: Mapping[str, Known] = {
     "matthews_correlation": Known(frozenset(), lambda _: MatthewsCorrelation()),
     "mse": Known(frozenset({"squared"}), lambda params: MeanSquaredError(root=not params.squared)),
     "pearsonr": Known(frozenset(), lambda _: Pearson()),
+    "perplexity": Known(frozenset(), lambda _: Perplexity()),
     "roc_auc": Known(frozenset({"average", "multi_class"}), _area),
     "spearmanr": Known(frozenset(), lambda _: Spearman()),
 }
 
 
 class HuggingfaceMetrics(MetricBackend):
-    """accuracy, f1, precision, recall, matthews_correlation, roc_auc, pearsonr, spearmanr, mse."""
+    """accuracy, f1, precision, recall, matthews_correlation, roc_auc, pearsonr, spearmanr, mse, perplexity."""
 
     Config: ClassVar[type[Config]] = HuggingfaceMetricsConfig
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, Statistic
+from hfopt_hf_metrics.perplexity import refuse_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,6 +186,7 @@ def classes_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[A
         references are several labels per row, 0 or 1, [n, labels]
     :raises PreconditionFailed: they don't go together
     """
+    refuse_tokens(references)
     several = references.ndim == 2
     logits = predictions.dtype.kind == "f" and predictions.ndim == 2
     if references.dtype.kind == "f" and not several:
@@ -206,6 +208,7 @@ def one_class_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray
 
     :raises PreconditionFailed: they have several labels
     """
+    refuse_tokens(references)
     if references.ndim != 1:
         raise PreconditionFailed(f"needs one class per row; labels are {list(references.shape)}")
     return classes_of(predictions, references)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, Statistic, WholeStatistic
+from hfopt_hf_metrics.perplexity import refuse_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,7 @@ def numbers(predictions: NDArray[Any], references: NDArray[Any], *, one: bool = 
     :param one: each row has one number
     :raises PreconditionFailed: they don't go together
     """
+    refuse_tokens(references)
     first, second = predictions.astype(float), references.astype(float)
     if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
         first = first[..., 0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, WholeStatistic
+from hfopt_hf_metrics.perplexity import refuse_tokens
 from hfopt_hf_metrics.regression import ranks
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class RocAuc(WholeStatistic):
     def value(self, predictions: NDArray[Any], references: NDArray[Any]) -> float:
         import numpy as np
 
+        refuse_tokens(references)
         scores = _scores(predictions, references)
         if references.ndim == 2:
             return self._mean(

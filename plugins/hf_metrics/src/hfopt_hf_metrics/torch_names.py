@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from hfopt import Config, MetricBackend, PreconditionFailed, Statistic, WholeStatistic
 from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_hf_metrics.classification import BINARY, MICRO, SCORES, Accuracy, Score, classes_of
+from hfopt_hf_metrics.perplexity import Perplexity
 from hfopt_hf_metrics.roc import RocAuc
 
 if TYPE_CHECKING:
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 
 NAMES = {"accuracy_score": "recall", "f1_score": "f1", "precision": "precision", "recall": "recall"}
 """By name, the score of a class; torchmetrics calls the mean of its recalls accuracy."""
-AUROC = "auroc"
-
-UNAVAILABLE = {
-    "perplexity": "perplexity is of models that write text, which this version does not evaluate",
-}
+AUROC, PERPLEXITY = "auroc", "perplexity"
 
 _ONE_CLASS = "the class with the largest score is a row's prediction in this version"
 
@@ -44,8 +41,8 @@ class TorchMetricsConfig(Config):
         "global", description="global."
     )
     top_k: Annotated[int | None, only(None, 1, because=_ONE_CLASS)] = Field(1, description="1.")
-    ignore_index: Annotated[int | None, only(None, because="every row counts in this version")] = Field(
-        None, description="Not available."
+    ignore_index: Annotated[int | None, only(None, -100, because="every row counts in this version")] = Field(
+        None, description="-100: no class, and in texts the tokens that do not count in any case."
     )
     validate_args: bool = Field(True, description="Of no effect: predictions and labels are always checked.")
 
@@ -60,15 +57,15 @@ class TorchMetricsConfig(Config):
 
 
 class TorchMetrics(MetricBackend):
-    """accuracy_score, f1_score, precision, recall, auroc."""
+    """accuracy_score, f1_score, precision, recall, auroc, perplexity."""
 
     Config: ClassVar[type[Config]] = TorchMetricsConfig
 
     def statistic(self, name: str, config: Any) -> Statistic | WholeStatistic:
-        if name in UNAVAILABLE:
-            raise ValueError(UNAVAILABLE[name])
+        if name == PERPLEXITY:
+            return Perplexity()
         if name not in NAMES and name != AUROC:
-            raise UnknownName("metric", name, sorted([*NAMES, AUROC]))
+            raise UnknownName("metric", name, sorted([*NAMES, AUROC, PERPLEXITY]))
         if name == AUROC:
             if config.average == MICRO:
                 raise ValueError("average of auroc is macro or weighted")
