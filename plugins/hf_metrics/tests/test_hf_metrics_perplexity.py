@@ -72,12 +72,14 @@ def test_the_interval_is_over_texts():
     surprises = np.stack([tokens * draw.uniform(1, 3, 200), tokens], axis=1)
     labels = np.arange(2 * 200).reshape(200, 2)
 
-    found = scored(
-        HuggingfaceMetrics().statistic("perplexity", HuggingfaceMetricsConfig()), surprises, labels, surprises
-    )
+    metric = HuggingfaceMetrics().statistic("perplexity", HuggingfaceMetricsConfig())
 
-    assert found.value == pytest.approx(math.exp(surprises[:, 0].sum() / tokens.sum()))
+    found = scored(metric, surprises, labels, surprises * [1.1, 1])
+
+    mean = surprises[:, 0].sum() / tokens.sum()
+    assert found.value == pytest.approx(math.exp(mean))
     means = [math.exp(np.divide(*surprises[draw.integers(0, 200, 200)].sum(axis=0))) for _ in range(4_000)]
     assert [found.low, found.high] == pytest.approx(np.percentile(means, [2.5, 97.5]).tolist(), rel=0.02)
-    assert found.difference.value == found.difference.low == found.difference.high == 0
+    assert found.difference.value == pytest.approx(math.exp(mean) - math.exp(1.1 * mean))
+    assert found.difference.high < 0
     assert not found.higher_is_better
