@@ -48,6 +48,17 @@ ACCEPTED = {
     },
     "rows of text to generate from": corpus(task="text-generation", model_name="acme/tiny-decoder"),
     "metrics with and without a priority": measured(),
+    "components that somebody has exported": {
+        "input_model": {
+            "type": "OptimumModel",
+            "config": {
+                "model_path": "acme/tiny-decoder",
+                "model_components": ["decoder_model.onnx", "decoder_with_past_model.onnx"],
+                "hf_config": {"model_class": "LlamaForCausalLM"},
+            },
+        },
+        "passes": {"quantization": {"type": "OnnxDynamicQuantization"}},
+    },
     "token": {"systems": {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}, "engine": {"host": "here"}},
     "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "k"}},
 }
@@ -57,15 +68,6 @@ REFUSED = {
     "own io_config": (
         model(model_script="s.py", io_config="names", dummy_inputs_func="example", hf_config=GENERATOR),
         [NO_SCRIPTS, "io_config: inputs and outputs are found by themselves in this version", NO_GENERATION],
-    ),
-    "optimum": (
-        {
-            "input_model": {
-                "type": "OptimumModel",
-                "config": {"model_path": "a/b", "model_components": ["decoder.onnx"]},
-            }
-        },
-        ["input_model.type: model type 'OptimumModel' is not available in this version"],
     ),
     "custom components": (
         model(
@@ -93,7 +95,6 @@ REFUSED = {
         ),
         [
             "model_path: 'azureml_registry_model' is not available in this version; there is ",
-            "model_file_format: this version loads models as Hugging Face's save_pretrained writes them",
             NO_GENERATION,
         ],
     ),

@@ -196,3 +196,69 @@ def test_a_model_with_an_adapter_is_what_peft_makes_of_both(project, tiny_model,
     expected = logits(PeftModel.from_pretrained(classifier(tiny_model), lora))
     np.testing.assert_allclose(best_logits(project), expected, atol=1e-5)
     assert np.abs(expected - logits(classifier(tiny_model))).max() > 1e-3
+
+
+@pytest.fixture
+def exported(tmp_path, tiny_model) -> Path:
+    """A repository with two exports of the small BERT as components of one model: one of classes, one of states."""
+    import torch
+    from transformers import AutoModel
+
+    place = Path(shutil.copytree(tiny_model, tmp_path / "exported"))
+    (place / "model.safetensors").unlink()
+    models = {"decoder_model": classifier(tiny_model), "decoder_with_past_model": AutoModel.from_pretrained(tiny_model)}
+    for name, model in models.items():
+        model.set_attn_implementation("eager")
+        output = "logits" if name == "decoder_model" else "last_hidden_state"
+        torch.onnx.export(
+            _by_position(model.eval(), output),
+            (torch.tensor(IDS), torch.tensor(MASK)),
+            place / f"{name}.onnx",
+            input_names=["input_ids", "attention_mask"],
+            output_names=[output],
+            dynamic_axes={each: {0: "batch_size", 1: "sequence_length"} for each in ("input_ids", "attention_mask")},
+            opset_version=17,
+            dynamo=False,
+        )  # fmt: skip
+    return place
+
+
+def _by_position(model, output):
+    import torch
+
+    class Positional(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids, attention_mask):
+            return self.model(input_ids=input_ids, attention_mask=attention_mask)[output]
+
+    return Positional().eval()
+
+
+def run_onnx(file: Path) -> np.ndarray:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(file)).run(None, {"input_ids": IDS, "attention_mask": MASK})[0]
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_an_exported_file_goes_through_a_pass_and_is_measured_against_itself(project, exported, tiny_model, hub, place):
+    shutil.copytree(exported, project.folder / "acme" / "exported") if place == "folder" else hub.add_model(
+        "acme/exported", exported
+    )
+    project.environment |= hub.environment
+    project.config |= shown("ONNX files that are there already")
+    project.config["input_model"]["config"]["model_components"] = ["decoder_model.onnx"]
+    project.config["passes"] = {"quantization": {"type": "OnnxDynamicQuantization"}}
+
+    done = project.run()
+
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(run_onnx(exported / "decoder_model.onnx"), logits(classifier(tiny_model)), atol=1e-5)
+    best = project.folder / "hfopt-output" / "best"
+    np.testing.assert_allclose(run_onnx(next(best.glob("*.onnx"))), logits(classifier(tiny_model)), atol=0.05)
+    assert (best / "tokenizer.json").is_file()
+    candidate = project.record()["results"][0]["candidates"][0]
+    assert candidate["size_bytes"] < (exported / "decoder_model.onnx").stat().st_size

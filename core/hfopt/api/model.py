@@ -144,6 +144,8 @@ class ModelLoader(Configured):
     """
 
     preload: ClassVar[tuple[str, ...]] = ()
+    makes: ClassVar[str | None] = None
+    """The type of what `fetch` describes, or of its components; None: the component's own name."""
 
     @abstractmethod
     def fetch(self, context: FetchContext) -> ModelHandle:

@@ -236,7 +236,7 @@ def _evaluator(check: Checker, written: str | None, place: Place, evaluators: Ev
 def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
     """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
     check.unique({("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()})
-    current = None if input_model is None else input_model.registered.component.name
+    current = None if input_model is None else input_model.cls.makes or input_model.registered.component.name
     for name, entry in passes.items():
         if entry is None or current is None:
             return

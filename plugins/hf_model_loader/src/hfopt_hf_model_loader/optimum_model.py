@@ -1,0 +1,138 @@
+"""OptimumModel: the ONNX files that somebody has exported from a Hugging Face model, one or several as one.
+
+From here on they are what `ONNXModel` opens: one file is such a model, several are the parts of a CompositeModel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from glob import escape
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from hfopt import (
+    Accelerator,
+    Config,
+    FetchContext,
+    ModelHandle,
+    ModelLoader,
+    PreconditionFailed,
+    Reference,
+    Session,
+)
+from hfopt.api.config import ConfigContext
+from hfopt.api.model import COMPOSITE
+from hfopt.api.resources import MARK
+from hfopt_hf_model_loader.config import ModelPlace
+from hfopt_hf_model_loader.hf_config import HfConfig
+
+_ONNX = "ONNXModel"
+
+
+def _files(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        path = PurePosixPath(name)
+        if path.suffix != ".onnx" or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{name!r} is not the name of an .onnx file in the model's folder")
+    stems = Counter(PurePosixPath(name).stem for name in names)
+    if twice := [stem for stem, count in stems.items() if count > 1]:
+        raise ValueError(f"two components would be called {twice[0]!r}")
+    if not names:
+        raise ValueError("names no files")
+    return names
+
+
+class OptimumModelConfig(Config):
+    """Options of ``OptimumModel``."""
+
+    model_path: ModelPlace = Field(description="A local folder, or a model on the hub.")
+    model_components: Annotated[tuple[str, ...], AfterValidator(_files)] = Field(
+        description="The ONNX files in it: one is the model, several are its components, by their names without .onnx."
+    )
+    hf_config: HfConfig | None = Field(None, description="What model it was exported from; the task is the data's too.")
+    model_attributes: dict[str, Any] | None = Field(None, description="Merged over the model's own config.")
+
+    @model_validator(mode="after")
+    def _pin(self, info: ValidationInfo) -> Self:
+        """What is on the hub, at the revision written: the named files, with the data that lie beside them."""
+        if not isinstance(info.context, ConfigContext) or not self.model_path.startswith(MARK):
+            return self
+        arguments = (self.hf_config or HfConfig()).arguments
+        options = {
+            "revision": (arguments.extra_args or {}).get("revision"),
+            "files": [f"{escape(name)}*" for name in self.model_components],
+            "weights": False,
+        }
+        name = Reference.of(self.model_path).config["name"]
+        return self.model_copy(update={"model_path": Reference("hf_model", {"name": name, **options}).token})
+
+
+class OptimumModel(ModelLoader):
+    """Exported ONNX files of a Hugging Face model, from a local folder or the hub."""
+
+    Config: ClassVar[type[Config]] = OptimumModelConfig
+    makes = _ONNX
+    config: OptimumModelConfig
+
+    def fetch(self, context: FetchContext) -> ModelHandle:
+        from hfopt_hf_model_loader import folder
+
+        place = Path(self.config.model_path)
+        if missing := [name for name in self.config.model_components if not folder.has(place, name)]:
+            return self._exported(place, missing)
+        attributes, companions = self._attributes(place), folder.companions(place)
+        parts = {
+            PurePosixPath(name).stem: _part(folder.inside(place, name), attributes)
+            for name in self.config.model_components
+        }
+        if len(parts) == 1:
+            return next(iter(parts.values())).with_(companions=companions)
+        return ModelHandle(
+            type=COMPOSITE, path=place, files=(), companions=companions, attributes=attributes, components=parts
+        )
+
+    def _exported(self, place: Path, missing: list[str]) -> ModelHandle:
+        """The components, made from the model's weights.
+
+        :raises PreconditionFailed: this version makes none
+        """
+        raise PreconditionFailed(
+            f"{place} has no {' and no '.join(missing)}",
+            hint="name files that are there in model_components; to export the model, write it as PyTorchModel with "
+            "the pass OnnxConversion",
+        )
+
+    def _attributes(self, place: Path) -> dict[str, Any]:
+        """config.json as transformers understands it, or as it is."""
+        from hfopt_hf_model_loader import architecture, folder
+
+        found: dict[str, Any] = {}
+        if folder.has(place, folder.CONFIG):
+            found = folder.read_config(place)
+            with suppress(PreconditionFailed):
+                found = {**architecture.attributes(architecture.read(place)), **found}
+        return {**found, **(self.config.model_attributes or {})}
+
+    def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+        raise PreconditionFailed(f"{handle.path} is opened as what it is, by {_ONNX}")
+
+    @classmethod
+    def unavailable(cls, accelerator: Accelerator) -> str | None:
+        from hfopt_onnx_model.providers import why_unavailable
+
+        return why_unavailable(accelerator)
+
+    @classmethod
+    def data_defaults(cls, config: Any) -> dict[str, Any]:
+        return {"model_name": config.model_path, "task": (config.hf_config or HfConfig()).task}
+
+
+def _part(file: Path, attributes: dict[str, Any]) -> ModelHandle:
+    from hfopt_onnx_model.graph import look_at
+
+    files, inputs, outputs = look_at(file)
+    return ModelHandle(type=_ONNX, path=file, files=files, inputs=inputs, outputs=outputs, attributes=attributes)
