@@ -153,8 +153,9 @@ NOT_OF_TEXT = "is not of text-generation, whose texts are in text_cols and whose
 @pytest.mark.parametrize(
     ("written", "option", "message"),
     [
-        ({"text_cols": ["text"]}, "text_cols", OF_TEXT),
-        ({"pad_to_max_len": True}, "pad_to_max_len", OF_TEXT),
+        ({"task": "text-classification", "text_cols": ["text"]}, "text_cols", OF_TEXT),
+        ({"task": "text-classification", "pad_to_max_len": True}, "pad_to_max_len", OF_TEXT),
+        ({"text_cols": ["text"]}, "", "source_max_len is required: the most tokens of a sequence"),
         ({**WRITES, "input_cols": ["text"]}, "input_cols", NOT_OF_TEXT),
         ({**WRITES, "source_max_len": None}, "", "source_max_len is required: the most tokens of a sequence"),
         ({**WRITES, "max_seq_len": 9}, "max_seq_len", "source_max_len has another value: keep one of the two"),

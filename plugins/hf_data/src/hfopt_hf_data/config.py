@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -189,7 +189,9 @@ class PreProcess(TextGeneration):
     model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(
         None, description="A model on the hub, or a local folder with a tokenizer; null: the input model's."
     )
-    task: Annotated[str | None, AfterValidator(_known_task)] = Field(None, description="null: the input model's.")
+    task: Annotated[str | None, AfterValidator(_known_task)] = Field(
+        None, description="null: the input model's; else what the options are of."
+    )
     input_cols: Annotated[str | tuple[str, ...] | None, AfterValidator(_one_or_two)] = Field(
         None, description="One column of text, or two; null: the only one there is."
     )
@@ -282,14 +284,25 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         return flat._referring() if isinstance(info.context, ConfigContext) else flat
 
     def _of_task(self) -> HuggingfaceContainerConfig:
-        """With what the task's own options mean."""
-        writes = self.task == TEXT_GENERATION
-        because = _READS_TEXT_COLS if writes else f"is of {TEXT_GENERATION}, and the task is {self.task or TASKS[0]}"
-        for name in _CLASSIFYING if writes else WRITTEN:
-            default = type(self).model_fields[name].default
-            if getattr(self, name) not in (None, default, *([False] if default is None else [])):
-                raise OptionError(name, because)
-        return self.model_copy(update=completed(self)) if writes else self
+        """With what the task's own options mean; without a task, that of the options."""
+        of_texts = self._asked_for(WRITTEN)
+        if self.task != TEXT_GENERATION and (self.task is not None or not of_texts):
+            if of_texts:
+                raise OptionError(of_texts[0], f"is of {TEXT_GENERATION}, and the task is {self.task}")
+            return self
+        if of_classes := self._asked_for(_CLASSIFYING):
+            raise OptionError(of_classes[0], _READS_TEXT_COLS)
+        return self.model_copy(update={**completed(self), "task": TEXT_GENERATION})
+
+    def _asked_for(self, options: Iterable[str]) -> list[str]:
+        """Those with a value that is not what they mean unwritten."""
+        defaults = {name: type(self).model_fields[name].default for name in options}
+        written = {name: getattr(self, name) for name in options}
+        return [
+            name
+            for name, value in written.items()
+            if value not in (None, defaults[name]) and not (value is False and defaults[name] is None)
+        ]
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""

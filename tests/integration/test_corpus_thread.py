@@ -1,0 +1,186 @@
+"""A corpus from the hub: a decoder is converted, quantized and tuned with it, and its perplexity measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hfopt_hf_hub.testing.hub import Hub
+
+WORDS = ("good", "bad", "film", "plot", "actor", "scene", "dull", "bright", "slow", "quick", "the", "a", "of", "never")
+DATA = {
+    "name": "oasst1_train",
+    "type": "HuggingfaceContainer",
+    "params_config": {
+        "data_name": "timdettmers/openassistant-guanaco",
+        "split": "train",
+        "component_kwargs": {
+            "pre_process_data": {
+                "text_cols": ["text"],
+                "corpus_strategy": "line-by-line",
+                "source_max_len": 512,
+                "pad_to_max_len": False,
+            }
+        },
+    },
+}
+TUNING = {"type": "OrtPerfTuning", "config": {"data_config": "oasst1_train"}}
+ACCURACY = {
+    "name": "accuracy",
+    "type": "accuracy",
+    "backend": "huggingface_metrics",
+    "data_config": "oasst1_train",
+    "sub_types": [{"name": "accuracy", "priority": -1}, {"name": "f1"}],
+}
+
+
+def texts(rows: int) -> list[str]:
+    draw = random.Random(rows)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, 30))) for _ in range(rows)]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> Iterator[Hub]:
+    """Serves a small dataset under the seed's name, with its files' names."""
+    lines = {name: "".join(json.dumps({"text": text}) + "\n" for text in texts(n)) for name, n in SPLITS.items()}
+    with Hub(tmp_path_factory.mktemp("hub") / "huggingface") as served:
+        files = {f"openassistant_best_replies_{name}.jsonl": text.encode() for name, text in lines.items()}
+        served.add_dataset("timdettmers/openassistant-guanaco", files)
+        yield served
+
+
+SPLITS = {"train": 40, "eval": 5}
+
+
+@pytest.fixture(scope="module", params=["GPT2LMHeadModel", "LlamaForCausalLM"])
+def folder(request, tmp_path_factory) -> Path:
+    """A folder with a decoder of random weights, whose predictions differ from token to token."""
+    import torch
+    import transformers
+    from tokenizers import ByteLevelBPETokenizer
+
+    place = tmp_path_factory.mktemp("decoder")
+    pairs = ByteLevelBPETokenizer()
+    pairs.train_from_iterator(texts(300), vocab_size=320, special_tokens=["<s>", "</s>"], show_progress=False)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=pairs._tokenizer, bos_token="<s>", eos_token="</s>"
+    )
+    shapes = {
+        "GPT2LMHeadModel": transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=512),
+        "LlamaForCausalLM": transformers.LlamaConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+        ),
+    }
+    config = shapes[request.param]
+    config.vocab_size, config.bos_token_id, config.eos_token_id = len(tokenizer), 0, 1
+    torch.manual_seed(0)
+    model = getattr(transformers, request.param)(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    model.save_pretrained(place / "model")
+    tokenizer.save_pretrained(place / "model")
+    (place / "class").write_text(request.param)
+    return place
+
+
+@pytest.fixture
+def run(hub, folder):
+    """Runs a config with the seed's data: exit code, messages, record."""
+
+    def ran(metric, **passes):
+        config = {
+            "input_model": {
+                "type": "PyTorchModel",
+                "config": {"model_path": "model", "hf_config": {"model_class": (folder / "class").read_text()}},
+            },
+            "data_configs": [DATA],
+            "evaluators": {"quality": {"metrics": [metric]}},
+            "passes": {"conversion": {"type": "OnnxConversion"}, **passes},
+            "engine": {"evaluator": "quality", "output_dir": "out", "cache_dir": "cache"},
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        command = [sys.executable, "-m", "hfopt", "run", "config.json"]
+        environment = os.environ | dict(hub.environment)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr, json.loads((folder / "out" / "run.json").read_text())
+
+    return ran
+
+
+def perplexity_by_torch(folder: Path) -> float:
+    """Of the seed's data, by transformers and PyTorch alone."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
+    total, count = 0.0, 0
+    for text in texts(SPLITS["train"]):
+        ids = tokenizer(f"<s> {text} </s>", add_special_tokens=False, return_tensors="pt").input_ids[:, :512]
+        with torch.inference_mode():
+            logits = model(ids).logits[0, :-1].double()
+        total += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        count += ids.shape[1] - 1
+    return math.exp(total / count)
+
+
+@pytest.mark.timeout(300)
+def test_a_decoder_is_tuned_on_the_corpus_and_its_perplexity_is_pytorchs(run, folder):
+    perplexity = {
+        "name": "texts",
+        "type": "accuracy",
+        "data_config": "oasst1_train",
+        "sub_types": [{"name": "perplexity"}],
+    }
+
+    code, shown, record = run(perplexity, perf_tuning=TUNING)
+
+    assert code == 0, shown
+    (result,) = record["results"]
+    before, after = (model["metrics"]["texts-perplexity"] for model in (result["input_model"], result["candidates"][0]))
+    assert before["value"] == pytest.approx(perplexity_by_torch(folder), rel=1e-6)
+    assert after["value"] == pytest.approx(before["value"], rel=1e-5)
+    assert before["low"] < before["value"] < before["high"]
+    assert before["n"] == SPLITS["train"]
+    assert before["higher_is_better"] is False
+
+
+@pytest.mark.timeout(300)
+def test_a_decoder_is_quantized_with_the_corpus(run, folder):
+    perplexity = {
+        "name": "texts",
+        "type": "accuracy",
+        "backend": "huggingface_metrics",
+        "data_config": "oasst1_train",
+        "sub_types": [{"name": "perplexity", "goal": {"type": "percent-max-degradation", "value": 20}}],
+    }
+    static = {"type": "OnnxStaticQuantization", "config": {"data_config": "oasst1_train", "quant_format": "QDQ"}}
+
+    code, shown, record = run(perplexity, quantization=static)
+
+    assert code == 0, shown
+    candidate = record["results"][0]["candidates"][0]
+    assert candidate["goals_met"] is True
+    assert candidate["metrics"]["texts-perplexity"]["difference"]["value"] != 0
+
+
+@pytest.mark.timeout(300)
+def test_the_seeds_metric_of_classes_says_why_it_has_no_meaning_there(run):
+    code, shown, _ = run(ACCURACY)
+
+    assert code not in (0, 2)
+    assert (
+        "the labels are the tokens of texts, which have no class that could be right or wrong: metrics such as "
+        "accuracy have no meaning there"
+    ) in shown
+    assert "hint: perplexity measures how well a model predicts texts" in shown
+    assert "Traceback" not in shown
