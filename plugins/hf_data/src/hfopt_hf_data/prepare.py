@@ -79,7 +79,10 @@ def _write_sequences(
     """
     with load(config, context.folder) as data:
         found = sequences(data, config, tokenizer, attributes, context.progress)
-        _write(_columns(found, seen=config.dataset_type == "pair" or config.stride is not None), context.folder)
+        _write(
+            _columns(found, seen=config.dataset_type == "pair" or config.corpus_strategy == "join-sliding-window"),
+            context.folder,
+        )
     fillers = [each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if each is not None]
     width = longest(config) if config.pad_to_max_len else None
     return {"fillers": {IDS: fillers[0]}, "side": tokenizer.padding_side, "width": width}
