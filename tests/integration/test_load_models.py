@@ -262,3 +262,45 @@ def test_an_exported_file_goes_through_a_pass_and_is_measured_against_itself(pro
     assert (best / "tokenizer.json").is_file()
     candidate = project.record()["results"][0]["candidates"][0]
     assert candidate["size_bytes"] < (exported / "decoder_model.onnx").stat().st_size
+
+
+def test_weights_in_a_file_are_those_of_the_model_that_is_named(project, tiny_model):
+    import torch
+
+    shutil.copytree(tiny_model, project.folder / "path_to_local_model")
+    model = classifier(tiny_model)
+    with torch.no_grad():
+        model.classifier.weight *= 3
+    torch.save(model.state_dict(), project.folder / "weights.pt")
+
+    run(project, "A model in one file")
+
+    np.testing.assert_allclose(best_logits(project), logits(model), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["PyTorch.TorchScript", "PyTorch.EntireModel"])
+def test_a_whole_model_in_a_file_is_converted_as_it_is(project, tiny_model, kind):
+    import torch
+
+    model = classifier(tiny_model)
+    model.set_attn_implementation("eager")
+    expected = logits(model)
+    if kind == "PyTorch.TorchScript":
+        model.config.return_dict = False
+        inputs = {"input_ids": torch.tensor(IDS), "attention_mask": torch.tensor(MASK)}
+        traced = torch.jit.trace(model, example_kwarg_inputs={**inputs, "token_type_ids": torch.tensor(IDS) * 0})
+        traced.save(project.folder / "whole.pt")
+    else:
+        torch.save(model, project.folder / "whole.pt")
+    shutil.copytree(tiny_model, project.folder / "path_to_local_model")
+    project.config |= shown("A model in one file")
+    options = {"model_path": "whole.pt", "model_file_format": kind}
+    project.config["input_model"]["config"] |= options
+    if kind == "PyTorch.EntireModel":
+        assert "whole.pt is a pickle, which can run any code when it is loaded" in project.run().stderr
+        project.config["input_model"]["config"]["allow_pickle"] = True
+
+    done = project.run()
+
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(best_logits(project), expected, atol=1e-5)

@@ -136,7 +136,7 @@ TOGETHER = "quantization_method and quantization_config are written together"
         (
             {"model_path": "here", "model_file_format": "PyTorch.SliceGPT"},
             "model_file_format",
-            "as Hugging Face's save_pretrained writes them",
+            "must be 'PyTorch.EntireModel', 'PyTorch.StateDict'",
         ),
         ({"model_path": "here", "io_config": {"input_names": ["a"]}}, "io_config", "are found by themselves"),
     ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -15,12 +16,22 @@ from hfopt_hf_model_loader.hf_config import HfConfig
 _FOUND = "inputs and outputs are found by themselves in this version"
 _FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
 MLFLOW = "PyTorch.MLflow"
+ENTIRE_MODEL, STATE_DICT, TORCH_SCRIPT = "PyTorch.EntireModel", "PyTorch.StateDict", "PyTorch.TorchScript"
+_A_FOLDER = "a Hugging Face model is a folder with config.json and its weights"
 _GATHERED = "the parts of an MLflow folder are gathered in hfopt's own cache"
 _SCRIPTS = "user scripts are not run in this version"
 
 
 def _model_folder(name: str, info: ValidationInfo) -> str:
-    """Where a model lies: a local folder, absolute and noted as an input of the run; or on the hub, as a reference."""
+    """As `_model_place`, for what is no file."""
+    place = _model_place(name, info)
+    if isinstance(info.context, ConfigContext) and os.path.isfile(place):
+        raise ValueError(f"{place} is a file; {_A_FOLDER}")
+    return place
+
+
+def _model_place(name: str, info: ValidationInfo) -> str:
+    """Where a model lies: a local folder or file, absolute and noted as an input of the run; or on the hub."""
     around = info.context
     if not isinstance(around, ConfigContext):
         return name
@@ -29,8 +40,6 @@ def _model_folder(name: str, info: ValidationInfo) -> str:
         if not looks_like_hub_name(name):
             raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
         return Reference("hf_model", {"name": name}).token
-    if not found.is_dir():
-        raise ValueError(f"{found} is a file; a Hugging Face model is a folder with config.json and its weights")
     if "/" in name and looks_like_hub_name(name):
         around.notices.append(f"{name}: the local folder of that name is taken, not the model on the hub")
     around.used_paths.append(found)
@@ -55,6 +64,7 @@ def _adapter_folder(name: str, info: ValidationInfo) -> str:
 
 
 AdapterPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_adapter_folder)]
+PyTorchPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_model_place)]
 ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_model_folder)]
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
@@ -62,11 +72,20 @@ ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_mo
 class PyTorchModelConfig(Config):
     """Options of ``PyTorchModel``."""
 
-    model_file_format: Annotated[str | None, only(None, MLFLOW, "PyTorch.EntireModel", because=_FOLDERS)] = Field(
-        None, description="PyTorch.MLflow: model_path is an MLflow folder; others are of no effect with hf_config."
+    model_file_format: (
+        Literal["PyTorch.EntireModel", "PyTorch.StateDict", "PyTorch.TorchScript", "PyTorch.MLflow"] | None
+    ) = Field(
+        None,
+        description="What model_path is: an MLflow folder, or a file: a whole model as torch.save or TorchScript "
+        "writes it, or its weights alone. EntireModel is of no effect on a folder.",
     )
-    model_path: ModelPlace | None = Field(
-        None, description="A local folder in Hugging Face format, or a model on the hub; wins over model_name."
+    allow_pickle: bool = Field(
+        False, description="Load a whole model that torch.save wrote, which can run any code: only if you trust it."
+    )
+    model_path: PyTorchPlace | None = Field(
+        None,
+        description="A local folder in Hugging Face format, or a model on the hub; wins over model_name. Or a file, of "
+        "which model_file_format says what it is, and model_name which model's config.json and tokenizer it has.",
     )
     hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
     model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
@@ -108,16 +127,38 @@ class PyTorchModelConfig(Config):
             if self.model_path is None or self.model_path.startswith(MARK):
                 raise OptionError("model_path", f"must be a local folder, as model_file_format is {MLFLOW}")
             return self
+        self._check_file()
         arguments = self.hugging_face.arguments
         options: dict[str, Any] = {"revision": (arguments.extra_args or {}).get("revision")}
         options |= {"code": True} if arguments.trust_remote_code else {}
         name = _with_options(self.hugging_face.model_name, options)
+        if self.file is not None and name is not None:
+            name = _with_options(_model_folder(name, info), {**options, "weights": False})
         return self.model_copy(
             update={
                 "model_path": _with_options(self.model_path, options),
                 "hf_config": self.hugging_face.model_copy(update={"model_name": name}),
             }
         )
+
+    def _check_file(self) -> None:
+        """A file needs a format, permission if it is a pickle, and a model beside it that says what it takes."""
+        kind, place = self.model_file_format, self.model_path or ""
+        if kind in (STATE_DICT, TORCH_SCRIPT) and self.file is None:
+            raise OptionError("model_path", f"must be a local file, as model_file_format is {kind}")
+        if kind is None and os.path.isfile(place):
+            raise OptionError("model_path", f"{place} is a file; {_A_FOLDER}: for a file, set model_file_format")
+        if self.file is not None and kind == ENTIRE_MODEL and not self.allow_pickle:
+            fact = f"{place} is a pickle, which can run any code when it is loaded"
+            raise OptionError("model_path", f"{fact}: if you trust it, set allow_pickle to true")
+        if self.file is not None and self.hugging_face.model_name is None:
+            raise OptionError("hf_config", "needs model_name: whose config.json says what the file takes")
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the model, or its weights alone; None where a folder does."""
+        held = self.model_file_format in (ENTIRE_MODEL, STATE_DICT, TORCH_SCRIPT) and self.model_path is not None
+        return Path(self.model_path) if held and self.model_path and os.path.isfile(self.model_path) else None
 
     @property
     def hugging_face(self) -> HfConfig:
@@ -126,8 +167,9 @@ class PyTorchModelConfig(Config):
 
     @property
     def place(self) -> str:
-        """The model's folder; while it is validated perhaps a reference to one on the hub."""
-        return self.model_path or self.hugging_face.model_name or ""
+        """The folder with the model's config.json; while it is validated perhaps a reference to one on the hub."""
+        given = self.model_path if self.file is None else None
+        return given or self.hugging_face.model_name or ""
 
     @property
     def folder(self) -> Path:

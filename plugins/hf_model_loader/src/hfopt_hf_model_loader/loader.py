@@ -20,26 +20,30 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import adapters, architecture, folder, mlflow, own_classes, sizes
+        from hfopt_hf_model_loader import adapters, architecture, file_formats, folder, mlflow, own_classes, sizes
         from hfopt_hf_model_loader.arguments import check_packages
 
         place, hf_config = self.config.folder, self.config.hugging_face
-        if self.config.model_file_format == MLFLOW:
+        kind = self.config.model_file_format
+        if kind == MLFLOW:
             place, hf_config = mlflow.gather(place, hf_config, context)
         arguments, trusted = hf_config.arguments, bool(hf_config.arguments.trust_remote_code)
         check_packages(arguments)
         attributes = folder.read_config(place)
         own_classes.check(attributes, place, trusted=trusted)
         companions = folder.companions(place) + (own_classes.files(place) if trusted else ())
-        weights = folder.weights(place)
-        sizes.check_counts(attributes, weights, place / folder.CONFIG)
+        file = self.config.file
+        weights = folder.weights(place) if file is None else file_formats.look_at(file, str(kind))
+        if weights.shapes:
+            sizes.check_counts(attributes, weights, place / folder.CONFIG)
         own = architecture.read(place, trusted=trusted)
         model_class = architecture.model_class(hf_config, own, place)
         adapter = None if self.config.adapter_path is None else adapters.read(Path(self.config.adapter_path))
-        if adapter is None:  # else it may bring the head
+        if adapter is None and file is None:  # else the head may be in another file than the one config.json is of
             architecture.check_head(model_class, attributes, hf_config.task)
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
-        sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
+        if weights.shapes:
+            sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
         inputs = architecture.inputs(model_class, own, place)
         return ModelHandle(
             type="PyTorchModel",
@@ -48,7 +52,8 @@ class PyTorchModel(ModelLoader):
             companions=companions,
             config={
                 "hf_config": hf_config.model_dump(mode="json", exclude={"model_name"}),
-                "adapter_path": self.config.adapter_path,
+                **self.config.model_dump(include={"adapter_path", "model_file_format", "allow_pickle"}),
+                "model_path": None if file is None else str(file),
             },
             inputs=inputs,
             attributes={**architecture.attributes(own), **attributes, **(self.config.model_attributes or {})},
@@ -57,8 +62,7 @@ class PyTorchModel(ModelLoader):
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         from hfopt_hf_model_loader.session import load
 
-        adapter = None if self.config.adapter_path is None else Path(self.config.adapter_path)
-        return load(handle, self.config.hugging_face, accelerator, settings, adapter)
+        return load(handle, self.config, accelerator, settings)
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:

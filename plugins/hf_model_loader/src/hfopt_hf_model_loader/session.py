@@ -12,10 +12,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
-from hfopt_hf_model_loader import adapters
+from hfopt_hf_model_loader import adapters, file_formats
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
-from hfopt_hf_model_loader.hf_config import HfConfig
+from hfopt_hf_model_loader.config import STATE_DICT, PyTorchModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -44,16 +44,11 @@ def why_unavailable(accelerator: Accelerator) -> str | None:
 
 
 def load(
-    handle: ModelHandle,
-    config: HfConfig,
-    accelerator: Accelerator,
-    settings: Mapping[str, Any],
-    adapter: Path | None = None,
+    handle: ModelHandle, config: PyTorchModelConfig, accelerator: Accelerator, settings: Mapping[str, Any]
 ) -> Session:
     """Load a model's weights onto an accelerator's device.
 
     :param settings: ``threads`` for PyTorch; ``attn_implementation`` instead of the config's
-    :param adapter: merged into them
     :raises PluginError: PyTorch can't run models on the device
     :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
@@ -63,15 +58,25 @@ def load(
         raise PluginError(reason)
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
-    check_packages(config.arguments)
-    device = DEVICES[accelerator.device]
-    own = read(handle.path, trusted=bool(config.arguments.trust_remote_code))
-    chosen = model_class(config, own, handle.path)
-    arguments = from_pretrained_arguments(config.arguments, settings.get("attn_implementation"), device)
+    written, device = config.hugging_face.arguments, DEVICES[accelerator.device]
+    if config.file is not None and config.model_file_format != STATE_DICT:
+        names = (
+            ("last_hidden_state", "pooler_output") if config.hugging_face.task == "feature-extraction" else ("logits",)
+        )
+        whole = file_formats.open_whole(config.file, str(config.model_file_format), device, names)
+        return TorchSession(whole.eval(), handle.inputs, device)
+    check_packages(written)
+    own = read(handle.path, trusted=bool(written.trust_remote_code))
+    chosen = model_class(config.hugging_face, own, handle.path)
+    arguments = from_pretrained_arguments(written, settings.get("attn_implementation"), device)
+    adapter = None if config.adapter_path is None else Path(config.adapter_path)
+    place: Path | None = handle.path
+    if config.file is not None:
+        place, arguments = None, {**arguments, "config": own, "state_dict": file_formats.tensors(config.file)}
     with _quiet() as reported:
         try:
-            with own_code(f"transformers can't load {handle.path}"):
-                model, loading = chosen.from_pretrained(handle.path, **arguments)
+            with own_code(f"transformers can't load {config.file or handle.path}"):
+                model, loading = chosen.from_pretrained(place, **arguments)
         except PreconditionFailed as error:
             if "report" not in error.message or reported.empty():
                 raise

@@ -38,9 +38,14 @@ def trace(
     feeds = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE))
     names = [spec.name for spec in inputs]
     target = folder / "traced.onnx"
+    module, arguments = _by_position(source.live, names, [spec.name for spec in outputs]), _tensors(feeds, names)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        module = torch.jit.trace(
+            module, arguments, check_trace=False
+        )  # the exporter traces no scripts inside of others
     torch.onnx.export(
-        _by_position(source.live, names, [spec.name for spec in outputs]),
-        tuple(torch.from_numpy(feeds[name]) for name in names),
+        module,
+        arguments,
         str(target),
         input_names=names,
         output_names=[spec.name for spec in outputs],
@@ -49,6 +54,12 @@ def trace(
         dynamo=False,
     )
     return load(target, weights=False)
+
+
+def _tensors(feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    return tuple(torch.from_numpy(feeds[name]) for name in names)
 
 
 def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
