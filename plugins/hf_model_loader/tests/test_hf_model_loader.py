@@ -240,3 +240,65 @@ def test_the_snippet_loads_what_was_saved_and_runs_it(folder):
     done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True)
 
     assert done.stdout == "[1, 2]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            {"quantization_method": "bitsandbytes", "quantization_config": {"load_in_8bit": True}},
+            "quantization_method bitsandbytes needs bitsandbytes and accelerate, which this environment lacks",
+        ),
+        (
+            {"quantization_method": "gptq", "quantization_config": {"bits": 4}},
+            "quantization_method gptq needs gptqmodel and optimum and accelerate, which this environment lacks",
+        ),
+        (
+            {"device_map": "auto", "max_memory": {"cpu": "1GB"}},
+            "max_memory needs accelerate, which this environment lacks",
+        ),
+    ],
+)
+def test_packages_that_an_argument_needs_are_named_before_anything_is_loaded(folder, monkeypatch, args, message):
+    from hfopt import PluginError
+    from hfopt_hf_model_loader import arguments
+
+    monkeypatch.setattr(arguments, "find_spec", lambda _: None)
+
+    with pytest.raises(PluginError) as failure:
+        fetch(folder, from_pretrained_args=args)
+
+    assert failure.value.message == message
+    assert failure.value.hint.startswith("pip install ")
+
+
+def test_arguments_reach_from_pretrained_in_its_own_types():
+    from hfopt_hf_model_loader.arguments import from_pretrained_arguments
+    from hfopt_hf_model_loader.hf_config import FromPretrainedArgs
+
+    written = {
+        "torch_dtype": "torch.bfloat16",
+        "device_map": "auto",
+        "max_memory": {"0": "2GB", "cpu": "1GB"},
+        "quantization_method": "bitsandbytes",
+        "quantization_config": {"load_in_4bit": True},
+        "trust_remote_code": True,
+        "output_attentions": True,
+        "weights_only": False,
+    }
+
+    given = from_pretrained_arguments(FromPretrainedArgs.model_validate(written), "eager", "cpu")
+
+    quantization = given.pop("quantization_config")
+    assert (type(quantization).__name__, quantization.load_in_4bit) == ("BitsAndBytesConfig", True)
+    assert given == {
+        "dtype": "bfloat16",
+        "attn_implementation": "eager",
+        "device_map": "auto",
+        "max_memory": {0: "2GB", "cpu": "1GB"},
+        "trust_remote_code": True,
+        "output_attentions": True,
+        "local_files_only": True,
+        "output_loading_info": True,
+        "weights_only": True,
+    }
