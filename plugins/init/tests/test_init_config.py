@@ -301,11 +301,21 @@ def test_a_model_on_the_hub_is_looked_up_there_and_later_in_the_cache(hub, tmp_p
     assert (tmp_path / "one.json").read_text() == (tmp_path / "two.json").read_text()
 
 
+@pytest.mark.parametrize("weights", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin"])
+def test_a_model_with_older_weights_is_one(init, make_model, write_csv, weights):
+    make_model(CLASSIFIER, weights, name="older")
+    write_csv(["text", "label"], [("x", 0), ("y", 1)])
+
+    code, _, config = init("older")
+
+    assert code == 0
+    assert config["input_model"]["config"]["hf_config"]["task"] == "text-classification"
+
+
 MODELS = {
     "nowhere": ("./modle", "there is no folder ./modle\n  hint: did you mean 'model'?\n"),
     "file": ("rows.csv", "rows.csv is a file, and no ONNX model\n"),
     "empty": ("empty", "empty is no model: it has neither config.json with weights"),
-    "pickles": ("pickles", "pickles has its weights as pickles, which can run any code"),
     "several": ("several", "several holds 2 ONNX files: decoder.onnx, encoder.onnx\n  hint: name one of them\n"),
     "damaged": ("damaged", "config.json is not JSON: "),
 }
@@ -316,7 +326,6 @@ def test_what_is_no_model_is_said_in_a_sentence(init, make_model, write_csv, cas
     make_model(CLASSIFIER)
     write_csv(["text"], [("x",)])
     (tmp_path / "empty").mkdir()
-    make_model(CLASSIFIER, "pytorch_model.bin", name="pickles")
     make_model(None, "encoder.onnx", "decoder.onnx", name="several")
     make_model(None, name="damaged")
     (tmp_path / "damaged" / "config.json").write_text("{")

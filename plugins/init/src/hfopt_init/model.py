@@ -21,6 +21,8 @@ TASKS: Mapping[str, str] = {
     "Model": "feature-extraction",
 }
 """The task of a model, by how the name of its architecture ends."""
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+"""Names of files that hold a model's weights."""
 CLASSIFIES = "text-classification"
 
 
@@ -68,7 +70,7 @@ def look_at_model(name: str) -> Model:
 
 def _in_folder(name: str, folder: Path) -> Model:
     files = sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*.onnx"))
-    weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    weights = [found for pattern in WEIGHTS for found in folder.glob(pattern)]
     if (folder / "config.json").is_file() and weights:
         return _described(name, folder)
     if len(files) == 1:
@@ -76,12 +78,7 @@ def _in_folder(name: str, folder: Path) -> Model:
     if files:
         shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
         raise UsageError(f"{name} holds {len(files)} ONNX files: {shown}", hint="name one of them")
-    if [*folder.glob("pytorch_model*.bin")]:
-        raise UsageError(
-            f"{name} has its weights as pickles, which can run any code when they are loaded",
-            hint="save the model again with safetensors: model.save_pretrained(folder)",
-        )
-    raise UsageError(f"{name} is no model: it has neither config.json with weights in safetensors nor an .onnx file")
+    raise UsageError(f"{name} is no model: it has neither config.json with weights nor an .onnx file")
 
 
 def _described(name: str, folder: Path, onnx: Path | None = None) -> Model:
