@@ -10,6 +10,7 @@ from hfopt.api.model import TensorSpec
 
 MASK = "attention_mask"
 BATCH_AXIS = "batch_size"
+PAST_AXIS = "past_sequence_length"
 
 
 def example_feeds(
@@ -17,7 +18,8 @@ def example_feeds(
 ) -> dict[str, Array]:
     """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones.
 
-    :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``)
+    :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``); an axis may be the sum of
+        others (``past_sequence_length + sequence_length``)
     :param padded: rows of the mask end or begin in zeros, in turn, each with another number of them (the first: none)
     :return: arrays by input name
     :raises KeyError: a dynamic axis has no size
@@ -27,7 +29,7 @@ def example_feeds(
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     for spec in specs:
-        shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes)
+        shape = tuple(a if isinstance(a, int) else sum(sizes[part] for part in a.split(" + ")) for a in spec.axes)
         if spec.name == MASK:
             feeds[spec.name] = (_padded_mask(shape) if padded else np.ones(shape)).astype(spec.dtype)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):

@@ -11,12 +11,15 @@ from pydantic import Field
 
 from hfopt.api.arrays import Array, Feeds
 from hfopt.api.config import Config
-from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
+from hfopt.api.example import BATCH_AXIS, MASK, PAST_AXIS, example_feeds
 from hfopt.api.model import Session, TensorSpec
 from hfopt.base.errors import PreconditionFailed
 
 SHAPES: tuple[tuple[int, int, bool], ...] = ((1, 7, False), (2, 16, False), (4, 21, True))
-"""Batch size, size of every other dynamic axis, padded rows: of four, one begins and two end in padding."""
+"""Batch size, size of every other dynamic axis, padded rows: of four, one begins and two end in padding.
+
+Of tokens that came before there are none, as many, twice as many.
+"""
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 HALF_RELATIVE = 1e-2
@@ -60,7 +63,8 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
     for seed, (batch, size, padded) in enumerate(SHAPES):
         while size:
-            feeds = example_feeds(specs, dict.fromkeys(axes, size) | {BATCH_AXIS: batch}, padded=padded, seed=seed)
+            sizes = dict.fromkeys(axes, size) | {BATCH_AXIS: batch, PAST_AXIS: size * seed}
+            feeds = example_feeds(specs, sizes, padded=padded, seed=seed)
             try:
                 examples.append(Example(feeds, source.run(feeds)))
                 break

@@ -79,8 +79,12 @@ class HfConfig(Config):
     task: Annotated[str | None, AfterValidator(known_task)] = Field(None, description="What the model is for.")
     model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
     from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
-    feature: Annotated[str | None, only(None, because="task says what to export")] = Field(
-        None, description="Not available."
+    feature: Annotated[
+        str | None, only(None, "default", "causal-lm", "causal-lm-with-past", because="task says what to export")
+    ] = Field(
+        None,
+        description="causal-lm: the model returns logits alone; causal-lm-with-past: it also takes and returns what "
+        "it keeps of earlier tokens, as text-generation does unless this or use_cache: false says otherwise.",
     )
     components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
         None, description="Not available."

@@ -20,7 +20,16 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
-        from hfopt_hf_model_loader import adapters, architecture, file_formats, folder, mlflow, own_classes, sizes
+        from hfopt_hf_model_loader import (
+            adapters,
+            architecture,
+            file_formats,
+            folder,
+            generation,
+            mlflow,
+            own_classes,
+            sizes,
+        )
         from hfopt_hf_model_loader.arguments import check_packages
 
         place, hf_config = self.config.folder, self.config.hugging_face
@@ -42,9 +51,11 @@ class PyTorchModel(ModelLoader):
         if adapter is None and file is None:  # else the head may be in another file than the one config.json is of
             architecture.check_head(model_class, attributes, hf_config.task)
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
+        inputs = architecture.inputs(model_class, own, place)
         if weights.shapes:
             sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
-        inputs = architecture.inputs(model_class, own, place)
+            if generation.keeps_past(hf_config):
+                inputs = generation.inputs(model_class, own)
         return ModelHandle(
             type="PyTorchModel",
             path=place,

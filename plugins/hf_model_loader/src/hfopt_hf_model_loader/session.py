@@ -16,6 +16,8 @@ from hfopt_hf_model_loader import adapters, file_formats
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
 from hfopt_hf_model_loader.config import STATE_DICT, PyTorchModelConfig
+from hfopt_hf_model_loader.generation import with_past
+from hfopt_onnx_model.filling import PAST, missing
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +89,8 @@ def load(
     model.config.return_dict = True  # outputs have names, whatever config.json says
     if adapter is not None:
         model = adapters.merge(model, adapter)
+    if any(spec.name.startswith(f"{PAST}.") for spec in handle.inputs):
+        model = with_past(model)
     return TorchSession(model.eval(), handle.inputs, device)
 
 
@@ -180,21 +184,9 @@ class TorchSession(Session):
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         import torch
 
-        return {
-            spec.name: torch.tensor(_feed(spec, feeds), dtype=getattr(torch, spec.dtype), device=self._device)
-            for spec in self.inputs
-        }
-
-
-def _feed(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
-    """One input of a text model. Where the data lack it: all tokens count, and there is one segment."""
-    import numpy as np
-
-    if spec.name in feeds:
-        return feeds[spec.name]
-    if "input_ids" not in feeds:
-        raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
-    return np.full_like(feeds["input_ids"], 1 if spec.name == "attention_mask" else 0)
+        arrays = {spec.name: feeds[spec.name] if spec.name in feeds else missing(spec, feeds) for spec in self.inputs}
+        dtypes = {spec.name: getattr(torch, spec.dtype) for spec in self.inputs}
+        return {name: torch.tensor(array, dtype=dtypes[name], device=self._device) for name, array in arrays.items()}
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -13,6 +13,7 @@ TASKS: Mapping[str, str] = {
     "question-answering": "AutoModelForQuestionAnswering",
     "sentiment-analysis": "AutoModelForSequenceClassification",
     "text-classification": "AutoModelForSequenceClassification",
+    "text-generation": "AutoModelForCausalLM",
     "token-classification": "AutoModelForTokenClassification",
 }
 """The transformers class that loads a model for a task."""
@@ -25,7 +26,6 @@ _LATER_TASKS = (
     "multiple-choice",
     "object-detection",
     "summarization",
-    "text-generation",
     "text2text-generation",
     "translation",
 )

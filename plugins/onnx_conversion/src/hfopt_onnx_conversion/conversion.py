@@ -91,12 +91,14 @@ class OnnxConversion(Pass):
             raise PreconditionFailed("the inputs of this model are not known, so it can't be traced")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
+        from hfopt_onnx_conversion import generation
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
         target = context.folder / "model.onnx"
         with context.open(model, {"attn_implementation": "eager"}) as source:
             tolerance = self._set_dtype(source)
+            written = generation.write(source, model) if generation.writes(model) else None
             context.progress("export", 0, None)
             how = export(
                 source,
@@ -111,7 +113,16 @@ class OnnxConversion(Pass):
         report: dict[str, Any] = {**told, "operators": node_counts(load(target, weights=False))}
         if how.failed:
             report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
-        return PassResult(converted, report, tolerance)
+        result = PassResult(converted, report, tolerance)
+        if written is None:
+            return result
+        context.progress("generate", 0, None)
+        with context.open(converted, {}) as made:
+            found = generation.compare(written, made)
+        same = f"{found['equal']} of {found['of']} tokens equal"
+        differs = None if found["equal"] == found["of"] else f"it writes other texts than PyTorch: {same}"
+        more = {"generated": found, "summary": f"{report['summary']}; generated: {same}"}
+        return result.with_report(more, differs)
 
     def _set_dtype(self, source: Session) -> float:
         """Give the open model the dtype in which it is to be exported.

@@ -64,12 +64,15 @@ def _tensors(feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> tuple[t
 
 def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
     """What the model returns, each axis named after the input axis with which it grows."""
-    small = source.run(example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
-    large = source.run(example_feeds(inputs, sizes(inputs, PROBED_BATCH, PROBED_SIZE)))
-    others = sorted({axis for spec in inputs for axis in spec.axes if isinstance(axis, str)} - {BATCH_AXIS})
-    named = {(TRACED_BATCH, PROBED_BATCH): BATCH_AXIS}
-    if len(others) == 1:
-        named[TRACED_SIZE, PROBED_SIZE] = others[0]
+    traced = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE))
+    probed = example_feeds(inputs, sizes(inputs, PROBED_BATCH, PROBED_SIZE))
+    small, large = source.run(traced), source.run(probed)
+    named = {
+        (first, second): axis
+        for spec in inputs
+        for first, second, axis in zip(traced[spec.name].shape, probed[spec.name].shape, spec.axes, strict=True)
+        if isinstance(axis, str)
+    }
     return [_output_spec(name, small[name], large[name], named) for name in small]
 
 
@@ -85,9 +88,10 @@ def _output_spec(
 
 
 def sizes(inputs: Sequence[TensorSpec], batch: int, size: int) -> dict[str, int]:
-    """Sizes of every named axis: the batch's, and one for all others."""
-    axes = {axis for spec in inputs for axis in spec.axes if isinstance(axis, str)}
-    return {axis: batch if axis == BATCH_AXIS else size for axis in axes}
+    """Sizes of every named axis: the batch's, and for each other one of its own, from `size` on."""
+    axes = {part for spec in inputs for axis in spec.axes if isinstance(axis, str) for part in axis.split(" + ")}
+    others = sorted(axes - {BATCH_AXIS})
+    return {BATCH_AXIS: batch} | {axis: size + place for place, axis in enumerate(others)}
 
 
 def dynamic_axes(spec: TensorSpec) -> dict[int, str]:

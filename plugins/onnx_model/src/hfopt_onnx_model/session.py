@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PluginError, PreconditionFailed, Session, TensorSpec
+from hfopt_onnx_model.filling import missing
 from hfopt_onnx_model.providers import PROVIDERS, preload_cuda, why_missing
 from hfopt_onnx_model.settings import InferenceSettings, session_options
 
@@ -206,7 +207,7 @@ def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]
     """
     import numpy as np
 
-    arrays = {spec.name: feeds[spec.name] if spec.name in feeds else _missing(spec, feeds) for spec in specs}
+    arrays = {spec.name: feeds[spec.name] if spec.name in feeds else missing(spec, feeds) for spec in specs}
     for spec in specs:
         _check_shape(spec, arrays[spec.name].shape)
     return {spec.name: np.ascontiguousarray(arrays[spec.name], dtype=spec.dtype) for spec in specs}
@@ -222,20 +223,6 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
         f"the model takes {spec.name} of the shape [{taken}], and the data have {list(shape)}",
         hint="set batch_size, max_length and padding (to max_length) of the data to match, or keep the axes dynamic",
     )
-
-
-def _missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
-    """What a text model takes when the data lack it: all tokens count, one segment, positions from 0."""
-    import numpy as np
-
-    ids = feeds.get("input_ids")
-    if ids is not None and spec.name == "attention_mask":
-        return np.ones_like(ids)
-    if ids is not None and spec.name == "token_type_ids":
-        return np.zeros_like(ids)
-    if ids is not None and spec.name == "position_ids":
-        return np.broadcast_to(np.arange(ids.shape[-1]), ids.shape)
-    raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
 
 
 def _array(value: onnxruntime.OrtValue) -> NDArray[Any]:

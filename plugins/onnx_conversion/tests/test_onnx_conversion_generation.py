@@ -1,0 +1,174 @@
+"""Models that write text: one ONNX graph for prompts and for single tokens, against transformers' own ``generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import transformers
+
+from hfopt import Accelerator, ModelHandle, PassContext
+from hfopt.api.parity import Parity
+from hfopt.testing import run_compared
+from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.loader import PyTorchModel
+from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
+from hfopt_onnx_conversion.generation import compare, write
+from hfopt_onnx_model.generating import greedy
+from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+
+ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {"vocab_size": 60, "max_position_embeddings": 128, "hidden_size": 32, "intermediate_size": 64, **ENDS}
+LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = {**SIZES, **LAYERS, "num_key_value_heads": 2}
+GPT = {"vocab_size": 60, "n_layer": 2, "n_head": 4, **ENDS}
+ARCHITECTURES = {
+    "gpt2": transformers.GPT2Config(**GPT, n_embd=32, n_positions=128),
+    "llama": transformers.LlamaConfig(**GROUPED),
+    "qwen2": transformers.Qwen2Config(**GROUPED),
+    "qwen3": transformers.Qwen3Config(**GROUPED, head_dim=16),
+    "mistral with a window": transformers.MistralConfig(**GROUPED, head_dim=8, sliding_window=8),
+    "gemma": transformers.GemmaConfig(**GROUPED, head_dim=16),
+    "phi": transformers.PhiConfig(**SIZES, **LAYERS),
+    "opt": transformers.OPTConfig(
+        **ENDS, **LAYERS, vocab_size=60, hidden_size=32, ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=128
+    ),
+    "gpt_neox": transformers.GPTNeoXConfig(**SIZES, **LAYERS),
+    "bloom": transformers.BloomConfig(**GPT, hidden_size=32),
+    "falcon": transformers.FalconConfig(**LAYERS, **ENDS, vocab_size=60, hidden_size=32),
+}
+
+
+def saved(config, folder: Path) -> Path:
+    """A model of random weights, whose texts vary."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def open_model(handle, settings):
+    loader = ONNXModel(ONNXModelConfig())
+    if handle.type == "PyTorchModel":
+        loader = PyTorchModel(PyTorchModelConfig(model_path=str(handle.path), hf_config=handle.config["hf_config"]))
+    return loader.open(handle, Accelerator(), {"threads": 1, **settings})
+
+
+def described(folder, **hf_config) -> ModelHandle:
+    config = PyTorchModelConfig(model_path=str(folder), hf_config=hf_config or {"task": "text-generation"})
+    return PyTorchModel(config).fetch(None)
+
+
+def convert(handle, folder: Path, **options):
+    folder.mkdir()
+    context = PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None)
+    return run_compared(OnnxConversion(OnnxConversionConfig(**options)), handle, context, Parity())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_graph_computes_and_writes_what_the_pytorch_model_does(name, tmp_path):
+    handle = described(saved(ARCHITECTURES[name], tmp_path / "model"))
+
+    result = convert(handle, tmp_path / "made")
+
+    assert "warning" not in result.report
+    assert result.report["parity"]["agree"]
+    assert {"logits", "present.0.key", "present.1.value"} <= result.report["parity"]["outputs"].keys()
+    assert result.report["generated"] == {"equal": 96, "of": 96}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    return saved(ARCHITECTURES["llama"], tmp_path_factory.mktemp("llama") / "model")
+
+
+@pytest.fixture(scope="module")
+def converted(llama, tmp_path_factory) -> ModelHandle:
+    return convert(described(llama), tmp_path_factory.mktemp("converted") / "made").model
+
+
+def test_inputs_and_outputs_have_the_names_and_axes_that_optimum_gives_them(converted):
+    both = "past_sequence_length + sequence_length"
+    shapes = {spec.name: spec.axes for spec in (*converted.inputs, *converted.outputs)}
+
+    assert shapes["input_ids"] == shapes["position_ids"] == ("batch_size", "sequence_length")
+    assert shapes["attention_mask"] == ("batch_size", both)
+    assert shapes["past_key_values.1.value"] == ("batch_size", 2, "past_sequence_length", 8)
+    assert shapes["logits"] == ("batch_size", "sequence_length", 60)
+    assert shapes["present.1.value"] == ("batch_size", 2, both, 8)
+
+
+def test_a_loop_over_onnxruntime_alone_writes_what_generate_writes(llama, converted):
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
+    session = onnxruntime.InferenceSession(str(converted.path))
+    prompt = torch.tensor([[5, 17, 33, 8]])
+    expected = model.generate(prompt, do_sample=False, min_new_tokens=20, max_new_tokens=20, eos_token_id=None)
+    past = {
+        each.name: np.zeros((1, 2, 0, 8), np.float32)
+        for each in session.get_inputs()
+        if each.name.startswith("past_key_values")
+    }
+    written, ids = prompt.tolist()[0], prompt.numpy()
+    for _ in range(20):
+        positions = np.arange(len(written))[None, -ids.shape[1] :]
+        mask = np.ones((1, len(written)), np.int64)
+        logits, *present = session.run(
+            None, {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **past}
+        )
+        past = dict(zip(past, present, strict=True))
+        written.append(int(logits[0, -1].argmax()))
+        ids = np.array([written[-1:]])
+
+    assert written == expected.tolist()[0]
+
+
+def test_what_the_data_lack_is_filled_in_alike_by_both_sessions(llama, converted):
+    ids = np.array([[0, 0, 7, 8], [3, 4, 5, 6]])
+    feeds = {"input_ids": ids, "attention_mask": np.array([[0, 0, 1, 1], [1, 1, 1, 1]])}
+    with open_model(described(llama), {}) as source, open_model(converted, {}) as made:
+        before, after = source.run(feeds), made.run(feeds)
+        alone = made.run({"input_ids": ids[:1, 2:]})
+
+    counts = feeds["attention_mask"] == 1
+    np.testing.assert_allclose(after["logits"][counts], before["logits"][counts], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after["logits"][:1, 2:], alone["logits"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "hf_config",
+    [
+        {"task": "text-generation", "feature": "causal-lm"},
+        {"task": "text-generation", "from_pretrained_args": {"use_cache": False}},
+        {"model_class": "LlamaForCausalLM"},
+    ],
+)
+def test_a_model_that_is_to_keep_nothing_returns_logits_alone_and_writes_the_same(
+    hf_config, llama, converted, tmp_path
+):
+    made = convert(described(llama, **hf_config), tmp_path / "made").model
+
+    assert [spec.name for spec in made.inputs] == ["input_ids", "attention_mask"]
+    assert [spec.name for spec in made.outputs] == ["logits"]
+    ids, mask = np.array([[5, 17, 33, 8]]), np.ones((1, 4), np.int64)
+    with open_model(made, {}) as without, open_model(converted, {}) as keeping:
+        assert greedy(without, ids, mask, 8).tolist() == greedy(keeping, ids, mask, 8).tolist()
+
+
+def test_the_feature_asks_for_what_is_kept_where_there_is_no_task(llama):
+    asked = described(llama, model_class="LlamaForCausalLM", feature="causal-lm-with-past")
+
+    assert asked.inputs == described(llama).inputs
+
+
+def test_tokens_after_one_that_differs_do_not_count_as_equal(llama, converted):
+    with open_model(described(llama), {}) as source:
+        written = write(source, described(llama))
+    written.tokens[1, 3] += 1
+    with open_model(converted, {}) as made:
+        assert compare(written, made) == {"equal": 96 - 29, "of": 96}

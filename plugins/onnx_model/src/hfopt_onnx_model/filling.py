@@ -1,0 +1,52 @@
+"""What a model of text takes and data lack: a mask, segments, positions, an empty past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hfopt import PreconditionFailed, TensorSpec
+from hfopt.api.example import MASK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Feeds = Mapping[str, NDArray[Any]]
+
+PAST = "past_key_values"
+
+
+def missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
+    """An input that the data lack: all tokens count, in one segment, from position 0 on; nothing came before them.
+
+    :raises PreconditionFailed: it is another
+    """
+    import numpy as np
+
+    ids = feeds.get("input_ids")
+    if ids is not None and spec.name == MASK:
+        return np.ones((*ids.shape[:-1], _past_length(feeds) + ids.shape[-1]), ids.dtype)
+    if ids is not None and spec.name == "token_type_ids":
+        return np.zeros_like(ids)
+    if ids is not None and spec.name == "position_ids":
+        return _positions(ids, feeds)
+    if ids is not None and spec.name.startswith(f"{PAST}."):
+        sizes = (axis if isinstance(axis, int) else 0 for axis in spec.axes[1:])
+        return np.zeros((len(ids), *sizes), spec.dtype)
+    raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
+
+
+def _past_length(feeds: Feeds) -> int:
+    """How many tokens came before."""
+    return next((past.shape[2] for name, past in feeds.items() if name.startswith(f"{PAST}.")), 0)
+
+
+def _positions(ids: NDArray[Any], feeds: Feeds) -> NDArray[Any]:
+    """Of the tokens: counted from the first that the mask lets count."""
+    import numpy as np
+
+    length, mask = ids.shape[-1], feeds.get(MASK)
+    if mask is None or mask.ndim != ids.ndim:
+        return np.broadcast_to(np.arange(length) + _past_length(feeds), ids.shape)
+    counted: NDArray[Any] = np.cumsum(mask, axis=-1)[..., -length:] - 1
+    return np.maximum(counted, 0)
