@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart
 
-.PHONY: help quickstart quickstart-init test test-systems attack lint type docs known bench bench-peers clean
+.PHONY: help quickstart quickstart-init test test-models test-systems attack lint type docs known bench bench-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -30,7 +30,10 @@ announce:
 	@echo "Then fits a classifier (about 2 minutes) and runs examples/reviews/config.json (about 2). In all 5 to 15 minutes on 2 cores."
 
 test: .venv/.dev  ## every test that needs no engine
-	$(BIN)/pytest -m "not engine" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m "not engine and not models" --numprocesses auto --dist loadfile
+
+test-models: .venv/.dev $(QUICKSTART)/packages  ## each line of docs/reference/architectures.md, and a real model
+	$(BIN)/pytest -m models --numprocesses auto tests/models
 
 test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
 	$(BIN)/pytest -m engine

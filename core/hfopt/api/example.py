@@ -29,13 +29,18 @@ def example_feeds(
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     for spec in specs:
-        shape = tuple(a if isinstance(a, int) else sum(sizes[part] for part in a.split(" + ")) for a in spec.axes)
+        many = {axis: size if axis == BATCH_AXIS else size * spec.scale for axis, size in sizes.items()}
+        shape = tuple(a if isinstance(a, int) else sum(many[part] for part in a.split(" + ")) for a in spec.axes)
         if spec.name == MASK:
             feeds[spec.name] = (_padded_mask(shape) if padded else np.ones(shape)).astype(spec.dtype)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):
             feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
         else:
-            feeds[spec.name] = random.integers(0, spec.high or 2, shape).astype(spec.dtype)
+            ids = random.integers(0, spec.high or 2, shape)
+            if spec.last is not None:
+                ids[ids == spec.last] -= 1 if spec.last else -1
+                ids[..., -1] = spec.last
+            feeds[spec.name] = ids.astype(spec.dtype)
     return feeds
 
 

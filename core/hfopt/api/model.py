@@ -36,13 +36,16 @@ class TensorSpec(_Data):
 
     ``axes`` has one entry per dimension: its size, or the name of a dynamic axis (``batch_size``).
     ``dtype`` is NumPy's name (``int64``, ``float32``). ``high`` bounds the integers that make sense (exclusive): the
-    vocabulary's size for input_ids, 2 for a mask.
+    vocabulary's size for input_ids, 2 for a mask. ``scale`` is how many times as long as others its dynamic axes are in
+    examples: 640 samples of sound for a token. ``last`` is an integer in which every row must end, such as eos.
     """
 
     name: str
     dtype: str
     axes: tuple[int | str, ...]
     high: int | None = None
+    scale: int = 1
+    last: int | None = None
 
 
 class ModelHandle(_Data):

@@ -168,15 +168,13 @@ def test_a_class_that_transformers_has_not_is_named(folder):
     assert message.endswith(" has no class 'BertForNothing'")
 
 
-def test_a_model_of_something_else_than_text_is_refused(tmp_path):
+def test_a_task_that_a_model_has_no_head_for_is_refused(tmp_path):
     from transformers import ViTConfig, ViTModel
 
     ViTModel(ViTConfig(image_size=16, patch_size=8, **SIZES)).save_pretrained(tmp_path)
 
-    assert refusal(tmp_path, "feature-extraction") == (
-        "ViTModel does not take token ids; this version does models of text",
-        None,
-    )
+    (pixels,) = fetch(tmp_path, "feature-extraction").inputs
+    assert (pixels.name, pixels.dtype, pixels.axes) == ("pixel_values", "float32", ("batch_size", 3, 16, 16))
     assert refusal(tmp_path) == ("transformers has no 'vit' model for text-classification", None)
 
 

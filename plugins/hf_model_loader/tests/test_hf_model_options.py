@@ -83,7 +83,7 @@ def test_a_model_in_the_current_folder_is_found_with_a_notice(folder, tmp_path, 
 def test_data_take_over_the_folder_and_the_task(folder):
     config = accepted({"hf_config": {"model_name": folder.name, "task": "ner"}}, ConfigContext(folder.parent))
 
-    assert PyTorchModel.data_defaults(config) == {"model_name": str(folder), "task": "ner"}
+    assert PyTorchModel.data_defaults(config) == {"model_name": str(folder), "task": "token-classification"}
 
 
 def test_null_is_as_good_as_nothing_for_what_this_version_has_not(folder):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, MASK, PAST_AXIS
-from hfopt_hf_model_loader.architecture import TEXT_AXES, own_code
+from hfopt_hf_model_loader.architecture import own_code
 from hfopt_hf_model_loader.hf_config import HfConfig
+from hfopt_hf_model_loader.inputs import TEXT_AXES
 from hfopt_onnx_model.filling import PAST
 from hfopt_onnx_model.generating import PRESENT
 

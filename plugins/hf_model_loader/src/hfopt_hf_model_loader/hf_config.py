@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hfopt import Config
 from hfopt.api.config import OptionError, only
-from hfopt_hf_model_loader.tasks import known_task
+from hfopt_hf_model_loader.tasks import TASKS, known_task
 
 _WHOLE = "models of several parts are not loaded in this version"
 
@@ -70,6 +70,11 @@ class FromPretrainedArgs(Config):
         return self
 
 
+def _known_feature(feature: str | None) -> str | None:
+    known_task(feature)
+    return feature
+
+
 class HfConfig(Config):
     """``hf_config``."""
 
@@ -79,12 +84,11 @@ class HfConfig(Config):
     task: Annotated[str | None, AfterValidator(known_task)] = Field(None, description="What the model is for.")
     model_class: str | None = Field(None, description="A class of transformers, where there is no task.")
     from_pretrained_args: FromPretrainedArgs | None = Field(None, description="How to load it.")
-    feature: Annotated[
-        str | None, only(None, "default", "causal-lm", "causal-lm-with-past", because="task says what to export")
-    ] = Field(
+    feature: Annotated[str | None, AfterValidator(_known_feature)] = Field(
         None,
-        description="causal-lm: the model returns logits alone; causal-lm-with-past: it also takes and returns what "
-        "it keeps of earlier tokens, as text-generation does unless this or use_cache: false says otherwise.",
+        description="What the model is for, by a name of transformers.onnx's features. causal-lm: logits alone; "
+        "causal-lm-with-past: it also takes and returns what it keeps of earlier tokens, as text-generation does "
+        "unless this or use_cache: false says otherwise.",
     )
     components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
         None, description="Not available."
@@ -94,3 +98,14 @@ class HfConfig(Config):
     def arguments(self) -> FromPretrainedArgs:
         """``from_pretrained_args``, or their defaults."""
         return self.from_pretrained_args or FromPretrainedArgs()
+
+    @model_validator(mode="after")
+    def _has_one_task(self) -> HfConfig:
+        task = known_task(self.feature)
+        if task is None or self.feature == "default":
+            return self
+        if self.task is None and self.model_class is None:
+            return self.model_copy(update={"task": task})
+        if self.task is not None and TASKS[self.task] != TASKS[task]:
+            raise OptionError("feature", f"is of {task}, and task is {self.task}: leave feature out")
+        return self

@@ -31,6 +31,7 @@ class PyTorchModel(ModelLoader):
             sizes,
         )
         from hfopt_hf_model_loader.arguments import check_packages
+        from hfopt_hf_model_loader.inputs import inputs
 
         place, hf_config = self.config.folder, self.config.hugging_face
         kind = self.config.model_file_format
@@ -51,11 +52,11 @@ class PyTorchModel(ModelLoader):
         if adapter is None and file is None:  # else the head may be in another file than the one config.json is of
             architecture.check_head(model_class, attributes, hf_config.task)
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
-        inputs = architecture.inputs(model_class, own, place)
         if weights.shapes:
             sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
-            if generation.keeps_past(hf_config):
-                inputs = generation.inputs(model_class, own)
+        taken = (
+            generation.inputs(model_class, own) if generation.keeps_past(hf_config) else inputs(model_class, own, place)
+        )
         return ModelHandle(
             type="PyTorchModel",
             path=place,
@@ -66,7 +67,7 @@ class PyTorchModel(ModelLoader):
                 **self.config.model_dump(include={"adapter_path", "model_file_format", "allow_pickle"}),
                 "model_path": None if file is None else str(file),
             },
-            inputs=inputs,
+            inputs=taken,
             attributes={**architecture.attributes(own), **attributes, **(self.config.model_attributes or {})},
         )
 
@@ -90,9 +91,10 @@ class PyTorchModel(ModelLoader):
         return {"model_name": config.place, "task": config.hugging_face.task}
 
     def snippet(self, handle: ModelHandle) -> str:
-        from hfopt_hf_model_loader.architecture import class_name
+        from hfopt_hf_model_loader.architecture import class_names
 
-        name = class_name(self.config.hugging_face)
+        names = class_names(self.config.hugging_face)
+        name = names[0] if len(names) == 1 else handle.attributes.get("architectures", names)[0]
         load = f'model = {name}.from_pretrained(".")'
         if not any(path.name == "tokenizer.json" for path in handle.companions):
             return f"from transformers import {name}\n\n{load}"

@@ -76,6 +76,10 @@ _EXPORTERS: dict[bool | None, tuple[Literal["torchscript", "dynamo"], ...]] = {
 """By use_dynamo_exporter, in the order in which they are tried."""
 
 
+CUT_INTO_WINDOWS = frozenset({"led", "longformer", "nystromformer"})
+"""Types of models whose graphs run rows of one length alone."""
+
+
 class OnnxConversion(Pass):
     """Exports with attention written out so that it can be fused."""
 
@@ -89,6 +93,11 @@ class OnnxConversion(Pass):
     def requires(self, model: ModelHandle) -> None:
         if not model.inputs:
             raise PreconditionFailed("the inputs of this model are not known, so it can't be traced")
+        if (kind := model.attributes.get("model_type")) in CUT_INTO_WINDOWS:
+            raise PreconditionFailed(
+                f"{kind} can't be exported: it cuts rows into as many windows as the traced row has, and no others run",
+                hint="choose an architecture without windows, such as modernbert for long texts",
+            )
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_conversion import generation

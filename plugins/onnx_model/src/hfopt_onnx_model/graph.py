@@ -197,17 +197,17 @@ def node_counts(model: ModelProto) -> dict[str, int]:
 def handle_of(path: Path, *, like: ModelHandle) -> ModelHandle:
     """The ONNX model in a file, as what a pass made of another model.
 
-    :param like: gives attributes, companions, settings (if it is an ONNX model too) and the range of integer inputs
+    :param like: gives attributes, companions, settings (if it is an ONNX model too), and how to make examples
     """
     model = load(path, weights=False)
     inputs, outputs = _io(model.graph, path)
-    ranges = {spec.name: spec.high for spec in like.inputs}
+    told = {spec.name: spec.model_dump(include={"high", "scale", "last"}) for spec in like.inputs}
     return ModelHandle(
         type="ONNXModel",
         path=path,
         files=_files(model, path),
         companions=like.companions,
-        inputs=tuple(spec.model_copy(update={"high": ranges.get(spec.name)}) for spec in inputs),
+        inputs=tuple(spec.model_copy(update=told.get(spec.name, {})) for spec in inputs),
         outputs=outputs,
         attributes=like.attributes,
         inference_settings=like.inference_settings if like.type == "ONNXModel" else {},

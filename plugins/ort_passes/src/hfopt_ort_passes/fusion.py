@@ -42,6 +42,10 @@ GPU_PROVIDERS: Mapping[str, str] = {
 """What onnxruntime's optimizer calls the execution providers that it can optimize for."""
 
 
+ASKS_FOR_MORE = ("float16", "input_int32", "use_gqa")
+"""Options without which a model of unknown type is left as it is."""
+
+
 class OrtTransformersOptimization(Pass):
     """Runs ONNX Runtime's transformer optimizer and reports how many operators it fused."""
 
@@ -51,7 +55,11 @@ class OrtTransformersOptimization(Pass):
     config: OrtTransformersOptimizationConfig
 
     def requires(self, model: ModelHandle) -> None:
-        self._optimizer(model)
+        if self._optimizer(model) is None and (asked := self.config.written(*ASKS_FOR_MORE)):
+            raise PreconditionFailed(
+                f"{', '.join(asked)}: {_unknown(model)}",
+                hint="set model_type to ONNX Runtime's name of a similar architecture, or leave this out",
+            )
         for option in SIZES:
             written, (attribute, own) = getattr(self.config, option), _own_size(option, model)
             if written and own and written != own:  # the fused operators would compute something else, without a word
@@ -65,12 +73,14 @@ class OrtTransformersOptimization(Pass):
             raise PreconditionFailed(f"num_heads: hidden states of {width} can't be divided among {heads} heads")
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
+        provider, optimizer = self._provider(context.accelerator), self._optimizer(model)
+        if optimizer is None:
+            return PassResult(model, {"summary": "left as it is", "warning": _unknown(model), "fused": {}})
         target = context.folder / "model.onnx"
-        provider = self._provider(context.accelerator)
         source = outline(model.path)
         before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
-            optimized = self._optimize(model, provider)
+            optimized = self._optimize(model, optimizer, provider)
             if self.config.use_gqa:
                 group_queries(optimized, self._size("num_key_value_heads", model))
             fused = _more(optimized.model.graph, before)
@@ -116,10 +126,9 @@ class OrtTransformersOptimization(Pass):
             )
         return GPU_PROVIDERS[accelerator.execution_provider]
 
-    def _optimize(self, model: ModelHandle, provider: str | None) -> OnnxModel:
+    def _optimize(self, model: ModelHandle, optimizer: str, provider: str | None) -> OnnxModel:
         from onnxruntime.transformers.optimizer import optimize_model
 
-        optimizer = self._optimizer(model)
         heads, width = self._size("num_heads", model), self._size("hidden_size", model)
         usable = heads and not width % heads  # T5's heads together may be of another width than its hidden states
         return optimize_model(
@@ -150,20 +159,14 @@ class OrtTransformersOptimization(Pass):
             setattr(options, name, AttentionOpType(value) if name == "attention_op_type" else value)
         return options
 
-    def _optimizer(self, model: ModelHandle) -> str:
+    def _optimizer(self, model: ModelHandle) -> str | None:
+        """ONNX Runtime's optimizer for such models; None: there is none."""
         if self.config.model_type is not None:
             return ORT_MODEL_TYPES.get(self.config.model_type, self.config.model_type)
         own = model.attributes.get("model_type")
         if isinstance(own, str) and own in ORT_MODEL_TYPES:
             return ORT_MODEL_TYPES[own]
-        if self.config.only_onnxruntime:
-            return "bert"  # none of its fusions runs
-        known = ", ".join(sorted(ORT_MODEL_TYPES))
-        unknown = f"no fusions are known for model type {own!r}" if own else "the model does not state its type"
-        raise PreconditionFailed(
-            f"{unknown}; known: {known}",
-            hint="set model_type to ONNX Runtime's name of a similar architecture, or leave this pass out",
-        )
+        return "bert" if self.config.only_onnxruntime else None  # none of its fusions runs
 
     def _halve(self, optimized: OnnxModel, before: GraphProto) -> None:
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
@@ -205,6 +208,11 @@ class OrtTransformersOptimization(Pass):
         if self.config.only_onnxruntime:
             return f"nothing was fused: ONNX Runtime alone fuses little at opt_level {self.config.opt_level}"
         return "nothing was fused: the graph has none of the patterns that this optimizer knows"
+
+
+def _unknown(model: ModelHandle) -> str:
+    own = model.attributes.get("model_type")
+    return f"no fusions are known for model type {own!r}" if own else "the model does not state its type"
 
 
 def _own_size(option: str, model: ModelHandle) -> tuple[str, int]:
