@@ -100,7 +100,7 @@ def run(hub, folder):
         config = {
             "input_model": {
                 "type": "PyTorchModel",
-                "config": {"model_path": "model", "hf_config": {"model_class": (folder / "class").read_text()}},
+                "config": {"model_path": "model", "hf_config": {"task": "text-generation"}},
             },
             "data_configs": [DATA],
             "evaluators": {"quality": {"metrics": [metric]}},
