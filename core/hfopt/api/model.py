@@ -91,6 +91,8 @@ class Session(ABC):
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    example: Feeds | None = None
+    """A batch that it takes, where the user has said one."""
 
     @property
     def rows_are_independent(self) -> bool:

@@ -53,12 +53,12 @@ def record(source: Session, specs: Sequence[TensorSpec]) -> list[Example]:
     """What a model computes on several shapes, so that it can be closed before another is opened.
 
     A size that the model does not take, as of more tokens than it has positions for, is halved until it does; a shape
-    that it takes at no size is left out.
+    that it takes at no size is left out. What the user says it takes comes first.
 
     :param specs: the inputs to make examples for
     :raises PreconditionFailed: it takes none of them, with the reason for the first
     """
-    examples = []
+    examples = [] if source.example is None else [Example(source.example, source.run(source.example))]
     refusals: list[PreconditionFailed] = []
     axes = {axis for spec in specs for axis in spec.axes if isinstance(axis, str)}
     for seed, (batch, size, padded) in enumerate(SHAPES):

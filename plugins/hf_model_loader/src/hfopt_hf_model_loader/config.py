@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hfopt import Config, Reference
-from hfopt.api.config import ConfigContext, OptionError, find_input, looks_like_hub_name, only, unwrap_resource
+from hfopt import Reference
+from hfopt.api.config import ConfigContext, OptionError, find_input, looks_like_hub_name, unwrap_resource
 from hfopt.api.resources import MARK
 from hfopt_hf_model_loader.hf_config import HfConfig
+from hfopt_hf_model_loader.script_options import ScriptOptions, needs_script
 
-_FOUND = "inputs and outputs are found by themselves in this version"
 _FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
 MLFLOW = "PyTorch.MLflow"
 ENTIRE_MODEL, STATE_DICT, TORCH_SCRIPT = "PyTorch.EntireModel", "PyTorch.StateDict", "PyTorch.TorchScript"
 _A_FOLDER = "a Hugging Face model is a folder with config.json and its weights"
 _GATHERED = "the parts of an MLflow folder are gathered in hfopt's own cache"
-_SCRIPTS = "user scripts are not run in this version"
 
 
 def _model_folder(name: str, info: ValidationInfo) -> str:
@@ -69,7 +69,14 @@ ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_mo
 """As `hfopt.InputPath`, for a folder, or the name of a model on the hub."""
 
 
-class PyTorchModelConfig(Config):
+def _known_without(options: Mapping[str, Any]) -> bool:
+    """Whether a model needs no hf_config: a function loads it, or it is whole in a file and io_config describes it."""
+    described = options.get("io_config") is not None or options.get("dummy_inputs_func") is not None
+    whole = options.get("model_file_format") in (ENTIRE_MODEL, TORCH_SCRIPT)
+    return options.get("model_loader") is not None or (whole and described)
+
+
+class PyTorchModelConfig(ScriptOptions):
     """Options of ``PyTorchModel``."""
 
     model_file_format: (
@@ -85,14 +92,12 @@ class PyTorchModelConfig(Config):
     model_path: PyTorchPlace | None = Field(
         None,
         description="A local folder in Hugging Face format, or a model on the hub; wins over model_name. Or a file, of "
-        "which model_file_format says what it is, and model_name which model's config.json and tokenizer it has.",
+        "which model_file_format says what it is, and model_name which model's config.json and tokenizer it has. "
+        "Or what model_loader gets.",
     )
-    hf_config: HfConfig | None = Field(None, validate_default=True, description="What model it is; required.")
-    model_loader: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    model_script: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    script_dir: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    dummy_inputs_func: Annotated[str | None, only(None, because=_SCRIPTS)] = Field(None, description="Not available.")
-    io_config: Annotated[Any, only(None, because=_FOUND)] = Field(None, description="Not available: found by hfopt.")
+    hf_config: HfConfig | None = Field(
+        None, validate_default=True, description="What model it is; required, unless a script or io_config says."
+    )
     adapter_path: AdapterPlace | None = Field(
         None, description="An adapter of PEFT, a folder or on the hub, which is merged into the weights."
     )
@@ -108,14 +113,19 @@ class PyTorchModelConfig(Config):
         """Where there is no model_path, the name is a folder too."""
         if info.data.get("model_file_format") == MLFLOW:
             return hf_config
+        known = _known_without(info.data)
+        if hf_config is None and not known:
+            raise ValueError(f"hf_config is required, or model_loader: {_FOLDERS}")
         if hf_config is None:
-            raise ValueError(f"hf_config is required: {_FOLDERS}")
-        if hf_config.task is None and hf_config.model_class is None:
+            return None
+        if hf_config.task is None and hf_config.model_class is None and not known:
             raise ValueError("needs task or model_class")
         if info.data.get("model_path", "refused") is not None or not isinstance(info.context, ConfigContext):
             return hf_config
-        if hf_config.model_name is None:
+        if hf_config.model_name is None and not known:
             raise ValueError("needs model_name, or a model_path beside it")
+        if hf_config.model_name is None:
+            return hf_config
         return hf_config.model_copy(update={"model_name": _model_folder(hf_config.model_name, info)})
 
     @model_validator(mode="after")
@@ -123,6 +133,10 @@ class PyTorchModelConfig(Config):
         """What is on the hub, at the revision that from_pretrained would take."""
         if not isinstance(info.context, ConfigContext):
             return self
+        for place, component in enumerate(self.hugging_face.components or ()):
+            for option, name in component.functions().items():
+                if self.model_script is None:
+                    raise OptionError(("hf_config", "components", str(place), option), needs_script(name))
         if self.model_file_format == MLFLOW:
             if self.model_path is None or self.model_path.startswith(MARK):
                 raise OptionError("model_path", f"must be a local folder, as model_file_format is {MLFLOW}")
@@ -131,19 +145,22 @@ class PyTorchModelConfig(Config):
         arguments = self.hugging_face.arguments
         options: dict[str, Any] = {"revision": (arguments.extra_args or {}).get("revision")}
         options |= {"code": True} if arguments.trust_remote_code else {}
+        options |= {"weights": False, "files": ["*"]} if self.model_loader is not None else {}
         name = _with_options(self.hugging_face.model_name, options)
         if self.file is not None and name is not None:
             name = _with_options(_model_folder(name, info), {**options, "weights": False})
         return self.model_copy(
             update={
                 "model_path": _with_options(self.model_path, options),
-                "hf_config": self.hugging_face.model_copy(update={"model_name": name}),
+                "hf_config": self.hf_config and self.hf_config.model_copy(update={"model_name": name}),
             }
         )
 
     def _check_file(self) -> None:
         """A file needs a format, permission if it is a pickle, and a model beside it that says what it takes."""
         kind, place = self.model_file_format, self.model_path or ""
+        if self.model_loader is not None:
+            return
         if kind in (STATE_DICT, TORCH_SCRIPT) and self.file is None:
             raise OptionError("model_path", f"must be a local file, as model_file_format is {kind}")
         if kind is None and os.path.isfile(place):
@@ -151,14 +168,26 @@ class PyTorchModelConfig(Config):
         if self.file is not None and kind == ENTIRE_MODEL and not self.allow_pickle:
             fact = f"{place} is a pickle, which can run any code when it is loaded"
             raise OptionError("model_path", f"{fact}: if you trust it, set allow_pickle to true")
-        if self.file is not None and self.hugging_face.model_name is None:
+        if self.file is not None and self.hugging_face.model_name is None and not self.by_itself:
             raise OptionError("hf_config", "needs model_name: whose config.json says what the file takes")
 
     @property
     def file(self) -> Path | None:
         """The file that holds the model, or its weights alone; None where a folder does."""
+        if self.model_loader is not None:
+            return None
         held = self.model_file_format in (ENTIRE_MODEL, STATE_DICT, TORCH_SCRIPT) and self.model_path is not None
         return Path(self.model_path) if held and self.model_path and os.path.isfile(self.model_path) else None
+
+    @property
+    def whole_file(self) -> bool:
+        """Whether the file holds the whole model."""
+        return self.file is not None and self.model_file_format != STATE_DICT
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether the model needs no config.json: a function or a file has all of it."""
+        return self.model_loader is not None or (self.whole_file and self.scripted)
 
     @property
     def hugging_face(self) -> HfConfig:
@@ -175,3 +204,8 @@ class PyTorchModelConfig(Config):
     def folder(self) -> Path:
         """Where the model lies."""
         return Path(self.place)
+
+    @property
+    def adapter(self) -> Path | None:
+        """Where the adapter lies."""
+        return None if self.adapter_path is None else Path(self.adapter_path)

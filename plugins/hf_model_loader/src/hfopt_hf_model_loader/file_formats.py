@@ -48,10 +48,9 @@ def tensors(file: Path) -> dict[str, Tensor]:
     return read_tensors(file)
 
 
-def open_whole(file: Path, kind: str, device: str, outputs: Sequence[str]) -> nn.Module:
+def open_whole(file: Path, kind: str, device: str) -> nn.Module:
     """A whole model: TorchScript, or a pickle, which the config has allowed.
 
-    :param outputs: names of what it returns, where it returns no names itself
     :raises PreconditionFailed: PyTorch can't load it, or it is no module
     """
     import torch
@@ -63,11 +62,14 @@ def open_whole(file: Path, kind: str, device: str, outputs: Sequence[str]) -> nn
             model = torch.load(file, map_location=device, weights_only=False)
     if not isinstance(model, torch.nn.Module):
         raise PreconditionFailed(f"{file} holds a {type(model).__name__}, and no torch.nn.Module")
-    return _naming(model, outputs)
+    return model
 
 
-def _naming(model: nn.Module, outputs: Sequence[str]) -> nn.Module:
-    """A module whose outputs have names."""
+def naming(model: nn.Module, outputs: Sequence[str]) -> nn.Module:
+    """A module whose outputs have names.
+
+    :param outputs: where it returns no names itself
+    """
     import torch
 
     class Named(torch.nn.Module):

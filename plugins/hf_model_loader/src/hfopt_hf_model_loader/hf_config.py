@@ -7,14 +7,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hfopt import Config
-from hfopt.api.config import OptionError, only
+from hfopt.api.config import OptionError
+from hfopt_hf_model_loader.script_options import ComponentConfig
 from hfopt_hf_model_loader.tasks import TASKS, known_task
-
-_WHOLE = "models of several parts are not loaded in this version"
 
 
 def _without_module(dtype: Any) -> Any:
     return dtype.removeprefix("torch.") if isinstance(dtype, str) else dtype
+
+
+def _apart(components: tuple[ComponentConfig, ...] | None) -> tuple[ComponentConfig, ...] | None:
+    names = [each.name.casefold() for each in components or ()]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise ValueError(f"two components are called {twice[0]!r}")
+    return components
 
 
 def _place(device_map: Any) -> Any:
@@ -90,8 +96,8 @@ class HfConfig(Config):
         "causal-lm-with-past: it also takes and returns what it keeps of earlier tokens, as text-generation does "
         "unless this or use_cache: false says otherwise.",
     )
-    components: Annotated[tuple[Any, ...] | None, only(None, (), because=_WHOLE)] = Field(
-        None, description="Not available."
+    components: Annotated[tuple[ComponentConfig, ...] | None, AfterValidator(_apart)] = Field(
+        None, description="Parts of it, which functions of model_script make: each is converted by itself."
     )
 
     @property

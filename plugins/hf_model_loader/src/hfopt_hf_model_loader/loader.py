@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, Session
+from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, PreconditionFailed, Session
 from hfopt_hf_model_loader.config import MLFLOW, PyTorchModelConfig
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
@@ -20,6 +19,18 @@ class PyTorchModel(ModelLoader):
     config: PyTorchModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:
+        components = self.config.hugging_face.components
+        if not self.config.scripted and not components:
+            return self._hugging_face(context)
+        from hfopt_hf_model_loader import scripted
+
+        handle = scripted.by_itself(self.config) if self.config.by_itself else self._hugging_face(context)
+        if components:
+            return scripted.composite(handle, self.config, components)
+        return scripted.described(handle, self.config)
+
+    def _hugging_face(self, context: FetchContext) -> ModelHandle:
+        """A model that has a config.json."""
         from hfopt_hf_model_loader import (
             adapters,
             architecture,
@@ -48,15 +59,19 @@ class PyTorchModel(ModelLoader):
             sizes.check_counts(attributes, weights, place / folder.CONFIG)
         own = architecture.read(place, trusted=trusted)
         model_class = architecture.model_class(hf_config, own, place)
-        adapter = None if self.config.adapter_path is None else adapters.read(Path(self.config.adapter_path))
+        adapter = None if self.config.adapter is None else adapters.read(self.config.adapter)
         if adapter is None and file is None:  # else the head may be in another file than the one config.json is of
             architecture.check_head(model_class, attributes, hf_config.task)
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
         if weights.shapes:
             sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
-        taken = (
-            generation.inputs(model_class, own) if generation.keeps_past(hf_config) else inputs(model_class, own, place)
-        )
+        try:
+            with_past = generation.keeps_past(hf_config)
+            taken = generation.inputs(model_class, own) if with_past else inputs(model_class, own, place)
+        except PreconditionFailed:
+            if not self.config.scripted and not hf_config.components:
+                raise
+            taken = ()  # the script says
         return ModelHandle(
             type="PyTorchModel",
             path=place,
@@ -72,9 +87,19 @@ class PyTorchModel(ModelLoader):
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
-        from hfopt_hf_model_loader.session import load
+        from hfopt_hf_model_loader import file_formats, generation, scripted
+        from hfopt_hf_model_loader.session import TorchSession, device_for, load
 
-        return load(handle, self.config, accelerator, settings)
+        device, attention = device_for(accelerator, settings), settings.get("attn_implementation")
+        if self.config.scripted:
+            return scripted.opened(handle, self.config, device, attention)
+        model = load(handle.path, self.config, device, attention)
+        if any(spec.name.startswith(f"{generation.PAST}.") for spec in handle.inputs):
+            model = generation.with_past(model)
+        if self.config.whole_file:
+            headless = self.config.hugging_face.task == "feature-extraction"
+            model = file_formats.naming(model, ("last_hidden_state", "pooler_output") if headless else ("logits",))
+        return TorchSession(model, handle.inputs, device)
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:

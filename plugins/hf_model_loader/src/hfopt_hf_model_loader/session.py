@@ -11,13 +11,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Accelerator, ModelHandle, PluginError, PreconditionFailed, Session, TensorSpec
+from hfopt import Accelerator, PluginError, PreconditionFailed, Session, TensorSpec
 from hfopt_hf_model_loader import adapters, file_formats
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
-from hfopt_hf_model_loader.config import STATE_DICT, PyTorchModelConfig
-from hfopt_hf_model_loader.generation import with_past
-from hfopt_onnx_model.filling import PAST, missing
+from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_onnx_model.filling import missing
 
 if TYPE_CHECKING:
     import torch
@@ -45,14 +44,11 @@ def why_unavailable(accelerator: Accelerator) -> str | None:
     return None if torch.cuda.is_available() else "PyTorch finds no GPU: torch.cuda.is_available() is false"
 
 
-def load(
-    handle: ModelHandle, config: PyTorchModelConfig, accelerator: Accelerator, settings: Mapping[str, Any]
-) -> Session:
-    """Load a model's weights onto an accelerator's device.
+def device_for(accelerator: Accelerator, settings: Mapping[str, Any]) -> str:
+    """PyTorch's name of the device that a model goes to, with PyTorch set up for it.
 
-    :param settings: ``threads`` for PyTorch; ``attn_implementation`` instead of the config's
+    :param settings: ``threads`` for PyTorch
     :raises PluginError: PyTorch can't run models on the device
-    :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
     import torch
 
@@ -60,24 +56,28 @@ def load(
         raise PluginError(reason)
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
-    written, device = config.hugging_face.arguments, DEVICES[accelerator.device]
-    if config.file is not None and config.model_file_format != STATE_DICT:
-        names = (
-            ("last_hidden_state", "pooler_output") if config.hugging_face.task == "feature-extraction" else ("logits",)
-        )
-        whole = file_formats.open_whole(config.file, str(config.model_file_format), device, names)
-        return TorchSession(whole.eval(), handle.inputs, device)
+    return DEVICES[accelerator.device]
+
+
+def load(folder: Path, config: PyTorchModelConfig, device: str, attention: str | None = None) -> torch.nn.Module:
+    """Load a model as transformers does, or from a file that holds it whole.
+
+    :param attention: ``attn_implementation`` instead of the config's
+    :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
+    """
+    if config.file is not None and config.whole_file:
+        return file_formats.open_whole(config.file, str(config.model_file_format), device).eval()
+    written, adapter = config.hugging_face.arguments, config.adapter
     check_packages(written)
-    own = read(handle.path, trusted=bool(written.trust_remote_code))
-    chosen = model_class(config.hugging_face, own, handle.path)
-    arguments = from_pretrained_arguments(written, settings.get("attn_implementation"), device)
-    adapter = None if config.adapter_path is None else Path(config.adapter_path)
-    place: Path | None = handle.path
+    own = read(folder, trusted=bool(written.trust_remote_code))
+    chosen = model_class(config.hugging_face, own, folder)
+    arguments = from_pretrained_arguments(written, attention, device)
+    place: Path | None = folder
     if config.file is not None:
         place, arguments = None, {**arguments, "config": own, "state_dict": file_formats.tensors(config.file)}
     with _quiet() as reported:
         try:
-            with own_code(f"transformers can't load {config.file or handle.path}"):
+            with own_code(f"transformers can't load {config.file or folder}"):
                 model, loading = chosen.from_pretrained(place, **arguments)
         except PreconditionFailed as error:
             if "report" not in error.message or reported.empty():
@@ -87,11 +87,8 @@ def load(
     if missing:
         raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
     model.config.return_dict = True  # outputs have names, whatever config.json says
-    if adapter is not None:
-        model = adapters.merge(model, adapter)
-    if any(spec.name.startswith(f"{PAST}.") for spec in handle.inputs):
-        model = with_past(model)
-    return TorchSession(model.eval(), handle.inputs, device)
+    loaded: torch.nn.Module = model if adapter is None else adapters.merge(model, adapter)
+    return loaded.eval()
 
 
 @contextmanager
@@ -130,11 +127,15 @@ class TorchSession(Session):
     """Runs feeds as tensors, without gradients; what the model takes and the data lack is filled in.
 
     :param device: ``cpu`` or ``cuda``; the model moves there, unless transformers has placed it already
+    :param example: feeds that the user says it takes
     """
 
     outputs: Sequence[TensorSpec] = ()
 
-    def __init__(self, model: torch.nn.Module, inputs: Sequence[TensorSpec], device: str = "cpu") -> None:
+    def __init__(
+        self, model: torch.nn.Module, inputs: Sequence[TensorSpec], device: str = "cpu", example: Feeds | None = None
+    ) -> None:
+        self.example = example
         placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
         self._model = model if placed else model.to(device)
         self._device = device

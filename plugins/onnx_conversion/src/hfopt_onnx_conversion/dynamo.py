@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import Session, TensorSpec
 from hfopt.api.example import example_feeds
-from hfopt_onnx_conversion.tracing import TRACED_BATCH, TRACED_SIZE, dynamic_axes, sizes
+from hfopt_onnx_conversion.tracing import TRACED_BATCH, TRACED_SIZE, dynamic_axes, sizes, taken
 from hfopt_onnx_model.graph import load
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def capture(
     import onnx_ir
     import torch
 
-    feeds = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE), padded=True)
+    feeds = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE), padded=True))
     tensors = {spec.name: torch.from_numpy(feeds[spec.name]) for spec in inputs}
     try:
         from transformers.exporters import OnnxConfig, OnnxExporter

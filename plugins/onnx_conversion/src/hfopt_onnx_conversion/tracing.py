@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Session, TensorSpec
+from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt.api.example import BATCH_AXIS, example_feeds
 from hfopt_onnx_model.graph import load
 
@@ -35,7 +35,7 @@ def trace(
     """
     import torch
 
-    feeds = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE))
+    feeds = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
     names = [spec.name for spec in inputs]
     target = folder / "traced.onnx"
     module, arguments = _by_position(source.live, names, [spec.name for spec in outputs]), _tensors(feeds, names)
@@ -64,8 +64,8 @@ def _tensors(feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> tuple[t
 
 def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
     """What the model returns, each axis named after the input axis with which it grows."""
-    traced = example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE))
-    probed = example_feeds(inputs, sizes(inputs, PROBED_BATCH, PROBED_SIZE))
+    traced = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
+    probed = taken(source, example_feeds(inputs, sizes(inputs, PROBED_BATCH, PROBED_SIZE)))
     small, large = source.run(traced), source.run(probed)
     named = {
         (first, second): axis
@@ -73,18 +73,36 @@ def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSp
         for first, second, axis in zip(traced[spec.name].shape, probed[spec.name].shape, spec.axes, strict=True)
         if isinstance(axis, str)
     }
-    return [_output_spec(name, small[name], large[name], named) for name in small]
+    written = {spec.name: spec.axes for spec in source.outputs}
+    return [_output_spec(name, small[name], large[name], named, written.get(name, ())) for name in small]
+
+
+def taken(source: Session, made_up: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Made-up feeds, or the user's own where the model does not take those."""
+    if source.example is None:
+        return made_up
+    try:
+        source.run(made_up)
+    except PreconditionFailed:
+        return source.example
+    return made_up
 
 
 def _output_spec(
-    name: str, small: NDArray[Any], large: NDArray[Any], named: Mapping[tuple[int, int], str]
+    name: str,
+    small: NDArray[Any],
+    large: NDArray[Any],
+    named: Mapping[tuple[int, int], str],
+    written: Sequence[int | str],
 ) -> TensorSpec:
+    """One output; `written` are its axes as the user names them."""
     pairs = zip(small.shape, large.shape, strict=True)
     axes = tuple(
         first if first == second else named.get((first, second), f"{name}_axis_{position}")
         for position, (first, second) in enumerate(pairs)
     )
-    return TensorSpec(name=name, dtype=small.dtype.name, axes=axes)
+    user = [axis if isinstance(axis, str) else found for axis, found in zip(written, axes, strict=False)]
+    return TensorSpec(name=name, dtype=small.dtype.name, axes=tuple(user) or axes)
 
 
 def sizes(inputs: Sequence[TensorSpec], batch: int, size: int) -> dict[str, int]:

@@ -7,4 +7,8 @@ from hfopt import Component, hookimpl
 
 @hookimpl
 def hfopt_model_loaders() -> list[Component]:
-    return [Component("ONNXModel", "hfopt_onnx_model.loader:ONNXModel", "An ONNX file, run by ONNX Runtime")]
+    here = "hfopt_onnx_model"
+    return [
+        Component("ONNXModel", f"{here}.loader:ONNXModel", "An ONNX file, run by ONNX Runtime"),
+        Component("CompositeModel", f"{here}.composite:CompositeModel", "Several ONNX files as one, by name"),
+    ]
