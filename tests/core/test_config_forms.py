@@ -176,17 +176,6 @@ def test_what_a_script_would_have_given_is_not_said_to_be_missing(project, refus
     assert "is required" not in refusal()
 
 
-def test_what_a_script_would_have_made_needs_no_hf_config(project, refusal):
-    (project.folder / "model.pt").touch()
-    scripted = {"model_path": "model.pt", "model_script": "s.py"}
-    project.config["input_model"] = {"type": "PyTorchModel", "config": scripted}
-
-    error = refusal()
-
-    assert "input_model.config.model_script: user scripts are not run in this version" in error
-    assert "is required" not in error
-
-
 def test_a_name_that_is_a_task_of_another_version_is_a_name_like_any_other(project, refusal):
     project.config["engine"]["evaluator"] = "translation"
 

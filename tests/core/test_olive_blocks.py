@@ -59,26 +59,21 @@ ACCEPTED = {
         },
         "passes": {"quantization": {"type": "OnnxDynamicQuantization"}},
     },
+    "own io_config": model(model_script="s.py", io_config="names", dummy_inputs_func="example", hf_config=GENERATOR),
+    "custom components": model(
+        model_script="s.py",
+        hf_config={
+            "model_class": "WhisperForConditionalGeneration",
+            "model_name": "acme/whisper",
+            "components": [
+                {"name": "decoder", "io_config": "names", "component_func": "decoder", "dummy_inputs_func": "example"}
+            ],
+        },
+    ),
     "token": {"systems": {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}, "engine": {"host": "here"}},
     "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "k"}},
 }
-NO_SCRIPTS = "user scripts are not run in this version"
 REFUSED = {
-    "own io_config": (
-        model(model_script="s.py", io_config="names", dummy_inputs_func="example", hf_config=GENERATOR),
-        [NO_SCRIPTS, "io_config: inputs and outputs are found by themselves in this version"],
-    ),
-    "custom components": (
-        model(
-            model_script="s.py",
-            hf_config={
-                "model_class": "WhisperForConditionalGeneration",
-                "model_name": "acme/whisper",
-                "components": [{"name": "decoder", "io_config": "names", "component_func": "decoder"}],
-            },
-        ),
-        [NO_SCRIPTS, "hf_config.components: models of several parts are not loaded in this version"],
-    ),
     "rows of text for a model that does not write": (
         corpus(),
         ["pre_process_data.text_cols: is of text-generation, and the task is text-classification"],

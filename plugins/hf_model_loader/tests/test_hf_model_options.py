@@ -115,7 +115,9 @@ def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(
 
 
 NOT_LOCAL = "no such folder: ./none; and it is not the name of a model on the hub"
-SCRIPTS = "user scripts are not run in this version"
+NO_SCRIPT = "is a function, and there is no model_script that could have it"
+UNKNOWN = "needs io_config or dummy_inputs_func, which say what its model takes"
+PARTS = [{"name": "decoder", "io_config": {"input_names": ["a"]}, "component_func": "decoder"}]
 DEVICE = "must be cpu or auto: the accelerator says on which device a model runs"
 TOGETHER = "quantization_method and quantization_config are written together"
 
@@ -127,18 +129,21 @@ TOGETHER = "quantization_method and quantization_config are written together"
         ({"model_path": "model.onnx"}, "model_path", "is a file; a Hugging Face model is a folder with config.json"),
         ({"hf_config": {"model_name": "./none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
         ({}, "hf_config", "needs model_name, or a model_path beside it"),
-        ({"hf_config": None}, "hf_config", "hf_config is required: this version loads models as"),
+        ({"hf_config": None}, "hf_config", "hf_config is required, or model_loader: this version loads models as"),
         ({"hf_config": {"model_name": "here"}}, "hf_config", "needs task or model_class"),
-        ({"model_path": "here", "model_script": "s.py"}, "model_script", SCRIPTS),
-        ({"model_path": "here", "model_loader": "load"}, "model_loader", SCRIPTS),
-        ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", SCRIPTS),
+        ({"model_path": "here", "model_script": "s.py"}, "model_script", "no such file or folder: s.py"),
+        ({"model_path": "here", "script_dir": "code"}, "script_dir", "no such file or folder: code"),
+        ({"model_path": "here", "model_loader": "load"}, "model_loader", NO_SCRIPT),
+        ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", NO_SCRIPT),
+        ({"model_path": "here", "io_config": "f"}, "io_config", NO_SCRIPT),
+        ({"model_path": "here", "model_script": "model.onnx", "model_loader": "f"}, "model_loader", UNKNOWN),
+        ({"model_path": "here", "hf_config": {**CLASSIFIER, "components": PARTS}}, "hf_config", NO_SCRIPT),
         ({"model_path": "here", "adapter_path": "./lora"}, "adapter_path", "no such folder: ./lora"),
         (
             {"model_path": "here", "model_file_format": "PyTorch.SliceGPT"},
             "model_file_format",
             "must be 'PyTorch.EntireModel', 'PyTorch.StateDict'",
         ),
-        ({"model_path": "here", "io_config": {"input_names": ["a"]}}, "io_config", "are found by themselves"),
     ],
 )
 def test_what_this_version_can_not_do_is_said_at_its_place(tmp_path, written, place, message):
