@@ -117,6 +117,7 @@ def test_keys_of_from_pretrained_that_olive_has_no_name_for_are_extra_arguments(
 NOT_LOCAL = "no such folder: ./none; and it is not the name of a model on the hub"
 NO_SCRIPT = "is a function, and there is no model_script that could have it"
 UNKNOWN = "needs io_config or dummy_inputs_func, which say what its model takes"
+PART = "hf_config.components.0.component_func"
 PARTS = [{"name": "decoder", "io_config": {"input_names": ["a"]}, "component_func": "decoder"}]
 DEVICE = "must be cpu or auto: the accelerator says on which device a model runs"
 TOGETHER = "quantization_method and quantization_config are written together"
@@ -137,7 +138,7 @@ TOGETHER = "quantization_method and quantization_config are written together"
         ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", NO_SCRIPT),
         ({"model_path": "here", "io_config": "f"}, "io_config", NO_SCRIPT),
         ({"model_path": "here", "model_script": "model.onnx", "model_loader": "f"}, "model_loader", UNKNOWN),
-        ({"model_path": "here", "hf_config": {**CLASSIFIER, "components": PARTS}}, "hf_config", NO_SCRIPT),
+        ({"model_path": "here", "hf_config": {**CLASSIFIER, "components": PARTS}}, PART, NO_SCRIPT),
         ({"model_path": "here", "adapter_path": "./lora"}, "adapter_path", "no such folder: ./lora"),
         (
             {"model_path": "here", "model_file_format": "PyTorch.SliceGPT"},
