@@ -1,7 +1,7 @@
 """Scripts of the user's: files whose functions a config names. They are loaded in workers only.
 
-A script is a module of its own for every content. What it imports from its folder (``script_dir``) is forgotten when
-the step ends, so that two scripts may have helpers of one name, and an edited one is read again.
+A script is a module of its own for every place and content. What it imports from its folder (``script_dir``) is
+forgotten when the step ends, so that two scripts may have helpers of one name, and an edited one is read again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> Module
     if folder is not None and str(folder) not in _FOLDERS:
         sys.path.append(str(folder))
         _FOLDERS.append(str(folder))
-    name = f"hfopt_script_{script.stem}_{sha256(script.read_bytes()).hexdigest()[:12]}"
+    name = f"hfopt_script_{script.stem}_{sha256(bytes(script) + script.read_bytes()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = spec_from_file_location(name, script)
         if spec is None or spec.loader is None:

@@ -6,7 +6,8 @@ Users' dummy inputs show how: a dict is given by keyword, a tuple by position; t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ def named_module(module: torch.nn.Module, call: Call, outputs: Sequence[str] | N
     from transformers import PreTrainedModel
 
     of_transformers = isinstance(module, PreTrainedModel)
+    in_order = not _knows(module, call.options)
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:
@@ -124,12 +126,23 @@ def named_module(module: torch.nn.Module, call: Call, outputs: Sequence[str] | N
 
         def forward(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
             arguments, options = call.filled(tensors)
+            if in_order:
+                arguments, options = tuple(options.values()), {}
             past = options.get("past_key_values")
             if of_transformers and isinstance(past, list | tuple):  # which no longer takes pairs of tensors
                 options["past_key_values"] = _filled(Pairs(tuple(map(_pair, past))), {})
             return named_outputs(self.model(*arguments, **options), outputs)
 
     return Named().eval()
+
+
+def _knows(module: torch.nn.Module, names: Iterable[str]) -> bool:
+    """Whether a module takes arguments by these names; else io_config has names of its own for them, in order."""
+    try:
+        taken = inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):  # TorchScript's has none
+        return True
+    return any(each.kind is each.VAR_KEYWORD for each in taken.values()) or taken.keys() >= set(names)
 
 
 def _pair(layer: Any) -> tuple[Any, ...]:
