@@ -31,7 +31,7 @@ class Architecture:
 
         own = getattr(transformers, f"{self.name}Config")(**self.config)
         torch.manual_seed(0)
-        model_class(HfConfig(task=self.task), own)(own).eval().save_pretrained(folder)
+        model_class(HfConfig(task=self.task), own, folder)(own).eval().save_pretrained(folder)
 
 
 _TEXT = {
