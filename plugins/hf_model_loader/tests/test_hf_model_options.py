@@ -137,6 +137,11 @@ TOGETHER = "quantization_method and quantization_config are written together"
         ({"model_path": "here", "model_loader": "load"}, "model_loader", NO_SCRIPT),
         ({"model_path": "here", "dummy_inputs_func": "f"}, "dummy_inputs_func", NO_SCRIPT),
         ({"model_path": "here", "io_config": "f"}, "io_config", NO_SCRIPT),
+        (
+            {"model_path": "model.onnx", "hf_config": None, "io_config": {"input_names": ["a"]}},
+            "model_path",
+            "for a file, set model_file_format",
+        ),
         ({"model_path": "here", "model_script": "model.onnx", "model_loader": "f"}, "model_loader", UNKNOWN),
         ({"model_path": "here", "hf_config": {**CLASSIFIER, "components": PARTS}}, PART, NO_SCRIPT),
         ({"model_path": "here", "adapter_path": "./lora"}, "adapter_path", "no such folder: ./lora"),

@@ -72,7 +72,9 @@ ModelPlace = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_mo
 def _known_without(options: Mapping[str, Any]) -> bool:
     """Whether a model needs no hf_config: a function loads it, or it is whole in a file and io_config describes it."""
     described = options.get("io_config") is not None or options.get("dummy_inputs_func") is not None
-    whole = options.get("model_file_format") in (ENTIRE_MODEL, TORCH_SCRIPT)
+    whole = options.get("model_file_format") in (ENTIRE_MODEL, TORCH_SCRIPT) or os.path.isfile(
+        options.get("model_path") or ""
+    )
     return options.get("model_loader") is not None or (whole and described)
 
 
