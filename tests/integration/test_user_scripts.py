@@ -210,3 +210,19 @@ def test_passes_run_on_each_component_and_all_are_saved(run, tmp_path, component
         assert fused["components"][name]["fused"]["SkipLayerNormalization"] > 0
         assert quantized["components"][name]["quantized"]["MatMulInteger"] > 0
         onnxruntime.InferenceSession(tmp_path / "hfopt-output" / "best" / name / "model.onnx")
+
+
+def test_a_whole_model_in_a_file_needs_no_script_where_io_config_says_what_it_takes(run, tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5))
+    torch.jit.trace(model, torch.rand(1, 3, 8, 8)).save(tmp_path / "model.pt")
+    batch = {"0": "batch_size"}
+    names = {"input_names": ["image"], "input_shapes": [[1, 3, 8, 8]], "output_names": ["scores"]}
+    io_config = {**names, "dynamic_axes": {"image": batch, "scores": batch}}
+    options = {"model_path": "model.pt", "model_file_format": "PyTorch.TorchScript", "io_config": io_config}
+
+    run({"input_model": {"type": "PyTorchModel", "config": options}}, CONVERSION)
+
+    image = torch.rand(3, 3, 8, 8)
+    session = onnxruntime.InferenceSession(tmp_path / "hfopt-output" / "best" / "model.onnx")
+    np.testing.assert_allclose(outputs(session, image=image.numpy())["scores"], model(image).detach(), **TOLERANCE)
