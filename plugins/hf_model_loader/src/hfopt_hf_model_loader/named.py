@@ -138,10 +138,11 @@ def named_module(module: torch.nn.Module, call: Call, outputs: Sequence[str] | N
 
 def _knows(module: torch.nn.Module, names: Iterable[str]) -> bool:
     """Whether a module takes arguments by these names; else io_config has names of its own for them, in order."""
-    try:
-        taken = inspect.signature(module.forward).parameters
-    except (TypeError, ValueError):  # TorchScript's has none
-        return True
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return {each.name for each in module.forward.schema.arguments} >= set(names)
+    taken = inspect.signature(module.forward).parameters
     return any(each.kind is each.VAR_KEYWORD for each in taken.values()) or taken.keys() >= set(names)
 
 
