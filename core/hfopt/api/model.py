@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,7 +63,9 @@ class ModelHandle(_Data):
     outputs: tuple[TensorSpec, ...] = Field((), description="What it returns, in order; empty if not known.")
     attributes: dict[str, Any] = Field({}, description="The Hugging Face config, as in config.json.")
     inference_settings: dict[str, Any] = Field({}, description="How a session runs it; OrtPerfTuning's result.")
-    components: dict[str, ModelHandle] = Field({}, description="Named parts of a composite model.")
+    components: dict[Annotated[str, Field(pattern=r"^\w[\w .-]*$")], ModelHandle] = Field(
+        {}, description="Parts of a composite model by name, which is a folder's."
+    )
 
     def with_(self, **changes: Any) -> ModelHandle:
         """A copy with some fields changed."""

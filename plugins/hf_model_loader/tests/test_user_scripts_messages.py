@@ -6,6 +6,7 @@ import pytest
 
 from hfopt import FetchContext, PreconditionFailed
 from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.io_config import IoConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 
 SCRIPT = """
@@ -129,3 +130,16 @@ def test_a_script_that_imports_olive_is_told_what_is_there_without(opened, tmp_p
     fact = "can't be loaded: ModuleNotFoundError: No module named 'olive'"
     assert failed.value.message == f"{tmp_path / 's.py'}, line 1: {fact}\n    {line}"
     assert failed.value.hint == "remove the import: OliveModelHandler is there without it"
+
+
+@pytest.mark.parametrize(("written", "read"), [("torch.int64", "int64"), ("bool", "bool")])
+def test_a_dtype_is_known_by_its_name_with_or_without_its_module(written, read):
+    config = IoConfig.model_validate({"input_names": ["x"], "input_types": [written]}, strict=False)
+
+    assert config.input_types == (read,)
+
+
+@pytest.mark.parametrize("written", ["int46", "ones"])
+def test_a_dtype_that_is_none_is_refused(written):
+    with pytest.raises(ValueError, match=r"Input should be 'bfloat16', 'bool'"):
+        IoConfig.model_validate({"input_names": ["x"], "input_types": [written]}, strict=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from hfopt import Accelerator, FetchContext, PreconditionFailed
+from hfopt import Accelerator, FetchContext, ModelHandle, PreconditionFailed
 from hfopt_onnx_model.composite import CompositeModel, CompositeModelConfig
 
 
@@ -42,3 +42,12 @@ def test_it_is_not_opened_as_a_whole(composite, tmp_path):
 def test_names_and_parts_are_as_many():
     with pytest.raises(ValueError, match="has 1 names, and there are 0 model_components"):
         CompositeModelConfig.model_validate({"model_component_names": ["a"]}, strict=False)
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "", ".hidden"])
+def test_a_part_s_name_is_a_folder_s_and_leads_nowhere_else(name):
+    with pytest.raises(ValueError, match="must be a plain name"):
+        CompositeModelConfig.model_validate({"model_component_names": [name]}, strict=False)
+    part = ModelHandle(type="ONNXModel", path="/a.onnx", files=())
+    with pytest.raises(ValueError, match="should match pattern"):
+        ModelHandle(type="CompositeModel", path="/", files=(), components={name: part})

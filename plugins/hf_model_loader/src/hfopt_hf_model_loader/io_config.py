@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -28,6 +28,14 @@ def _some(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _dtype(written: Any) -> Any:
+    return written.removeprefix("torch.") if isinstance(written, str) else written
+
+
+Dtype = Annotated[
+    Literal["bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"],
+    BeforeValidator(_dtype),
+]
 Axes = Annotated[dict[int, str], BeforeValidator(_by_position)]
 Names = Annotated[tuple[str, ...], AfterValidator(_some)]
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
@@ -43,7 +51,7 @@ class IoConfig(Config):
     input_shapes: tuple[Shape, ...] | None = Field(
         None, description="Of inputs of ones, where there is no dummy_inputs_func."
     )
-    input_types: tuple[str, ...] | None = Field(None, description="Their dtypes, such as int64; null: float32.")
+    input_types: tuple[Dtype, ...] | None = Field(None, description="Their dtypes, such as int64; null: float32.")
     output_shapes: tuple[tuple[int | str, ...], ...] | None = Field(
         None, description="Of no effect: the model tells them."
     )
@@ -58,7 +66,10 @@ class IoConfig(Config):
 
     @model_validator(mode="after")
     def _counts(self) -> IoConfig:
-        for names, many in (("input_names", ("input_shapes", "input_types")), ("output_names", ("output_types",))):
+        for names, many in (
+            ("input_names", ("input_shapes", "input_types")),
+            ("output_names", ("output_types", "output_shapes")),
+        ):
             for option in many:
                 values, count = getattr(self, option), len(getattr(self, names) or ())
                 if values is not None and len(values) != count:
