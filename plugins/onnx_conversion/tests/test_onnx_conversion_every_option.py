@@ -27,8 +27,8 @@ PROOFS = {
         "torch_dtype": "test_half_precision_is_exported_by_a_cast_and_compared_to_its_tolerance",
         "device": "test_what_this_version_does_not_convert_is_refused",
         "merge_components": "test_what_this_version_does_not_convert_is_refused",
-        "merge_adapter_weights": "test_what_this_version_does_not_convert_is_refused",
-        "save_metadata_for_token_generation": "test_what_this_version_does_not_convert_is_refused",
+        "merge_adapter_weights": "test_what_changes_nothing_is_a_notice",
+        "save_metadata_for_token_generation": "test_what_changes_nothing_is_a_notice",
         "past_key_value_name": "test_what_changes_nothing_is_a_notice",
         "parallel_jobs": "test_what_changes_nothing_is_a_notice",
         "user_script": "test_what_changes_nothing_is_a_notice",
@@ -62,16 +62,11 @@ def refusals(model, options) -> list[tuple[str, str]]:
     return [(".".join(map(str, problem.path)), problem.message) for problem in problems]
 
 
-ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"device": "cuda"}, "this version converts on the CPU"),
-        ({"merge_components": True}, ENCODERS),
-        ({"merge_adapter_weights": True}, ENCODERS),
-        ({"save_metadata_for_token_generation": True}, ENCODERS),
+        ({"merge_components": True}, "not available in this version: components stay graphs of their own"),
         ({"parallel_jobs": 0}, "must be at least 1"),
         ({"target_opset": "newest"}, "expected an integer, got a string"),
     ],
@@ -82,12 +77,16 @@ def test_what_this_version_does_not_convert_is_refused(options, message):
 
 def test_what_changes_nothing_is_a_notice():
     written = {"past_key_value_name": "pkv", "parallel_jobs": 4, "user_script": "a.py", "script_dir": "scripts"}
+    written |= {"merge_adapter_weights": True, "save_metadata_for_token_generation": True}
 
     assert OnnxConversionConfig(**written).ignored() == {
-        "past_key_value_name": "there is no cache in a graph of this version",
+        "past_key_value_name": "keys and values are called past_key_values.N.key and present.N.key, "
+        "as optimum calls them",
         "parallel_jobs": "there is one graph",
         "user_script": "this pass runs no user code",
         "script_dir": "this pass runs no user code",
+        "merge_adapter_weights": "adapters are merged when a model is loaded",
+        "save_metadata_for_token_generation": "config, generation_config and tokenizer travel with every model",
     }
 
 

@@ -38,13 +38,15 @@ COMPANIONS = (
     "bpe.codes",
     "dict.txt",
     "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
     "chat_template.jinja",
 )
 """Files that travel with a model: they are not its weights, and it can't be used without them."""
 OBJECTS = frozenset(
     {
         *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
-        *("added_tokens.json", "preprocessor_config.json"),
+        *("added_tokens.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
     }
 )
 """Those that are read here, to see that they can be read later. The others are as large as a vocabulary."""

@@ -12,10 +12,12 @@ from hfopt.api.config import OptionError, only
 from hfopt.api.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
 
-_NO_CACHE = "there is no cache in a graph of this version"
+_NAMES = "keys and values are called past_key_values.N.key and present.N.key, as optimum calls them"
 _ONE_GRAPH = "there is one graph"
 _NOT_ASKED = "this pass runs no user code"
-_ENCODERS = "not available in this version: it converts encoders, which are one graph without a cache"
+_APART = "not available in this version: components stay graphs of their own"
+_MERGED = "adapters are merged when a model is loaded"
+_TRAVELS = "config, generation_config and tokenizer travel with every model"
 _NO_BFLOAT16 = "for which ONNX Runtime has no operators on the CPU"
 BFLOAT16_RELATIVE = 8 * HALF_RELATIVE
 """It has three bits of precision less than float16."""
@@ -36,7 +38,7 @@ class OnnxConversionConfig(ExternalDataConfig):
         description="true: torch.export (opsets 18 to 25); false: TorchScript (13 to 20); null: TorchScript, and the "
         "other where TorchScript fails or lacks the opset.",
     )
-    past_key_value_name: str = Field("past_key_values", description=f"Of no effect: {_NO_CACHE}.")
+    past_key_value_name: str = Field("past_key_values", description=f"Of no effect: {_NAMES}.")
     device: Annotated[str | None, only(None, "cpu", because="this version converts on the CPU")] = Field(
         None, description="cpu."
     )
@@ -45,18 +47,17 @@ class OnnxConversionConfig(ExternalDataConfig):
         only(None, "float32", "float16", because=f"bfloat16 is not exported, {_NO_BFLOAT16}"),
     ] = Field(None, description="float32 or float16: weights are cast before the export; null: as they were loaded.")
     parallel_jobs: int | None = Field(None, ge=1, description=f"Of no effect: {_ONE_GRAPH}.")
-    merge_components: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
-    merge_adapter_weights: Annotated[bool, only(False, because=_ENCODERS)] = Field(False, description="Not available.")
-    save_metadata_for_token_generation: Annotated[bool, only(False, because=_ENCODERS)] = Field(
-        False, description="Not available."
-    )
+    merge_components: Annotated[bool, only(False, because=_APART)] = Field(False, description="Not available.")
+    merge_adapter_weights: bool = Field(False, description=f"Of no effect: {_MERGED}.")
+    save_metadata_for_token_generation: bool = Field(False, description=f"Of no effect: {_TRAVELS}.")
 
     user_script: str | None = Field(None, description=f"Of no effect: {_NOT_ASKED}.")
     script_dir: str | None = Field(None, description=f"Of no effect: {_NOT_ASKED}.")
 
     def ignored(self) -> dict[str, str]:
-        reasons = {"past_key_value_name": _NO_CACHE, "parallel_jobs": _ONE_GRAPH}
+        reasons = {"past_key_value_name": _NAMES, "parallel_jobs": _ONE_GRAPH}
         reasons |= {"user_script": _NOT_ASKED, "script_dir": _NOT_ASKED}
+        reasons |= {"merge_adapter_weights": _MERGED, "save_metadata_for_token_generation": _TRAVELS}
         return {name: reasons[name] for name in self.written(*reasons)}
 
     @model_validator(mode="after")
