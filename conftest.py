@@ -6,11 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from hfopt.base.processes import disable_telemetry
 
 disable_telemetry()  # of ONNX Runtime in tests themselves, too
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing of the code
+hypothesis.settings.load_profile("untimed")
 pytest_plugins = ["hfopt_hf_hub.testing.fixtures"]
 
 # A script's background job ignores interrupts, and below nohup hangups are ignored. What tests start would inherit it.

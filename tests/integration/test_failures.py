@@ -14,6 +14,7 @@ import time
 import pytest
 
 from hfopt.cli.main import main
+from hfopt_hf_model_loader.tasks import SYNONYMS, TASKS
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ MISTAKES = {
     "unknown task": (
         ("input_model", "config", "hf_config", "task"),
         "text-clasification",
-        "input_model.config.hf_config.task: no task named 'text-clasification'; there is feature-extraction, "
-        "fill-mask, ner, question-answering, sentiment-analysis, text-classification, token-classification\n"
+        f"input_model.config.hf_config.task: no task named 'text-clasification'; there is "
+        f"{', '.join(sorted({*TASKS, *SYNONYMS}))}\n"
         "  hint: did you mean 'text-classification'?\n",
     ),
     "missing model folder": (

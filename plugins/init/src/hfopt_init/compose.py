@@ -14,10 +14,11 @@ Place = tuple[str | int, ...]
 DATA = "data"
 """The name of the data config, and of the evaluator's."""
 FUSED = frozenset({
-    "albert", "bart", "beit", "bert", "camembert", "clip", "clip_text_model", "clip_vision_model", "deberta",
-    "deberta-v2", "deit", "dinov2", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "marian", "mbart", "mistral",
-    "mpnet", "mt5", "phi", "qwen3", "roberta", "segformer", "swin", "t5", "vit", "wav2vec2-conformer", "whisper",
-    "xlm-roberta",
+    "albert", "audio-spectrogram-transformer", "bart", "beit", "bert", "camembert", "clip", "clip_text_model",
+    "clip_vision_model", "convbert", "deberta", "deberta-v2", "deit", "dinov2", "distilbert", "dpt", "electra",
+    "gpt2", "gpt_neox", "hubert", "layoutlm", "layoutlmv3", "llama", "marian", "mbart", "mistral", "modernbert",
+    "mpnet", "mt5", "opt", "owlvit", "phi", "qwen2", "qwen3", "roberta", "roformer", "segformer", "siglip", "swin",
+    "t5", "videomae", "vit", "wav2vec2", "wav2vec2-conformer", "wavlm", "whisper", "xlm-roberta", "yolos",
 })  # fmt: skip
 """Values of model_type that OrtTransformersOptimization knows."""
 
