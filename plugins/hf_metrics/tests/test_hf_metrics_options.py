@@ -47,7 +47,9 @@ def test_options_survive_the_way_to_the_worker(written):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_needs_no_options_and_is_better_when_higher_unless_it_is_an_error(name):
-    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is (name not in ("mse", "perplexity"))
+    assert HuggingfaceMetrics().statistic(name, options({})).higher_is_better is (
+        name not in ("cer", "mse", "perplexity", "wer")
+    )
 
 
 def test_an_unknown_metric_is_answered_with_those_there_are():
@@ -55,8 +57,8 @@ def test_an_unknown_metric_is_answered_with_those_there_are():
         HuggingfaceMetrics().statistic("bleu", options({}))
 
     assert str(unknown.value) == (
-        "no metric named 'bleu'; there is accuracy, f1, matthews_correlation, mse, pearsonr, perplexity, precision, "
-        "recall, roc_auc, spearmanr"
+        "no metric named 'bleu'; there is accuracy, cer, exact_match, f1, matthews_correlation, mse, pearsonr, "
+        "perplexity, precision, recall, roc_auc, seqeval, spearmanr, squad, squad_v2, wer"
     )
 
 
@@ -69,9 +71,22 @@ def test_parameters_that_a_metric_does_not_have_are_refused(name):
         HuggingfaceMetrics().statistic(name, options({"compute_params": written}))
 
 
-def test_another_result_than_the_metrics_own_is_refused():
-    with pytest.raises(ValueError, match=r"^result_key: f1 yields 'f1' and nothing else, got 'overall_f1'$"):
-        HuggingfaceMetrics().statistic("f1", options({"result_key": "overall_f1"}))
+@pytest.mark.parametrize(
+    ("name", "key", "yields"),
+    [
+        ("f1", "overall_f1", "'f1' and nothing else"),
+        ("squad", "exact", "f1 or exact_match"),
+        (
+            "seqeval",
+            "PER.f2",
+            "overall_f1, overall_precision, overall_recall or overall_accuracy, "
+            "or those of a type of entity, as PER.f1",
+        ),
+    ],
+)
+def test_another_result_than_the_metrics_own_is_refused(name, key, yields):
+    with pytest.raises(ValueError, match=f"^result_key: {name} yields {yields}, got '{key}'$"):
+        HuggingfaceMetrics().statistic(name, options({"result_key": key}))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,9 @@ def classes_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray[A
     :raises PreconditionFailed: they don't go together
     """
     refuse_tokens(references)
+    if references.dtype.kind == "U" or (references.dtype == object and references[0].dtype.kind == "U"):
+        hint = "of texts there are wer, cer, exact_match, squad; of labels per token seqeval"
+        raise PreconditionFailed("labels are texts, and this metric is of classes", hint=hint)
     several = references.ndim == 2
     logits = predictions.dtype.kind == "f" and predictions.ndim == 2
     if references.dtype.kind == "f" and not several:

@@ -47,4 +47,8 @@ class HuggingfaceMetricsConfig(Config):
     load_params: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
         None, description="Not available."
     )
-    result_key: str | None = Field(None, description="The figure's own name, or null.")
+    result_key: str | None = Field(
+        None,
+        description="Which result, of seqeval (overall_f1, PER.recall...), squad (f1, exact_match) and squad_v2 (f1, "
+        "exact). null: f1; of others the figure's own name.",
+    )
