@@ -98,3 +98,10 @@ def test_mistakes_are_told_with_their_place(project, written, message):
 
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_model_that_a_pass_leaves_as_it_is_is_not_compared_with_itself(project):
+    only(project, type="Misbehave", config={"how": "tell"}, parity=True)
+
+    assert project.run().returncode == 0
+    assert "parity" not in report(project)

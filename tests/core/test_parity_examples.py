@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hfopt import PreconditionFailed, Session, TensorSpec
+from hfopt.api.example import example_feeds
 from hfopt.api.parity import compare, record
 
 SPECS = tuple(
@@ -104,6 +105,18 @@ def test_what_a_model_says_of_padding_does_not_count(width):
 
     assert agree(of_tokens(0), of_tokens(99))
     assert not agree(of_tokens(0), lambda feeds: of_tokens(0)(feeds) + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_have_corners_in_order(seed):
+    spec = TensorSpec(name="bbox", dtype="int64", axes=("batch_size", "sequence_length", 4), high=100)
+
+    boxes = example_feeds([spec], {"batch_size": 2, "sequence_length": 5}, seed=seed)["bbox"]
+
+    left, top, right, bottom = np.moveaxis(boxes, -1, 0)
+    assert (left <= right).all()
+    assert (top <= bottom).all()
+    assert 0 <= boxes.min() < boxes.max() < 100
 
 
 def test_nothing_is_allowed_of_outputs_that_are_zero_if_absolute_is_too():

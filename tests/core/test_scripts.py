@@ -34,6 +34,37 @@ def test_after_a_step_another_folder_may_have_a_helper_of_that_name(tmp_path):
     assert not [place for place in sys.path if place.startswith(str(tmp_path))]
 
 
+def test_a_helper_that_was_edited_between_steps_is_read_again(tmp_path):
+    (tmp_path / "s.py").write_text("import helper_of_three\ndef f():\n    return helper_of_three.FACTOR\n")
+    for factor in (3, 55):  # of other lengths: Python tells edits within a second by length
+        (tmp_path / "helper_of_three.py").write_text(f"FACTOR = {factor}\n")
+        assert load_function(tmp_path / "s.py", "f", folder=tmp_path, names={})() == factor
+        forget()
+
+
+def test_what_is_forgotten_lies_right_in_the_folder_and_not_in_an_environment_below_it(tmp_path):
+    packages = tmp_path / ".venv" / "lib"
+    for file in (packages / "installed_one.py", tmp_path / "space" / "inner.py", tmp_path / "pack" / "__init__.py"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    text = f"import sys\nsys.path.insert(0, {str(packages)!r})\nimport installed_one, space.inner, pack\n"
+    (tmp_path / "s.py").write_text(f"{text}sys.path.remove({str(packages)!r})\ndef f():\n    pass\n")
+    load_function(tmp_path / "s.py", "f", folder=tmp_path, names={})
+
+    forget()
+
+    left = {"installed_one", "space", "space.inner", "pack"} & sys.modules.keys()
+    del sys.modules["installed_one"]
+    assert left == {"installed_one"}
+
+
+def test_a_script_may_take_its_folder_off_the_import_path(tmp_path):
+    (tmp_path / "s.py").write_text(f"import sys\nsys.path.remove({str(tmp_path)!r})\ndef f():\n    return 1\n")
+
+    assert load_function(tmp_path / "s.py", "f", folder=tmp_path, names={})() == 1
+    forget()
+
+
 def test_an_edited_script_is_read_again(tmp_path):
     for value in (1, 2):
         (tmp_path / "s.py").write_text(f"def f():\n    return {value}\n")

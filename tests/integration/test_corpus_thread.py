@@ -16,22 +16,8 @@ import pytest
 from hfopt_hf_hub.testing.hub import Hub
 
 WORDS = ("good", "bad", "film", "plot", "actor", "scene", "dull", "bright", "slow", "quick", "the", "a", "of", "never")
-DATA = {
-    "name": "oasst1_train",
-    "type": "HuggingfaceContainer",
-    "params_config": {
-        "data_name": "timdettmers/openassistant-guanaco",
-        "split": "train",
-        "component_kwargs": {
-            "pre_process_data": {
-                "text_cols": ["text"],
-                "corpus_strategy": "line-by-line",
-                "source_max_len": 512,
-                "pad_to_max_len": False,
-            }
-        },
-    },
-}
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "texts.md"
+DATA = json.loads(PAGE.read_text().split("```json\n")[1].split("```")[0])
 TUNING = {"type": "OrtPerfTuning", "config": {"data_config": "oasst1_train"}}
 ACCURACY = {
     "name": "accuracy",
@@ -40,6 +26,11 @@ ACCURACY = {
     "data_config": "oasst1_train",
     "sub_types": [{"name": "accuracy", "priority": -1}, {"name": "f1"}],
 }
+
+
+def perplexity(**options) -> dict:
+    sub_type = {"name": "perplexity", **options}
+    return {"name": "texts", "type": "accuracy", "data_config": "oasst1_train", "sub_types": [sub_type]}
 
 
 def texts(rows: int) -> list[str]:
@@ -135,14 +126,7 @@ def perplexity_by_torch(folder: Path) -> float:
 
 @pytest.mark.timeout(300)
 def test_a_decoder_is_tuned_on_the_corpus_and_its_perplexity_is_pytorchs(run, folder):
-    perplexity = {
-        "name": "texts",
-        "type": "accuracy",
-        "data_config": "oasst1_train",
-        "sub_types": [{"name": "perplexity"}],
-    }
-
-    code, shown, record = run(perplexity, perf_tuning=TUNING)
+    code, shown, record = run(perplexity(), perf_tuning=TUNING)
 
     assert code == 0, shown
     (result,) = record["results"]
@@ -156,16 +140,10 @@ def test_a_decoder_is_tuned_on_the_corpus_and_its_perplexity_is_pytorchs(run, fo
 
 @pytest.mark.timeout(300)
 def test_a_decoder_is_quantized_with_the_corpus(run, folder):
-    perplexity = {
-        "name": "texts",
-        "type": "accuracy",
-        "backend": "huggingface_metrics",
-        "data_config": "oasst1_train",
-        "sub_types": [{"name": "perplexity", "goal": {"type": "percent-max-degradation", "value": 20}}],
-    }
+    metric = perplexity(goal={"type": "percent-max-degradation", "value": 20})
     static = {"type": "OnnxStaticQuantization", "config": {"data_config": "oasst1_train", "quant_format": "QDQ"}}
 
-    code, shown, record = run(perplexity, quantization=static)
+    code, shown, record = run(metric | {"backend": "huggingface_metrics"}, quantization=static)
 
     assert code == 0, shown
     candidate = record["results"][0]["candidates"][0]

@@ -154,6 +154,7 @@ ARCHITECTURES = (
             "eos_token_id": 4,
         },
     ),
+    Architecture("Tapas", "table-question-answering", _TEXT),
     Architecture(
         "MobileBert",
         "text-classification",
@@ -295,7 +296,9 @@ ARCHITECTURES = (
             "num_mel_bins": 32,
         },
     ),
+    Architecture("SEW", "automatic-speech-recognition", _WAV),
     Architecture("CLIP", "zero-shot-image-classification", _CLIP),
+    Architecture("Siglip", "zero-shot-image-classification", _CLIP),
     Architecture(
         "OwlViT",
         "zero-shot-object-detection",

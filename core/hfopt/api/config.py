@@ -20,6 +20,7 @@ from hfopt.base.inside import regular_file
 
 _NAMED = 100
 """Names of which an unknown one may be meant: more are not told."""
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", re.ASCII)
 
 
@@ -97,6 +98,18 @@ def looks_like_hub_name(value: str) -> bool:
     return _HUB_NAME.fullmatch(value) is not None and ".." not in value
 
 
+def plain_name(name: str) -> str:
+    """A name that may be a folder's.
+
+    :raises ValueError: it is none
+    """
+    if not _PLAIN.fullmatch(name):
+        raise ValueError(
+            "must be a plain name: at most 200 letters, digits, '_', '-' and '.', the first neither '-' nor '.'"
+        )
+    return name
+
+
 def _existing_path(value: str, info: ValidationInfo) -> str:
     if not isinstance(info.context, ConfigContext):
         return value
@@ -172,6 +185,8 @@ def unwrap_resource(value: Any) -> Any:
     return held[key]
 
 
+PlainName = Annotated[str, AfterValidator(plain_name)]
+"""A name that may be a folder's."""
 InputPath = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_existing_path)]
 """A file or folder that must exist; absolute once validated. A step's key depends on its content, not on its path."""
 

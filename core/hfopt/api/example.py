@@ -9,6 +9,7 @@ from hfopt.api.arrays import Array
 from hfopt.api.model import TensorSpec
 
 MASK = "attention_mask"
+BOXES = "bbox"
 BATCH_AXIS = "batch_size"
 PAST_AXIS = "past_sequence_length"
 
@@ -16,7 +17,8 @@ PAST_AXIS = "past_sequence_length"
 def example_feeds(
     specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, padded: bool = False, seed: int = 0
 ) -> dict[str, Array]:
-    """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones.
+    """Inputs that a model accepts: random ids below each spec's ``high``, standard normal floats, masks of ones,
+    boxes whose right is not left of their left.
 
     :param sizes: of the dynamic axes, by name (``{"batch_size": 2, "sequence_length": 16}``); an axis may be the sum of
         others (``past_sequence_length + sequence_length``)
@@ -40,6 +42,8 @@ def example_feeds(
             if spec.last is not None:
                 ids[ids == spec.last] -= 1 if spec.last else -1
                 ids[..., -1] = spec.last
+            if spec.name == BOXES:
+                ids.sort()  # left, top, right, bottom
             feeds[spec.name] = ids.astype(spec.dtype)
     return feeds
 

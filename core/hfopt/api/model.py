@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hfopt.api.arrays import Array, Feeds
-from hfopt.api.config import Configured, ReportProgress
+from hfopt.api.config import Configured, PlainName, ReportProgress
 
 COMPOSITE = "CompositeModel"
 """The type of a model that is its named components, such as an encoder and a decoder."""
@@ -34,7 +34,8 @@ class Accelerator(_Data):
 class TensorSpec(_Data):
     """An input or output of a model.
 
-    ``axes`` has one entry per dimension: its size, or the name of a dynamic axis (``batch_size``).
+    ``axes`` has one entry per dimension: its size, the name of a dynamic axis (``batch_size``), or such names'
+    sum (``past_sequence_length + sequence_length``).
     ``dtype`` is NumPy's name (``int64``, ``float32``). ``high`` bounds the integers that make sense (exclusive): the
     vocabulary's size for input_ids, 2 for a mask. ``scale`` is how many times as long as others its dynamic axes are in
     examples: 640 samples of sound for a token. ``last`` is an integer in which every row must end, such as eos.
@@ -63,7 +64,7 @@ class ModelHandle(_Data):
     outputs: tuple[TensorSpec, ...] = Field((), description="What it returns, in order; empty if not known.")
     attributes: dict[str, Any] = Field({}, description="The Hugging Face config, as in config.json.")
     inference_settings: dict[str, Any] = Field({}, description="How a session runs it; OrtPerfTuning's result.")
-    components: dict[Annotated[str, Field(pattern=r"^\w[\w .-]*$")], ModelHandle] = Field(
+    components: dict[PlainName, ModelHandle] = Field(
         {}, description="Parts of a composite model by name, which is a folder's."
     )
 

@@ -1,7 +1,7 @@
 """Scripts of the user's: files whose functions a config names. They are loaded in workers only.
 
-A script is a module of its own for every place and content. What it imports from its folder (``script_dir``) is
-forgotten when the step ends, so that two scripts may have helpers of one name, and an edited one is read again.
+A script is a module of its own for every place and content. It is forgotten when the step ends, with what it imported
+from its folder (``script_dir``), so that two scripts may have helpers of one name, and an edited one is read again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -23,6 +23,7 @@ from hfopt.base.text import did_you_mean
 
 _FOLDERS: list[str] = []
 """Those of the step's scripts."""
+_MODULE = "hfopt_script_"
 _OLIVE = re.compile(r"No module named '(olive)\b")
 
 
@@ -48,20 +49,29 @@ def load_function(script: Path, name: str, *, folder: Path | None = None, names:
 
 
 def forget() -> None:
-    """Take the scripts' folders from the import path, and what was imported from them out of memory."""
+    """Take the scripts' folders from the import path, and scripts and what they imported from there out of memory."""
+    for name, module in [*sys.modules.items()]:
+        if name.startswith(_MODULE) or any(_imported_from(folder, name, module) for folder in _FOLDERS):
+            del sys.modules[name]
     for folder in _FOLDERS:
-        sys.path.remove(folder)
-        for name, module in [*sys.modules.items()]:
-            if (getattr(module, "__file__", None) or "").startswith(f"{folder}/"):
-                del sys.modules[name]
+        with suppress(ValueError):  # the script itself may have taken it away
+            sys.path.remove(folder)
     _FOLDERS.clear()
+
+
+def _imported_from(folder: str, name: str, module: ModuleType) -> bool:
+    """Whether a module lies right in the folder, or in a package that does: not in an environment further below."""
+    own = vars(module)  # not getattr: modules that load lazily make up what they are asked for
+    places = [own.get("__file__"), *own.get("__path__", ())]
+    top = f"{folder}/{name.partition('.')[0]}"
+    return any(f"{place}/".startswith((f"{top}.", f"{top}/")) for place in places)
 
 
 def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> ModuleType:
     if folder is not None and str(folder) not in _FOLDERS:
         sys.path.append(str(folder))
         _FOLDERS.append(str(folder))
-    name = f"hfopt_script_{script.stem}_{sha256(bytes(script) + script.read_bytes()).hexdigest()[:12]}"
+    name = f"{_MODULE}{script.stem}_{sha256(bytes(script) + script.read_bytes()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = spec_from_file_location(name, script)
         if spec is None or spec.loader is None:
@@ -89,7 +99,7 @@ def own_line(script: Path, what: str, folder: Path | None = None) -> Iterator[No
         yield
     except PreconditionFailed:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # it is the user's code: it raises what it likes
         raise _told(error, script, what, folder) from error
 
 

@@ -112,7 +112,7 @@ def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], inner: Pla
     if kind == "extra_forbidden":
         return unknown_key(place, _keys_at(model, inner[:-1]))
     if isinstance(cause, OptionError):
-        place = place if inner[-1:] == cause.place else (*place, *cause.place)
+        place = place if inner[-len(cause.place) :] == cause.place else (*place, *cause.place)
         cause = cause.error
     if isinstance(cause, UnknownName):
         return unknown_name(place, cause)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from hfopt.api.config import Config, only
+from hfopt.api.config import Config, PlainName, only
 from hfopt.api.parity import Parity
 from hfopt.base.files import why_no_path
 from hfopt.config.olive.dialect import NO_SCRIPTS, ONE_VALUE
@@ -23,15 +23,6 @@ def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., 
         return value
 
     return validator(check)
-
-
-PlainName = Annotated[
-    str,
-    _checked(
-        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}").fullmatch,
-        "must be a plain name: at most 200 letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
-    ),
-]
 
 
 def _possible_path(text: str) -> str:

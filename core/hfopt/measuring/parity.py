@@ -17,7 +17,7 @@ def compared(result: PassResult, model: ModelHandle, context: PassContext, parit
     :raises PreconditionFailed: the new model can't be opened or run
     :raises HfoptError: they differ, and the user has not allowed it
     """
-    if parity is None:
+    if parity is None or result.model == model:
         return result
     context.progress("parity", 0, None)
     try:

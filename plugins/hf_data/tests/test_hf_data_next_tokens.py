@@ -7,43 +7,37 @@ import json
 import numpy as np
 import pytest
 
-from hfopt import Batch, PreconditionFailed, Session
+from hfopt import Batch, PreconditionFailed, TensorSpec
 from hfopt_hf_data.next_tokens import NextTokens
+from hfopt_hf_model_loader.session import TorchSession
 
-
-class Decoder(Session):
-    """A small GPT-2 of random weights."""
-
-    inputs = outputs = ()
-
-    def __init__(self):
-        import torch
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        torch.manual_seed(0)
-        config = GPT2Config(
-            vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0
-        )
-        self.live = GPT2LMHeadModel(config).eval()
-        for weight in self.live.parameters():
-            weight.data.mul_(8)  # so that predictions differ much
-
-    def run(self, feeds):
-        import torch
-
-        with torch.inference_mode():
-            logits = self.live(**{name: torch.tensor(value) for name, value in feeds.items()}).logits
-        return {"logits": logits.numpy()}
-
-    def bind(self, feeds):
-        raise NotImplementedError
-
-    live = None
+AXES = ("batch_size", "sequence_length")
+TAKEN = [TensorSpec(name=name, dtype="int64", axes=AXES) for name in ("input_ids", "attention_mask")]
 
 
 @pytest.fixture(scope="module")
 def decoder():
-    return Decoder()
+    """A small GPT-2 of random weights, whose predictions differ much."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).eval()
+    for weight in model.parameters():
+        weight.data.mul_(8)
+    return TorchSession(model, TAKEN)
+
+
+def always(logits):
+    """A model that returns the same whatever it gets."""
+    import torch
+
+    class Always(torch.nn.Module):
+        def forward(self, **_):
+            return {"logits": torch.tensor(logits)}
+
+    return TorchSession(Always(), TAKEN)
 
 
 @pytest.fixture
@@ -107,27 +101,13 @@ def test_the_loss_is_that_which_the_model_itself_computes(decoder, texts):
 def test_outputs_that_are_no_logits_of_tokens_are_refused(texts):
     data = NextTokens(texts, None, masked=True)
 
-    class Classifier(Decoder):
-        def __init__(self):
-            pass
-
-        def run(self, feeds):
-            return {"logits": np.zeros((1, 2), dtype=np.float32)}
-
     with pytest.raises(PreconditionFailed, match=r"the model yields \[1, 2\], not logits for every token of \[1, 7\]"):
-        data.predict(Classifier(), next(data.batches()))
+        data.predict(always(np.zeros((1, 2))), next(data.batches()))
 
 
-def test_outputs_that_are_not_numbers_are_refused(texts, decoder):
+def test_outputs_that_are_not_numbers_are_refused(texts):
     data = NextTokens(texts, None, masked=True)
     batch: Batch = next(data.batches())
 
-    class Broken(Decoder):
-        def __init__(self):
-            pass
-
-        def run(self, feeds):
-            return {"logits": np.full((1, 7, 50), np.nan, dtype=np.float32)}
-
     with pytest.raises(PreconditionFailed, match=r"not numbers \(NaN\) for some tokens of a row"):
-        data.predict(Broken(), batch)
+        data.predict(always(np.full((1, 7, 50), np.nan)), batch)

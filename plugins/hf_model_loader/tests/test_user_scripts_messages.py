@@ -55,6 +55,8 @@ def test_a_loader_and_dummy_inputs_are_a_model(opened):
     handle, found = opened(dummy_inputs_func="one")
 
     assert [(spec.name, spec.axes) for spec in handle.inputs] == [("x", ("batch", 4))]
+    config = PyTorchModelConfig.model_validate(handle.config, strict=False)
+    assert PyTorchModel(config).snippet(handle) == "", "transformers does not know how to load it"
     assert found["y"].shape == (2, 2)
 
 

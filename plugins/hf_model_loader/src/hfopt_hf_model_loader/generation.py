@@ -90,7 +90,4 @@ def with_past(model: PreTrainedModel) -> torch.nn.Module:
                 outputs |= {f"{PRESENT}.{number}.key": layer.keys, f"{PRESENT}.{number}.value": layer.values}
             return outputs
 
-        def generate(self, *arguments: Any, **named: Any) -> Any:
-            return self.model.generate(*arguments, **named)
-
     return CausalLMWithPast().eval()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
-from hfopt.api.example import BATCH_AXIS
+from hfopt.api.example import BATCH_AXIS, BOXES
 from hfopt_hf_model_loader.folder import has, inside, read_object
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _text(
             ends = last if name == "input_ids" else None
             yield TensorSpec(name=name, dtype="int64", axes=axes, high=ranges[name], last=ends)
     if "bbox" in taken:
-        yield TensorSpec(name="bbox", dtype="int64", axes=(*axes, 4), high=1)  # others' corners must be in order
+        yield TensorSpec(name=BOXES, dtype="int64", axes=(*axes, 4), high=own.max_2d_position_embeddings)
 
 
 def _reads_eos(model_class: type[PreTrainedModel], taken: Mapping[str, Any], own: PretrainedConfig) -> bool:

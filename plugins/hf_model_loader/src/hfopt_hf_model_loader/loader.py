@@ -118,7 +118,10 @@ class PyTorchModel(ModelLoader):
     def snippet(self, handle: ModelHandle) -> str:
         from hfopt_hf_model_loader.architecture import class_names
 
-        names = class_names(self.config.hugging_face)
+        hf_config = self.config.hugging_face
+        if self.config.model_loader is not None or hf_config.task is hf_config.model_class is None:
+            return ""
+        names = class_names(hf_config)
         name = names[0] if len(names) == 1 else handle.attributes.get("architectures", names)[0]
         load = f'model = {name}.from_pretrained(".")'
         if not any(path.name == "tokenizer.json" for path in handle.companions):

@@ -163,7 +163,7 @@ def _with_leaves(value: Any, names: Mapping[str, str], path: str = "") -> Any:
         inner = [
             _with_leaves(each, names, f"{path}.{place}" if path else str(place)) for place, each in enumerate(value)
         ]
-        return inner if isinstance(value, list) else tuple(inner)
+        return _as(value, inner)
     if _is_cache(value):
         places = range(len(value.layers))
         return Pairs(tuple((Leaf(names[f"{path}.{each}.key"]), Leaf(names[f"{path}.{each}.value"])) for each in places))
@@ -180,8 +180,13 @@ def _filled(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: _filled(each, tensors) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_filled(each, tensors) for each in value)
+        return _as(value, [_filled(each, tensors) for each in value])
     return value
+
+
+def _as(value: Any, items: list[Any]) -> Any:
+    """The items as another list, tuple or namedtuple of its kind."""
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def _kind(value: Any) -> str:

@@ -24,7 +24,7 @@ from hfopt import (
     Reference,
     Session,
 )
-from hfopt.api.config import ConfigContext
+from hfopt.api.config import ConfigContext, plain_name
 from hfopt.api.model import COMPOSITE
 from hfopt.api.resources import MARK
 from hfopt_hf_model_loader.config import ModelPlace
@@ -38,7 +38,7 @@ def _files(names: tuple[str, ...]) -> tuple[str, ...]:
         path = PurePosixPath(name)
         if path.suffix != ".onnx" or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{name!r} is not the name of an .onnx file in the model's folder")
-    stems = Counter(PurePosixPath(name).stem for name in names)
+    stems = Counter(plain_name(PurePosixPath(name).stem) for name in names)
     if twice := [stem for stem, count in stems.items() if count > 1]:
         raise ValueError(f"two components would be called {twice[0]!r}")
     if not names:

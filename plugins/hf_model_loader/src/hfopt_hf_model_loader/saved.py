@@ -42,7 +42,7 @@ def read_tensors(file: Path, device: str = "cpu") -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file that an error is told about anyway
             found = torch.load(file, map_location=device, weights_only=True, mmap=is_zipfile(file))
-    except Exception as error:
+    except Exception as error:  # the reader does what the file's bytes say: damaged ones make it raise anything
         if isinstance(error, pickle.UnpicklingError) and (named := _GLOBAL.search(str(error))):
             raise PreconditionFailed(
                 f"{file} holds more than tensors: {named[1]}, and loading that could run any code",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from hfopt import Config, InputPath
-from hfopt.api.config import OptionError
+from hfopt.api.config import OptionError, PlainName
 from hfopt_hf_model_loader.io_config import IoConfig
 
 
@@ -18,13 +17,6 @@ def _identifier(name: str) -> str:
     return name
 
 
-def _folder_name(name: str) -> str:
-    if not _PLAIN.fullmatch(name):
-        raise ValueError("must be a plain name of letters, digits, '_', '-' and '.': it becomes a folder's")
-    return name
-
-
-_PLAIN = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 Function = Annotated[str, AfterValidator(_identifier)]
 
 
@@ -36,9 +28,7 @@ def needs_script(name: str) -> str:
 class ComponentConfig(Config):
     """One of ``hf_config.components``."""
 
-    name: Annotated[str, AfterValidator(_folder_name)] = Field(
-        description="What it is called: its folder, among the results."
-    )
+    name: PlainName = Field(description="What it is called: its folder, among the results.")
     io_config: IoConfig | Function = Field(description="What it takes and returns, or a function that says so.")
     component_func: Function | None = Field(
         None, description="A function that gets the model and returns the component's module; null: the whole model."

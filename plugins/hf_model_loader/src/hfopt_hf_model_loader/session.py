@@ -83,9 +83,9 @@ def load(folder: Path, config: PyTorchModelConfig, device: str, attention: str |
             if "report" not in error.message or reported.empty():
                 raise
             raise PreconditionFailed(f"{error.message}: {_essence(reported)}") from error
-    missing = sorted({*loading["missing_keys"]} - (set() if adapter is None else adapters.whole(adapter)))
-    if missing:
-        raise PreconditionFailed(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
+    lacking = sorted({*loading["missing_keys"]} - (set() if adapter is None else adapters.whole(adapter)))
+    if lacking:
+        raise PreconditionFailed(f"the checkpoint lacks {len(lacking)} weights of the model, such as {lacking[0]}")
     model.config.return_dict = True  # outputs have names, whatever config.json says
     loaded: torch.nn.Module = model if adapter is None else adapters.merge(model, adapter)
     return loaded.eval()

@@ -32,23 +32,23 @@ def writes(model: ModelHandle) -> bool:
 
 
 def write(source: Session, model: ModelHandle) -> Written | None:
-    """What transformers' own ``generate`` writes; None if the model has too few positions for a prompt.
+    """What transformers' own ``generate`` writes; None if it has too few positions for a prompt, or no such method.
 
-    :param source: its ``live`` has that method
+    :param source: its ``live`` is or holds transformers' model
     """
     import numpy as np
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, GenerationMixin
 
     vocabulary = next(spec.high for spec in model.inputs if spec.name == "input_ids") or 2
     positions = model.attributes.get("max_position_embeddings") or max(LENGTHS) + TOKENS
     count = min(TOKENS, positions - max(LENGTHS))
-    if count < 1:
+    network = next((part for part in source.live.modules() if isinstance(part, GenerationMixin)), None)
+    if count < 1 or network is None:
         return None
     ids = np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), max(LENGTHS)))
     mask = (np.arange(max(LENGTHS)) >= max(LENGTHS) - np.array(LENGTHS)[:, None]).astype(np.int64)
     greedily = GenerationConfig(min_new_tokens=count, max_new_tokens=count, do_sample=False, pad_token_id=0)
-    network = source.live.model
     own, network.generation_config = network.generation_config, greedily  # else it adds penalties, sampling, an end
     try:
         with torch.inference_mode():

@@ -40,9 +40,8 @@ def trace(
     target = folder / "traced.onnx"
     module, arguments = _by_position(source.live, names, [spec.name for spec in outputs]), _tensors(feeds, names)
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        module = torch.jit.trace(
-            module, arguments, check_trace=False
-        )  # the exporter traces no scripts inside of others
+        # the exporter traces no scripts inside of others
+        module = torch.jit.trace(module, arguments, check_trace=False)
     torch.onnx.export(
         module,
         arguments,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, PreconditionFailed, Session
-from hfopt.api.config import OptionError
+from hfopt.api.config import OptionError, PlainName
 from hfopt.api.model import COMPOSITE
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.providers import why_unavailable
 
 _ONNX = "ONNXModel"
-_PLAIN = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 def _options(part: Any) -> Any:
@@ -27,21 +25,13 @@ def _options(part: Any) -> Any:
     return part.get("config", {})
 
 
-def _folder_name(name: str) -> str:
-    if not _PLAIN.fullmatch(name):
-        raise ValueError("must be a plain name of letters, digits, '_', '-' and '.': it becomes a folder's")
-    return name
-
-
 class CompositeModelConfig(Config):
     """Options of ``CompositeModel``."""
 
     model_components: tuple[Annotated[ONNXModelConfig, BeforeValidator(_options)], ...] = Field(
         (), description="The parts, each an ONNXModel, written as an input model is."
     )
-    model_component_names: tuple[Annotated[str, AfterValidator(_folder_name)], ...] = Field(
-        (), description="Their names, in the same order."
-    )
+    model_component_names: tuple[PlainName, ...] = Field((), description="Their names, in the same order.")
     model_attributes: dict[str, Any] = Field({}, description="Attributes that passes may ask for, of every part.")
 
     @model_validator(mode="after")

@@ -41,7 +41,6 @@ ORT_MODEL_TYPES: Mapping[str, str] = {
     "modernbert": "bert",
     "mpnet": "bert",
     "mt5": "t5",
-    "opt": "gpt2",
     "owlvit": "clip",
     "phi": "gpt2",
     "qwen2": "gpt2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -145,20 +146,27 @@ class OnnxDynamicQuantization(OnnxQuantization):
 def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
     """The graph with a type and a shape for every tensor, which the quantizer needs of fused operators too.
 
+    ONNX Runtime's symbolic inference knows those operators. Where it fails itself (an assert, at a Reshape to a shape
+    of unknown length as in SigLIP), ONNX's own inference takes its place, which knows the standard's operators alone.
+
     :param external: write weights beside it, as a model of more than 2 GB must
     :return: `target`
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(
+    write = partial(
+        quant_pre_process,
         str(source),
         str(target),
-        skip_onnx_shape=True,
         auto_merge=True,
         save_as_external_data=external,
         all_tensors_to_one_file=external,
         external_data_location=f"{target.name}.data" if external else None,
     )
+    try:
+        write(skip_onnx_shape=True)
+    except (AssertionError, TypeError):
+        write(skip_symbolic_shape=True)
     return target
 
 
@@ -217,6 +225,8 @@ def _excluded(model: ModelProto, config: QuantizationConfig) -> list[str]:
 
 def _extra_options(config: QuantizationConfig) -> dict[str, Any]:
     """A dictionary of its own: the quantizers change what they are given."""
+    from onnx import TensorProto
+
     symmetric = config.WeightSymmetric
     options: dict[str, Any] = {
         "WeightSymmetric": config.weight_type == "QInt8" if symmetric is None else symmetric,
@@ -228,6 +238,8 @@ def _extra_options(config: QuantizationConfig) -> dict[str, Any]:
         options["ActivationSymmetric"] = config.ActivationSymmetric
         options["OpTypesToExcludeOutputQuantization"] = ["MatMul", "Gemm"]
         options[NNAPI_SIGMOID] = config.nnapi_sigmoid
+    else:
+        options["DefaultTensorType"] = TensorProto.FLOAT  # of what an operator returns that no inference knows
     return options | (config.extra_options or {})
 
 
