@@ -12,8 +12,9 @@ from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import counts, did_you_mean
 from hfopt_onnx_model.graph import handle_of, outline, save
 from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
-from hfopt_ort_passes.attention import FUSED_ATTENTION, group_queries, why_unfused
+from hfopt_ort_passes.attention import FUSED_ATTENTION, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
+from hfopt_ort_passes.grouped import group_queries, is_wanted
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class OrtTransformersOptimization(Pass):
     config: OrtTransformersOptimizationConfig
 
     def requires(self, model: ModelHandle) -> None:
-        if self._optimizer(model) is None and (asked := self.config.written(*ASKS_FOR_MORE)):
+        asked = [name for name in ASKS_FOR_MORE if getattr(self.config, name)]
+        if self._optimizer(model) is None and asked:
             raise PreconditionFailed(
                 f"{', '.join(asked)}: {_unknown(model)}",
                 hint="set model_type to ONNX Runtime's name of a similar architecture, or leave this out",
@@ -81,8 +83,8 @@ class OrtTransformersOptimization(Pass):
         before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
             optimized = self._optimize(model, optimizer, provider)
-            if self.config.use_gqa:
-                group_queries(optimized, self._size("num_key_value_heads", model))
+            if is_wanted(self.config, context.accelerator):
+                group_queries(optimized, self._size("num_heads", model), self.config)
             fused = _more(optimized.model.graph, before)
             if self.config.float16:
                 self._halve(optimized, before)

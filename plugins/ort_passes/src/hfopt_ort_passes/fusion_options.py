@@ -29,6 +29,7 @@ ORT_MODEL_TYPES: Mapping[str, str] = {
     "distilbert": "bert",
     "dpt": "vit",
     "electra": "bert",
+    "gemma": "gpt2",
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "hubert": "bert",
@@ -153,7 +154,7 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
     )
     num_heads: int = Field(0, ge=0, description="Attention heads; 0: from the model's config.")
     num_key_value_heads: int = Field(
-        0, ge=0, description="Key and value heads, with use_gqa; 0: from the model's config."
+        0, ge=0, description="Key and value heads; the graph tells them, and must agree where they are written."
     )
     hidden_size: int = Field(0, ge=0, description="Width of a hidden state; 0: from the model's config.")
     optimization_options: FusionSwitches = Field(FusionSwitches(), description="Single fusions on or off.")
@@ -176,10 +177,10 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
     force_fp16_inputs: dict[str, tuple[int, ...]] | None = Field(
         None, description="With float16: inputs, by operator and position, that are float16 nevertheless."
     )
-    use_gqa: bool = Field(
-        False,
-        description="Attention with a cache as GroupQueryAttention: for causal models whose rows are padded on the "
-        "right, if at all; on a GPU with float16 only.",
+    use_gqa: bool | None = Field(
+        None,
+        description="Attention with a cache, of causal models, as GroupQueryAttention, whichever tokens are padding; "
+        "on a GPU with float16 only. Null: on a CPU, where the graph has such attention.",
     )
     input_int32: bool = Field(False, description="Take integer inputs as int32.")
 
@@ -207,7 +208,7 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         for name in ("force_fp32_ops", "force_fp32_nodes", "force_fp16_inputs"):
             if getattr(self, name) and not self.float16:
                 raise OptionError(name, "is of no use without float16")
-        if self.num_key_value_heads and not self.use_gqa:
+        if self.num_key_value_heads and self.use_gqa is False:
             raise OptionError("num_key_value_heads", "is of no use without use_gqa")
         return self
 
