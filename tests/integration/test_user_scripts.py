@@ -174,8 +174,8 @@ def test_components_are_exported_each_like_its_own_module_and_write_what_whisper
         "encoder_decoder_init": True,
         "decoder": True,
     }
-    first = onnxruntime.InferenceSession(best / "encoder_decoder_init" / "model.onnx")
-    later = onnxruntime.InferenceSession(best / "decoder" / "model.onnx")
+    first = onnxruntime.InferenceSession(best / "encoder_decoder_init.onnx")
+    later = onnxruntime.InferenceSession(best / "decoder.onnx")
     features = torch.randn(2, 8, 40)
     steps = {"max_new_tokens": 10, "min_new_tokens": 10}  # the first: none may be the end
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_passes_run_on_each_component_and_all_are_saved(run, tmp_path, component
     for name in ("encoder_decoder_init", "decoder"):
         assert fused["components"][name]["fused"]["SkipLayerNormalization"] > 0
         assert quantized["components"][name]["quantized"]["MatMulInteger"] > 0
-        onnxruntime.InferenceSession(tmp_path / "hfopt-output" / "best" / name / "model.onnx")
+        onnxruntime.InferenceSession(tmp_path / "hfopt-output" / "best" / f"{name}.onnx")
 
 
 def test_a_whole_model_in_a_file_needs_no_script_where_io_config_says_what_it_takes(run, tmp_path):

@@ -33,7 +33,7 @@ def example_feeds(
     for spec in specs:
         many = {axis: size if axis == BATCH_AXIS else size * spec.scale for axis, size in sizes.items()}
         shape = tuple(a if isinstance(a, int) else sum(many[part] for part in a.split(" + ")) for a in spec.axes)
-        if spec.name == MASK:
+        if spec.name.endswith(MASK):
             feeds[spec.name] = (_padded_mask(shape) if padded else np.ones(shape)).astype(spec.dtype)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):
             feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)

@@ -26,6 +26,7 @@ class PassContext:
     :param open: opens any model handle: ``open(handle, settings)``
     :param compare: times two models against each other (see `hfopt.api.timing`), for passes that measure
     :param progress: ``progress(phase, done, total)``
+    :param name: what the new model's file is to be called, its ending aside: ``model``, or the component's name
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class PassContext:
     open: Callable[[ModelHandle, Mapping[str, Any]], Session]
     compare: Callable[..., Floats]
     progress: ReportProgress
+    name: str = "model"
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,11 @@ class Pass(Configured):
 
         :raises HfoptError: for a failure that the user can do something about
         """
+
+    def assembled(self, result: PassResult, model: ModelHandle, context: PassContext) -> PassResult:
+        """What becomes of a composite model when this pass has run for each of its components: by default nothing more.
+
+        :param result: the composite model, with one report of all its components
+        :param model: the one before
+        """
+        return result

@@ -139,7 +139,7 @@ def _compare(handle: ModelHandle, copies: Sequence[ArtifactFile], key: str, stor
 
 
 def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:
-    """Copy a model's files and companions below `folder`.
+    """Copy a model's files and companions below `folder`; components beside each other if no two files share a name.
 
     :return: the same model at its new place
     """
@@ -152,11 +152,15 @@ def copy_model(handle: ModelHandle, folder: Path) -> ModelHandle:
             _copy(path, place)
         return place
 
+    names = [file.name for part in handle.components.values() for file in part.files]
+    apart = len({*names}) < len(names)
     return handle.with_(
         files=tuple(map(copied, handle.files)),
         companions=tuple(map(copied, handle.companions)),
         path=folder / handle.path.relative_to(base),
-        components={name: copy_model(part, folder / name) for name, part in handle.components.items()},
+        components={
+            name: copy_model(part, folder / name if apart else folder) for name, part in handle.components.items()
+        },
     )
 
 

@@ -13,18 +13,18 @@ from hfopt.config import problems as _problems
 from hfopt.config.problems import M, Mistakes
 from hfopt.discovery.plugins import Plugins
 from hfopt.measuring.figures import scored
-from hfopt.measuring.parity import compared
+from hfopt.worker.steps.transform import applied
 from hfopt.worker.stopwatch import Stopwatch
 
 __all__ = ["Plugins", "Stopwatch", "run_compared", "scored", "validate"]
 
 
 def run_compared(work: Pass, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
-    """Run a pass and compare its model with the one that it got, as a pass step does.
+    """Run a pass and compare its model with the one that it got, as a pass step does: of components each.
 
     :param parity: None: don't compare
     """
-    return compared(work.run(model, context), model, context, parity)
+    return applied(work, type(work).__name__, model, context, parity)
 
 
 def validate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -9,10 +11,13 @@ import transformers
 from hfopt import Accelerator, ModelHandle, PassContext, TensorSpec
 from hfopt.api.parity import Parity
 from hfopt.testing import run_compared
+from hfopt_hf_model_loader.loader import PyTorchModel
 from hfopt_hf_model_loader.session import TorchSession
+from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.export import export
+from hfopt_onnx_model.composite import CompositeModel
 from hfopt_onnx_model.graph import handle_of
-from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
+from hfopt_onnx_model.loader import ONNXModel
 
 
 def make_bert() -> TorchSession:
@@ -48,12 +53,34 @@ def converted(bert, tmp_path_factory) -> ModelHandle:
     return handle_of(path, like=ModelHandle(type="PyTorchModel", path=path, files=(), inputs=bert.inputs))
 
 
-@pytest.fixture
-def apply(tmp_path):
-    """Runs a pass of ONNX models in a new folder, and compares: ``apply(pass_class, handle, **options)``."""
+@pytest.fixture(scope="session")
+def open_model():
+    """Opens any model: ``open_model(handle, settings)``."""
+    loaders = {"PyTorchModel": PyTorchModel, "ONNXModel": ONNXModel, "CompositeModel": CompositeModel}
 
-    def open_model(handle, settings):
-        return ONNXModel(ONNXModelConfig()).open(handle, Accelerator(), {"threads": 1, **settings})
+    def open_(handle, settings):
+        loader = loaders[handle.type]
+        config = loader.Config.model_validate_json(json.dumps(handle.config))
+        return loader(config).open(handle, Accelerator(), {"threads": 1, **settings})
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+def convert(open_model):
+    """Converts a model in a new folder, and compares: ``convert(handle, folder, **options)``."""
+
+    def convert_(handle, folder, **options):
+        folder.mkdir()
+        context = PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None)
+        return run_compared(OnnxConversion(OnnxConversionConfig(**options)), handle, context, Parity())
+
+    return convert_
+
+
+@pytest.fixture
+def apply(tmp_path, open_model):
+    """Runs a pass of ONNX models in a new folder, and compares: ``apply(pass_class, handle, **options)``."""
 
     def apply_(pass_class, handle, parity=Parity(), **options):  # noqa: B008 - frozen
         folder = tmp_path / f"pass{len(list(tmp_path.iterdir()))}"

@@ -10,15 +10,11 @@ import pytest
 import torch
 import transformers
 
-from hfopt import Accelerator, ModelHandle, PassContext
-from hfopt.api.parity import Parity
-from hfopt.testing import run_compared
+from hfopt import ModelHandle
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
-from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.generation import compare, write
 from hfopt_onnx_model.generating import greedy
-from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
 ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SIZES = {"vocab_size": 60, "max_position_embeddings": 128, "hidden_size": 32, "intermediate_size": 64, **ENDS}
@@ -53,26 +49,13 @@ def saved(config, folder: Path) -> Path:
     return folder
 
 
-def open_model(handle, settings):
-    loader = ONNXModel(ONNXModelConfig())
-    if handle.type == "PyTorchModel":
-        loader = PyTorchModel(PyTorchModelConfig(model_path=str(handle.path), hf_config=handle.config["hf_config"]))
-    return loader.open(handle, Accelerator(), {"threads": 1, **settings})
-
-
 def described(folder, **hf_config) -> ModelHandle:
     config = PyTorchModelConfig(model_path=str(folder), hf_config=hf_config or {"task": "text-generation"})
     return PyTorchModel(config).fetch(None)
 
 
-def convert(handle, folder: Path, **options):
-    folder.mkdir()
-    context = PassContext(folder, Accelerator(), 1, 0, {}, open_model, None, lambda *_: None)
-    return run_compared(OnnxConversion(OnnxConversionConfig(**options)), handle, context, Parity())
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_graph_computes_and_writes_what_the_pytorch_model_does(name, tmp_path):
+def test_the_graph_computes_and_writes_what_the_pytorch_model_does(convert, name, tmp_path):
     handle = described(saved(ARCHITECTURES[name], tmp_path / "model"))
 
     result = convert(handle, tmp_path / "made")
@@ -89,7 +72,7 @@ def llama(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(llama, tmp_path_factory) -> ModelHandle:
+def converted(convert, llama, tmp_path_factory) -> ModelHandle:
     return convert(described(llama), tmp_path_factory.mktemp("converted") / "made").model
 
 
@@ -128,7 +111,7 @@ def test_a_loop_over_onnxruntime_alone_writes_what_generate_writes(llama, conver
     assert written == expected.tolist()[0]
 
 
-def test_what_the_data_lack_is_filled_in_alike_by_both_sessions(llama, converted):
+def test_what_the_data_lack_is_filled_in_alike_by_both_sessions(open_model, llama, converted):
     ids = np.array([[0, 0, 7, 8], [3, 4, 5, 6]])
     feeds = {"input_ids": ids, "attention_mask": np.array([[0, 0, 1, 1], [1, 1, 1, 1]])}
     with open_model(described(llama), {}) as source, open_model(converted, {}) as made:
@@ -149,7 +132,7 @@ def test_what_the_data_lack_is_filled_in_alike_by_both_sessions(llama, converted
     ],
 )
 def test_a_model_that_is_to_keep_nothing_returns_logits_alone_and_writes_the_same(
-    hf_config, llama, converted, tmp_path
+    convert, open_model, hf_config, llama, converted, tmp_path
 ):
     made = convert(described(llama, **hf_config), tmp_path / "made").model
 
@@ -166,7 +149,7 @@ def test_the_feature_asks_for_what_is_kept_where_there_is_no_task(llama):
     assert asked.inputs == described(llama).inputs
 
 
-def test_tokens_after_one_that_differs_do_not_count_as_equal(llama, converted):
+def test_tokens_after_one_that_differs_do_not_count_as_equal(open_model, llama, converted):
     with open_model(described(llama), {}) as source:
         written = write(source, described(llama))
     written.tokens[1, 3] += 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hfopt.api.model import COMPOSITE, ModelHandle
+from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass, PassContext, PassResult
 from hfopt.base.errors import PluginError, PreconditionFailed
 from hfopt.measuring.parity import compared
@@ -15,25 +16,40 @@ from hfopt.worker.context import Outcome, StepContext
 
 def run(step: StepContext) -> Outcome:
     work: Pass = step.component("hfopt_passes")
-    model = step.model("model")
-    if not model.components or COMPOSITE in work.accepts:
-        result = _one(step, work, model)
-        return Outcome(model=result.model, report=result.report)
-    parts = {name: _part(step, work, name, part) for name, part in model.components.items()}
-    made = model.with_(
-        type=COMPOSITE, path=step.folder, files=(), components={name: each.model for name, each in parts.items()}
+    context = PassContext(
+        folder=step.folder,
+        accelerator=step.request.accelerator,
+        threads=step.request.threads,
+        seed=step.request.seed,
+        data={role.removeprefix("data."): step.data(role) for role in step.request.inputs if role.startswith("data.")},
+        open=step.open,
+        compare=step.stopwatch().compare,
+        progress=step.progress,
     )
-    return Outcome(model=made, report=_of_parts({name: each.report for name, each in parts.items()}))
+    result = applied(work, step.request.component, step.model("model"), context, step.request.parity)
+    return Outcome(model=result.model, report=result.report)
 
 
-def _part(step: StepContext, work: Pass, name: str, part: ModelHandle) -> PassResult:
-    """The result for one part of a composite model, in a folder of its own; what fails says in which."""
-    folder = step.folder / name
-    folder.mkdir()
-    try:
-        return _one(replace(step, folder=folder), work, part)
-    except PreconditionFailed as error:
-        raise PreconditionFailed(f"{name}: {error.message}", hint=error.hint) from error
+def applied(work: Pass, name: str, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
+    """What a pass makes of a model, or of each of its components, after each has been compared with the one before.
+
+    :param name: the pass's, for messages
+    :param parity: None: don't compare
+    """
+    if not model.components or COMPOSITE in work.accepts:
+        return _one(work, name, model, context, parity)
+    parts = {}
+    for place, part in model.components.items():
+        folder = context.folder / place
+        folder.mkdir()
+        try:
+            parts[place] = _one(work, name, part, replace(context, folder=folder, name=place), parity)
+        except PreconditionFailed as error:
+            raise PreconditionFailed(f"{place}: {error.message}", hint=error.hint) from error
+    made = {place: each.model for place, each in parts.items()}
+    whole = model.with_(type=COMPOSITE, path=context.folder, files=(), config={}, components=made)
+    report = _of_parts({place: each.report for place, each in parts.items()})
+    return work.assembled(PassResult(whole, report), model, context)
 
 
 def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -45,31 +61,19 @@ def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def _one(step: StepContext, work: Pass, model: ModelHandle) -> PassResult:
+def _one(work: Pass, name: str, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
     """What a pass makes of one model, after it has been compared with that model."""
     if model.type not in work.accepts:
         raise PreconditionFailed(f"takes {' or '.join(sorted(work.accepts))}, and got {model.type}")
     work.requires(model)
-    context = PassContext(
-        folder=step.folder,
-        accelerator=step.request.accelerator,
-        threads=step.request.threads,
-        seed=step.request.seed,
-        data={role.removeprefix("data."): step.data(role) for role in step.request.inputs if role.startswith("data.")},
-        open=step.open,
-        compare=step.stopwatch().compare,
-        progress=step.progress,
-    )
-    result = _checked(step, work, model, work.run(model, context))
-    return compared(result, model, context, step.request.parity)
+    return compared(_checked(work, name, model, work.run(model, context)), model, context, parity)
 
 
-def _checked(step: StepContext, work: Pass, model: ModelHandle, result: object) -> PassResult:
+def _checked(work: Pass, name: str, model: ModelHandle, result: object) -> PassResult:
     """What a pass returned, if that is what passes return.
 
     :raises PluginError: it is not, with what is wrong
     """
-    name = step.request.component
     if not isinstance(result, PassResult):
         raise PluginError(f"{name} must return a PassResult, and returned {_described(result)}")
     made: object = result.model

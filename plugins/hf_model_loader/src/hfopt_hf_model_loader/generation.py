@@ -11,6 +11,8 @@ from hfopt.api.example import BATCH_AXIS, MASK, PAST_AXIS
 from hfopt_hf_model_loader.architecture import own_code
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.inputs import TEXT_AXES
+from hfopt_hf_model_loader.seq2seq import is_seq2seq
+from hfopt_hf_model_loader.tasks import WITH_PAST
 from hfopt_onnx_model.filling import PAST
 from hfopt_onnx_model.generating import PRESENT
 
@@ -19,16 +21,25 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 TASK = "text-generation"
-WITH_PAST, WITHOUT = "causal-lm-with-past", "causal-lm"
+WITHOUT = "causal-lm"
+SEQ2SEQ = {
+    "automatic-speech-recognition": "speech2seq-lm",
+    "summarization": "seq2seq-lm",
+    "text2text-generation": "seq2seq-lm",
+    "translation": "seq2seq-lm",
+}
+"""Tasks whose models with a decoder keep its past, and the feature of one without."""
 MOST_POSITIONS = 128
 """Of examples; more may count as a long text, for which some models compute something else."""
 
 
-def keeps_past(config: HfConfig) -> bool:
+def keeps_past(config: HfConfig, model_class: type[Any]) -> bool:
     """Whether the model is to take and return keys and values of earlier tokens."""
     if (config.arguments.extra_args or {}).get("use_cache") is False:
         return False
-    return config.feature == WITH_PAST or (config.feature is None and config.task == TASK)
+    if config.feature is not None:
+        return config.feature.endswith(WITH_PAST)
+    return config.task == TASK or (config.task in SEQ2SEQ and is_seq2seq(model_class))
 
 
 def inputs(model_class: type[PreTrainedModel], own: PretrainedConfig) -> tuple[TensorSpec, ...]:

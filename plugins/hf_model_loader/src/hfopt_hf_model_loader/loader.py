@@ -39,6 +39,7 @@ class PyTorchModel(ModelLoader):
             generation,
             mlflow,
             own_classes,
+            seq2seq,
             sizes,
         )
         from hfopt_hf_model_loader.arguments import check_packages
@@ -65,14 +66,15 @@ class PyTorchModel(ModelLoader):
         exact = "quantization_config" not in attributes and not (arguments.extra_args or {}).get(_OTHER_SIZES)
         if weights.shapes:
             sizes.check_shapes(model_class, own, weights, place / folder.CONFIG, exact=exact)
+        with_past, decodes = generation.keeps_past(hf_config, model_class), seq2seq.is_seq2seq(model_class)
+        apart = self.config.scripted or hf_config.components
         try:
-            with_past = generation.keeps_past(hf_config)
-            taken = generation.inputs(model_class, own) if with_past else inputs(model_class, own, place)
+            taken = inputs(model_class, own, place) if decodes or not with_past else generation.inputs(model_class, own)
         except PreconditionFailed:
-            if not self.config.scripted and not hf_config.components:
+            if not apart:
                 raise
             taken = ()  # the script says
-        return ModelHandle(
+        handle = ModelHandle(
             type="PyTorchModel",
             path=place,
             files=weights.files + (() if adapter is None else adapter.files),
@@ -85,17 +87,25 @@ class PyTorchModel(ModelLoader):
             inputs=taken,
             attributes={**architecture.attributes(own), **attributes, **(self.config.model_attributes or {})},
         )
+        if apart or not (with_past and decodes):
+            return handle
+        parts = seq2seq.parts(model_class, own, taken, generation.SEQ2SEQ.get(hf_config.task or "", "seq2seq-lm"))
+        return handle.with_(
+            components={name: handle.with_(files=(), inputs=specs) for name, specs in parts.items()},
+        )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
-        from hfopt_hf_model_loader import file_formats, generation, scripted
+        from hfopt_hf_model_loader import file_formats, generation, scripted, seq2seq
         from hfopt_hf_model_loader.session import TorchSession, device_for, load
 
         device, attention = device_for(accelerator, settings), settings.get("attn_implementation")
         if self.config.scripted:
             return scripted.opened(handle, self.config, device, attention)
         model = load(handle.path, self.config, device, attention)
-        if any(spec.name.startswith(f"{generation.PAST}.") for spec in handle.inputs):
-            model = generation.with_past(model)
+        if generation.keeps_past(self.config.hugging_face, type(model)):
+            names = [spec.name for spec in handle.inputs]
+            decodes = seq2seq.is_seq2seq(type(model))
+            model = seq2seq.part_of(model, names) if decodes else generation.with_past(model)
         if self.config.whole_file:
             headless = self.config.hugging_face.task == "feature-extraction"
             model = file_formats.naming(model, ("last_hidden_state", "pooler_output") if headless else ("logits",))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api.config import OptionError, only
+from hfopt.api.model import COMPOSITE
 from hfopt.api.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
+
+if TYPE_CHECKING:
+    from hfopt_onnx_conversion.generation import Written
 
 _NAMES = "keys and values are called past_key_values.N.key and present.N.key, as optimum calls them"
 _ONE_GRAPH = "there is one graph"
@@ -105,7 +109,7 @@ class OnnxConversion(Pass):
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         with context.open(model, {"attn_implementation": "eager"}) as source:
             tolerance = self._set_dtype(source)
             written = generation.write(source, model) if generation.writes(model) else None
@@ -126,13 +130,19 @@ class OnnxConversion(Pass):
         result = PassResult(converted, report, tolerance)
         if written is None:
             return result
-        context.progress("generate", 0, None)
-        with context.open(converted, {}) as made:
-            found = generation.compare(written, made)
-        same = f"{found['equal']} of {found['of']} tokens equal"
-        differs = None if found["equal"] == found["of"] else f"it writes other texts than PyTorch: {same}"
-        more = {"generated": found, "summary": f"{report['summary']}; generated: {same}"}
-        return result.with_report(more, differs)
+        return _compared(result, written, context)
+
+    def assembled(self, result: PassResult, model: ModelHandle, context: PassContext) -> PassResult:
+        """Parts that write together are compared in that, too."""
+        from hfopt_onnx_conversion import generation
+        from hfopt_onnx_model.seq2seq import writes
+
+        if model.type == COMPOSITE or not writes(result.model.components):
+            return result
+        with context.open(model, {"attn_implementation": "eager"}) as source:
+            self._set_dtype(source)
+            written = generation.write_after_reading(source, model)
+        return result if written is None else _compared(result, written, context)
 
     def _set_dtype(self, source: Session) -> float:
         """Give the open model the dtype in which it is to be exported.
@@ -152,6 +162,19 @@ class OnnxConversion(Pass):
         if torch.bfloat16 in before:
             return BFLOAT16_RELATIVE
         return HALF_RELATIVE if torch.float16 in before | after else RELATIVE
+
+
+def _compared(result: PassResult, written: Written, context: PassContext) -> PassResult:
+    """With what is said of the tokens that the new model writes."""
+    from hfopt_onnx_conversion.generation import compare
+
+    context.progress("generate", 0, None)
+    with context.open(result.model, {}) as made:
+        found = compare(written, made)
+    same = f"{found['equal']} of {found['of']} tokens equal"
+    differs = None if found["equal"] == found["of"] else f"it writes other texts than PyTorch: {same}"
+    more = {"generated": found, "summary": f"{result.report['summary']}; generated: {same}"}
+    return result.with_report(more, differs)
 
 
 def _dtypes(source: Session) -> set[Any]:

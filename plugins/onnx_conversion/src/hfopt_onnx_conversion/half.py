@@ -65,7 +65,7 @@ class OnnxFloatToFloat16(Pass):
         from hfopt_onnx_model.precision import check_takes_half, computes_in_half, tolerance_of
         from hfopt_onnx_model.weights import SMALL, read_in
 
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         graph = load(model.path, weights=False)
         self._check_lists(graph)
         config = self.config

@@ -54,7 +54,7 @@ class OnnxOpVersionConversion(Pass):
         from hfopt_onnx_model.precision import tolerance_of
         from hfopt_onnx_model.weights import SMALL, read_in
 
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         graph = load(model.path, weights=False)
         opset = self.config.target_opset or latest_run(graph)
         read_in(graph, model.path.parent, below=SMALL)

@@ -63,7 +63,7 @@ class DynamicToFixedShape(Pass):
         from hfopt_onnx_model.precision import tolerance_of
         from hfopt_onnx_model.weights import SMALL, read_in
 
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         graph = load(model.path, weights=False)
         read_in(graph, model.path.parent, below=SMALL)
         self._fix(graph)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, Session, TensorSpec
-from hfopt.api.example import BATCH_AXIS, example_feeds
+from hfopt.api.example import BATCH_AXIS, PAST_AXIS, example_feeds
 from hfopt_onnx_model.graph import load
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TRACED_BATCH, TRACED_SIZE = 2, 16
 PROBED_BATCH, PROBED_SIZE = 3, 11
 """Sizes of dynamic axes: every one differs from the traced one, and none is 1, which a tracer takes for a constant."""
+TOKEN_AXES = ("sequence_length", "decoder_sequence_length")
+"""With which keys and values of earlier tokens grow."""
 
 
 def trace(
@@ -72,6 +74,13 @@ def output_specs(source: Session, inputs: Sequence[TensorSpec]) -> list[TensorSp
         for first, second, axis in zip(traced[spec.name].shape, probed[spec.name].shape, spec.axes, strict=True)
         if isinstance(axis, str)
     }
+    grown = {
+        (past[0] + new[0], past[1] + new[1]): f"{axis} + {other}"
+        for past, axis in named.items()
+        for new, other in named.items()
+        if axis == PAST_AXIS and other in TOKEN_AXES
+    }
+    named = grown | named
     written = {spec.name: spec.axes for spec in source.outputs}
     return [_output_spec(name, small[name], large[name], named, written.get(name, ())) for name in small]
 

@@ -1,8 +1,9 @@
-"""CompositeModel: a model that is its named parts, such as an encoder and a decoder; each is opened by itself."""
+"""CompositeModel: a model that is its named parts, such as an encoder and a decoder; parts that write run as one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,7 @@ from hfopt.api.config import OptionError, PlainName
 from hfopt.api.model import COMPOSITE
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.providers import why_unavailable
+from hfopt_onnx_model.seq2seq import WritingSession, writes
 
 _ONNX = "ONNXModel"
 
@@ -60,12 +62,19 @@ class CompositeModel(ModelLoader):
             name: each.with_(attributes={**self.config.model_attributes, **each.attributes})
             for name, each in parts.items()
         }
-        place = next(iter(parts.values())).path.parent
         return ModelHandle(
-            type=COMPOSITE, path=place, files=(), attributes=self.config.model_attributes, components=parts
+            type=COMPOSITE, path=context.folder, files=(), attributes=self.config.model_attributes, components=parts
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+        if writes(handle.components) and all(each.type == _ONNX for each in handle.components.values()):
+            with ExitStack() as opened:
+                parts = {
+                    name: opened.enter_context(ONNXModel(ONNXModelConfig()).open(each, accelerator, settings))
+                    for name, each in handle.components.items()
+                }
+                opened.pop_all()
+            return WritingSession(parts)
         raise PreconditionFailed(
             f"a model of the parts {', '.join(handle.components)} is opened part by part, not as a whole",
             hint="measure its size, or make a part a model of its own and measure that",

@@ -33,7 +33,17 @@ def missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
     if ids is not None and spec.name.startswith(f"{PAST}."):
         sizes = (axis if isinstance(axis, int) else 0 for axis in spec.axes[1:])
         return np.zeros((len(ids), *sizes), spec.dtype)
+    if spec.name == f"encoder_{MASK}" and (states := _encoded(feeds)) is not None:
+        return np.ones(states, spec.dtype)
     raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
+
+
+def _encoded(feeds: Feeds) -> tuple[int, int] | None:
+    """How many rows an encoder has read, and of how many states; None if it has read none."""
+    if (states := feeds.get("encoder_hidden_states")) is not None:
+        return states.shape[0], states.shape[1]
+    kept = feeds.get(f"{PAST}.0.encoder.key")
+    return None if kept is None else (kept.shape[0], kept.shape[2])
 
 
 def _past_length(feeds: Feeds) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Session
 from hfopt.api.example import MASK
 from hfopt_onnx_model.filling import PAST
+from hfopt_onnx_model.seq2seq import DECODER_IDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,13 +27,39 @@ def greedy(session: Session, ids: NDArray[Any], mask: NDArray[Any], count: int) 
     """
     import numpy as np
 
-    written = ids
-    feeds = {"input_ids": ids, MASK: mask}
-    for _ in range(count):
-        found = session.run(feeds)
+    def feeds(tokens: NDArray[Any], after: int) -> Mapping[str, NDArray[Any]]:
+        return {"input_ids": tokens, MASK: np.pad(mask, ((0, 0), (0, after)), constant_values=1)}
+
+    return _greedy(session, ids, feeds, count)
+
+
+def greedy_after(session: Session, read: Mapping[str, NDArray[Any]], start: NDArray[Any], count: int) -> NDArray[Any]:
+    """The likeliest tokens that an encoder-decoder model writes, [rows, count].
+
+    :param read: what its encoder takes
+    :param start: the decoder's first tokens, [rows, tokens]
+    """
+    return _greedy(session, start, lambda tokens, _: {**read, DECODER_IDS: tokens}, count)
+
+
+def _greedy(
+    session: Session,
+    ids: NDArray[Any],
+    feeds: Callable[[NDArray[Any], int], Mapping[str, NDArray[Any]]],
+    count: int,
+) -> NDArray[Any]:
+    """The loop of both.
+
+    :param feeds: what a step gets besides the past: of its tokens, and of how many were written before
+    """
+    import numpy as np
+
+    written, past = ids, dict[str, "NDArray[Any]"]()
+    for step in range(count):
+        tokens = written[:, -1:] if past else written
+        found = session.run({**feeds(tokens, step), **past})
         token = found["logits"][:, -1].argmax(-1)[:, None].astype(ids.dtype)
         written = np.concatenate([written, token], axis=1)
-        mask = np.concatenate([mask, np.ones_like(token)], axis=1)
-        past = {name.replace(PRESENT, PAST, 1): each for name, each in found.items() if name.startswith(f"{PRESENT}.")}
-        feeds = {"input_ids": token if past else written, MASK: mask, **past}
+        # a later step keeps what the first one has made of the encoder's states
+        past |= {name.replace(PRESENT, PAST, 1): each for name, each in found.items() if name.startswith(f"{PRESENT}.")}
     return written[:, ids.shape[1] :]

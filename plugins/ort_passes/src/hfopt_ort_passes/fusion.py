@@ -78,7 +78,7 @@ class OrtTransformersOptimization(Pass):
         provider, optimizer = self._provider(context.accelerator), self._optimizer(model)
         if optimizer is None:
             return PassResult(model, {"summary": "left as it is", "warning": _unknown(model), "fused": {}})
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         source = outline(model.path)
         before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):

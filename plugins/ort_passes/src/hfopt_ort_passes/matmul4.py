@@ -206,7 +206,7 @@ class OnnxMatMul4Quantizer(Pass):
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         recipe = self.config.recipe(context.accelerator)
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         skeleton = load(model.path, weights=False)
         nbits.check_installed(recipe.algorithm)
         with quiet(), sentences("ONNX Runtime can't quantize this model"):

@@ -94,7 +94,7 @@ class OrtMixedPrecision(Pass):
     config: OrtMixedPrecisionConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
-        target, config = context.folder / "model.onnx", self.config
+        target, config = context.folder / f"{context.name}.onnx", self.config
         check_takes_half(
             load(model.path, weights=False),
             config.op_block_list,

@@ -58,7 +58,7 @@ class OnnxQuantization(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         if not self.config.static and context.accelerator.execution_provider == QNN:
             raise PreconditionFailed(f"{QNN} runs models that were quantized statically", hint="name a data_config")
-        target = context.folder / "model.onnx"
+        target = context.folder / f"{context.name}.onnx"
         large = outgrows_protobuf(model)
         load(model.path, weights=False)
         hint = None if self.config.quant_preprocess else "leave quant_preprocess on: it gives every tensor a type"

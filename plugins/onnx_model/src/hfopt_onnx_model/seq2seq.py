@@ -1,0 +1,82 @@
+"""Models of several parts that write: an encoder and the steps of a decoder, or these steps alone, as one session.
+
+The names of parts, inputs and outputs are optimum's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hfopt import Session, TensorSpec
+from hfopt.api.example import BATCH_AXIS, MASK
+from hfopt_onnx_model.filling import PAST
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Feeds = Mapping[str, NDArray[Any]]
+
+ENCODER, DECODER, LATER = "encoder_model", "decoder_model", "decoder_with_past_model"
+"""Parts: what reads, what writes the first token, what writes a token after others."""
+DECODER_IDS = "decoder_input_ids"
+HIDDEN, STATES, STATES_MASK = "last_hidden_state", "encoder_hidden_states", "encoder_attention_mask"
+"""What the encoder returns, and what the decoder calls it and its mask."""
+
+
+def writes(parts: Collection[str]) -> bool:
+    """Whether parts of these names are a model that writes."""
+    return DECODER in parts and {*parts} <= {ENCODER, DECODER, LATER}
+
+
+class WritingSession(Session):
+    """Takes what the whole model takes, and returns its logits and what it keeps.
+
+    Fed with ``past_key_values.N...``, it goes on after those tokens, and its encoder has nothing to do.
+
+    :param parts: open, by name; closed with it
+    """
+
+    def __init__(self, parts: Mapping[str, Session]) -> None:
+        self._parts = dict(parts)
+        self._encoder = parts.get(ENCODER)
+        self._first = parts[DECODER]
+        self._later = parts.get(LATER, self._first)
+        self.outputs = self._first.outputs
+        self.inputs: Sequence[TensorSpec] = self._first.inputs
+        if self._encoder is not None:
+            ids = TensorSpec(name=DECODER_IDS, dtype="int64", axes=(BATCH_AXIS, "decoder_sequence_length"))
+            self.inputs = [*self._encoder.inputs, ids]
+
+    @property
+    def rows_are_independent(self) -> bool:
+        return all(part.rows_are_independent for part in self._parts.values())
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        continues = any(name.startswith(f"{PAST}.") for name in feeds)
+        part = self._later if continues else self._first
+        if self._encoder is None:
+            return part.run(feeds)
+        given = {name: each for name, each in feeds.items() if name.startswith(f"{PAST}.")}
+        if DECODER_IDS in feeds:
+            given["input_ids"] = feeds[DECODER_IDS]
+        if MASK in feeds:
+            given[STATES_MASK] = feeds[MASK]
+        if not continues:
+            given[STATES] = self._encoder.run(feeds)[HIDDEN]
+        return part.run(given)
+
+    def bind(self, feeds: Feeds) -> Callable[[], None]:
+        def call() -> None:
+            self.run(feeds)
+
+        return call
+
+    @property
+    def live(self) -> Any:
+        """Each part's, by name."""
+        return {name: part.live for name, part in self._parts.items()}
+
+    def close(self) -> None:
+        for part in self._parts.values():
+            part.close()
