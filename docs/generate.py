@@ -96,7 +96,9 @@ def config_page() -> str:
     parts.append(
         "## metric_config of a latency or throughput metric\n\n"
         + _options(TimingConfig)
-        + f"\nSub types: {', '.join(FIGURES)}; in milliseconds a call, or in rows a second.\n"
+        + f"\nSub types: {', '.join(FIGURES)}; in milliseconds a call, or in rows a second. Latency has two more for "
+        + "models that write text, on average over rows: `ttft`, the time to the first token, which is that of a row,\n"
+        + "and `tpot`, the time per token after it, of one token behind a row, given what the model keeps of the row.\n"
         + "The one of a size metric is bytes.\n"
     )
     for title, table in (("Refused in this version", REFUSED), ("Ignored with a notice", IGNORED)):

@@ -107,6 +107,15 @@ def test_a_single_run_has_no_interval_and_proves_no_speed(project):
     assert "SLOWER" not in done.stdout
 
 
+def test_the_time_per_token_is_that_of_models_that_write_text(project):
+    metric = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [{"name": "tpot"}]}
+    project.config["evaluators"]["e"]["metrics"] = [metric]
+
+    done = project.run()
+
+    assert "the input model can't be timed: it does not write text, token by token" in done.stderr
+
+
 def test_throughput_comes_from_the_same_timings_as_latency_and_other_settings_from_timings_of_their_own(project):
     timing = {"warmup_num": 1, "repeat_test_num": 16}
     alike = [{"name": "avg", "metric_config": timing}, {"name": "max"}]

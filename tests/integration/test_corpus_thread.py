@@ -87,14 +87,14 @@ def folder(request, tmp_path_factory) -> Path:
 def run(hub, folder):
     """Runs a config with the seed's data: exit code, messages, record."""
 
-    def ran(metric, **passes):
+    def ran(*metrics, **passes):
         config = {
             "input_model": {
                 "type": "PyTorchModel",
                 "config": {"model_path": "model", "hf_config": {"task": "text-generation"}},
             },
             "data_configs": [DATA],
-            "evaluators": {"quality": {"metrics": [metric]}},
+            "evaluators": {"quality": {"metrics": metrics}},
             "passes": {"conversion": {"type": "OnnxConversion"}, **passes},
             "engine": {"evaluator": "quality", "output_dir": "out", "cache_dir": "cache"},
         }
@@ -149,6 +149,23 @@ def test_a_decoder_is_quantized_with_the_corpus(run, folder):
     candidate = record["results"][0]["candidates"][0]
     assert candidate["goals_met"] is True
     assert candidate["metrics"]["texts-perplexity"]["difference"]["value"] != 0
+
+
+@pytest.mark.timeout(300)
+def test_a_decoder_of_4_bits_is_timed_token_by_token(run, folder):
+    figures = [{"name": "ttft", "metric_config": {"warmup_num": 1, "repeat_test_num": 16}}, {"name": "tpot"}]
+    latency = {"name": "writing", "type": "latency", "data_config": "oasst1_train", "sub_types": figures}
+    fusion, int4 = {"type": "OrtTransformersOptimization"}, {"type": "OnnxMatMul4Quantizer"}
+
+    code, shown, record = run(perplexity(), latency, fusion=fusion, int4=int4)
+
+    assert code == 0, shown
+    assert " 2 GroupQueryAttention" in shown
+    found = record["results"][0]["candidates"][0]["metrics"]
+    assert found["texts-perplexity"]["value"] == pytest.approx(perplexity_by_torch(folder), rel=0.1)
+    for name in ("writing-ttft", "writing-tpot"):
+        assert (found[name]["n"], found[name]["unit"]) == (16, "ms")
+        assert found[name]["speedup"]["low"] < found[name]["speedup"]["value"] < found[name]["speedup"]["high"]
 
 
 @pytest.mark.timeout(300)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hfopt.api.arrays import Array, Feeds
 from hfopt.api.config import Configured, PlainName, ReportProgress
+from hfopt.base.errors import PreconditionFailed
 
 COMPOSITE = "CompositeModel"
 """The type of a model that is its named components, such as an encoder and a decoder."""
@@ -120,6 +121,14 @@ class Session(ABC):
 
         :return: what is timed: runs the model on it and returns when the device has finished
         """
+
+    def bind_next(self, feeds: Feeds) -> Callable[[], None]:
+        """Put the token after a batch of texts on the device, with what the model keeps of these.
+
+        :return: as `bind`: runs the model on that token
+        :raises PreconditionFailed: it does not write text
+        """
+        raise PreconditionFailed("it does not write text, token by token")
 
     @property
     @abstractmethod

@@ -26,6 +26,10 @@ FIGURES: dict[str, float | str] = {
 }
 """Sub types of both: a reduction, or a quantile."""
 
+DECODE = "tpot"
+LATENCY_FIGURES = FIGURES | {"ttft": "mean", DECODE: "mean"}
+"""Those of latency: the time to the first token too, which is that of a row, and the time per token after it."""
+
 TimedKind = Literal["latency", "throughput"]
 TIMED_KINDS = ("latency", "throughput")
 
@@ -63,11 +67,13 @@ class Timed:
 
     :param settings: as `ModelLoader.open` takes them, ``threads`` among them
     :param name: what it is called if it can't be timed; empty: by its type
+    :param next_token: whether one token after each row is timed, instead of the row
     """
 
     model: ModelHandle
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    next_token: bool = False
 
 
 class CannotTime(StepFailed):

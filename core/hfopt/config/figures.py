@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hfopt.api.config import Config, UnknownName
 from hfopt.api.metrics import Statistic, WholeStatistic
-from hfopt.api.timing import FIGURES, TIMED_KINDS, TimingConfig
+from hfopt.api.timing import FIGURES, LATENCY_FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Place, Problem
 from hfopt.config import schema
 from hfopt.config.checker import Checker
@@ -57,7 +57,7 @@ TORCH_NAMES = ("accuracy_score", "f1_score", "auroc", "perplexity")
 """Figures that only Olive's default backend has: by these, or its option `task`, one without a backend is told."""
 
 _MEASURED = {
-    "latency": _Measured(tuple(FIGURES), TimingConfig, "ms", False),
+    "latency": _Measured(tuple(LATENCY_FIGURES), TimingConfig, "ms", False),
     "throughput": _Measured(tuple(FIGURES), TimingConfig, "rows/s", True),
     "size": _Measured(("bytes",), Config, "bytes", False),
 }

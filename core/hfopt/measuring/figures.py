@@ -11,7 +11,7 @@ from hfopt.api import blocks, statistics
 from hfopt.api.arrays import Array, Floats
 from hfopt.api.metrics import Metric, Statistic, WholeStatistic
 from hfopt.api.statistics import Interval
-from hfopt.api.timing import FIGURES, TimedFigure
+from hfopt.api.timing import LATENCY_FIGURES, TimedFigure
 from hfopt.base.errors import PreconditionFailed
 
 
@@ -77,7 +77,7 @@ def timed(timings: Floats, rows: list[int], wanted: TimedFigure) -> tuple[Metric
     unit, higher = {"latency": ("ms", False), "throughput": ("rows/s", True)}[wanted.kind]
     exact = [float(reduce(model.reshape(-1))) for model in values]
     rounds = blocks.by_rounds(values)
-    told = reduce(rounds) if _told_by(rounds.shape[2], FIGURES[wanted.name]) else np.empty((2, 0))
+    told = reduce(rounds) if _told_by(rounds.shape[2], LATENCY_FIGURES[wanted.name]) else np.empty((2, 0))
     first, second = map(blocks.around, exact, told)
     paired = blocks.around(exact[1] - exact[0], told[1] - told[0])
     over, under = (1, 0) if higher else (0, 1)
@@ -93,7 +93,7 @@ def _told_by(runs: int, figure: float | str) -> bool:
 
 def reduction(wanted: TimedFigure) -> Callable[[Floats], Floats]:
     """How runs become one figure, over the last axis. The average of rates is harmonic: all rows over all time."""
-    kind = FIGURES[wanted.name]
+    kind = LATENCY_FIGURES[wanted.name]
     if isinstance(kind, float):
         return partial(np.quantile, q=kind, axis=-1)
     if kind == "mean" and wanted.kind == "throughput":

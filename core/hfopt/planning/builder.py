@@ -10,7 +10,7 @@ from typing import Any
 from hfopt.api.config import Config
 from hfopt.api.model import Accelerator
 from hfopt.api.protocol import StepKind
-from hfopt.api.timing import TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
+from hfopt.api.timing import DECODE, TIMED_KINDS, MeasureConfig, TimedFigure, TimingConfig
 from hfopt.base.component import PROJECT
 from hfopt.config.checker import ConfiguredComponent
 from hfopt.config.document import read
@@ -160,10 +160,10 @@ class Builder:
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""
-        groups: dict[tuple[str, str, str], list[Figure]] = {}
+        groups: dict[tuple[str, str, str, bool], list[Figure]] = {}
         for figure in figures:
             if figure.kind in TIMED_KINDS and figure.data is not None:
-                how = (str(sorted(figure.options.items())), _told(figure))
+                how = (str(sorted(figure.options.items())), _told(figure), figure.name == DECODE)
                 groups.setdefault((figure.data, *how), []).append(figure)
         steps = []
         for (name, *_), own in groups.items():

@@ -200,7 +200,7 @@ def _answer(pipe: Connection, plugins: Plugins) -> None:
     try:
         timed, accelerator, feeds = pipe.recv()
         with open_model(plugins, timed.model, accelerator, timed.settings) as session:
-            calls = [session.bind(batch) for batch in feeds]
+            calls = [(session.bind_next if timed.next_token else session.bind)(batch) for batch in feeds]
             pipe.send([])
             while request := pipe.recv():
                 start, count, sleep = request

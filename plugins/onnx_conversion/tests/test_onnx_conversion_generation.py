@@ -10,11 +10,12 @@ import pytest
 import torch
 import transformers
 
-from hfopt import ModelHandle
+from hfopt import ModelHandle, PreconditionFailed
+from hfopt.api.example import MASK
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 from hfopt_onnx_conversion.generation import compare, write
-from hfopt_onnx_model.generating import greedy
+from hfopt_onnx_model.generating import following, greedy
 
 ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SIZES = {"vocab_size": 60, "max_position_embeddings": 128, "hidden_size": 32, "intermediate_size": 64, **ENDS}
@@ -138,9 +139,36 @@ def test_a_model_that_is_to_keep_nothing_returns_logits_alone_and_writes_the_sam
 
     assert [spec.name for spec in made.inputs] == ["input_ids", "attention_mask"]
     assert [spec.name for spec in made.outputs] == ["logits"]
-    ids, mask = np.array([[5, 17, 33, 8]]), np.ones((1, 4), np.int64)
+    feeds = {"input_ids": np.array([[5, 17, 33, 8]]), MASK: np.ones((1, 4), np.int64)}
     with open_model(made, {}) as without, open_model(converted, {}) as keeping:
-        assert greedy(without, ids, mask, 8).tolist() == greedy(keeping, ids, mask, 8).tolist()
+        assert greedy(without, feeds, 8).tolist() == greedy(keeping, feeds, 8).tolist()
+
+
+@pytest.mark.parametrize("feature", ["causal-lm-with-past", "causal-lm"])
+def test_the_token_after_a_text_is_run_alone_if_the_model_keeps_the_text(open_model, feature, llama, converted):
+    handle = described(llama, model_class="LlamaForCausalLM", feature=feature)
+    text = {"input_ids": np.array([[0, 17, 33, 8], [5, 6, 7, 9]]), MASK: np.array([[0, 1, 1, 1], [1] * 4])}
+
+    with open_model(handle, {}) as session, open_model(converted, {}) as made:
+        found = session.run(text)
+        after = following(text, found)
+        next_logits = session.run(after)["logits"][:, -1]
+        session.bind_next(text)()
+
+        made.bind_next(text)()
+        token = found["logits"][:, -1].argmax(-1)[:, None]
+        whole = {name: np.append(text[name], last, axis=1) for name, last in (("input_ids", token), (MASK, token**0))}
+        expected = made.run(whole)["logits"][:, -1]
+
+    assert after["input_ids"].shape == ((2, 1) if feature.endswith("with-past") else (2, 5))
+    np.testing.assert_allclose(next_logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_returns_no_logits_writes_no_text():
+    with pytest.raises(PreconditionFailed) as failure:
+        following({"input_ids": np.ones((1, 4), np.int64)}, {"last_hidden_state": np.zeros((1, 4, 8))})
+
+    assert failure.value.message == "it does not write text: that takes input_ids, and returns logits of every token"
 
 
 def test_the_feature_asks_for_what_is_kept_where_there_is_no_task(llama):

@@ -14,7 +14,7 @@ from hfopt import ModelHandle, PreconditionFailed
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 from hfopt_onnx_model.composite import CompositeModel
-from hfopt_onnx_model.generating import greedy_after
+from hfopt_onnx_model.generating import DECODER_IDS, greedy
 from hfopt_onnx_model.loader import ONNXModel
 
 SPEECH = "automatic-speech-recognition"
@@ -143,13 +143,12 @@ def test_a_loop_over_onnxruntime_alone_writes_what_generate_writes(bart, convert
 
 
 def test_the_parts_as_one_session_are_the_whole_model_with_and_without_a_past(open_model, bart, converted):
-    read = {"input_ids": np.array([[5, 17, 33, 8]])}
-    start = np.array([[2, 7]])
+    feeds = {"input_ids": np.array([[5, 17, 33, 8]]), DECODER_IDS: np.array([[2, 7]])}
     with open_model(described(bart, task="summarization"), {}) as whole, open_model(converted, {}) as parts:
-        feeds = {**read, "decoder_input_ids": start}
         np.testing.assert_allclose(parts.run(feeds)["logits"], whole.run(feeds)["logits"], rtol=1e-4, atol=1e-4)
         assert [spec.name for spec in parts.inputs] == [spec.name for spec in whole.inputs]
-        assert greedy_after(parts, read, start, 8).tolist() == greedy_after(whole, read, start, 8).tolist()
+        assert greedy(parts, feeds, 8).tolist() == greedy(whole, feeds, 8).tolist()
+        parts.bind_next(feeds)()
 
 
 @pytest.mark.parametrize(

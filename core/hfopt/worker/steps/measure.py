@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfopt.api.protocol import StepRequest
-from hfopt.api.timing import MOST_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
+from hfopt.api.timing import DECODE, MOST_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
 from hfopt.measuring.machine import is_busy
 from hfopt.worker.context import Outcome, StepContext, load_options
 
@@ -25,13 +25,14 @@ def run(step: StepContext) -> Outcome:
     batches = [batches[at] for at in mixed([max(each.size for each in batch.feeds.values()) for batch in batches])]
     models = [step.model("baseline"), step.model("candidate")]
     told = [{"threads": step.request.threads, **config.settings.get(model.type, {})} for model in models]
+    next_token = any(each.name == DECODE for each in config.figures.values())
     left: list[float] = []
     counts: dict[str, Any] = {"runs": config.timing.repeat_test_num}
     if config.timing.repeat_test_num is None:
         counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_ROUNDS, "enough": settled}
     blocks = step.stopwatch().compare(
-        Timed(models[0], told[0], "the input model"),
-        Timed(models[1], told[1], "the candidate"),
+        Timed(models[0], told[0], "the input model", next_token),
+        Timed(models[1], told[1], "the candidate", next_token),
         [batch.feeds for batch in batches],
         **counts,
         warmup=config.timing.warmup_num,

@@ -14,8 +14,8 @@ from hfopt import PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, MASK, PAST_AXIS, example_feeds
 from hfopt_hf_model_loader.architecture import own_code
 from hfopt_onnx_model.filling import PAST
-from hfopt_onnx_model.generating import PRESENT
-from hfopt_onnx_model.seq2seq import DECODER, DECODER_IDS, ENCODER, HIDDEN, LATER, STATES, STATES_MASK
+from hfopt_onnx_model.generating import DECODER_IDS, PRESENT
+from hfopt_onnx_model.seq2seq import DECODER, ENCODER, HIDDEN, LATER, STATES, STATES_MASK
 
 if TYPE_CHECKING:
     import torch

@@ -17,6 +17,7 @@ from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_onnx_model.filling import missing
+from hfopt_onnx_model.generating import following
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +156,9 @@ class TorchSession(Session):
             self._call(tensors)
 
         return call
+
+    def bind_next(self, feeds: Feeds) -> Callable[[], None]:
+        return self.bind(following(feeds, self.run(feeds)))
 
     @property
     def live(self) -> Any:

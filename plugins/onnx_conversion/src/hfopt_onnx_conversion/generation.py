@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfopt import ModelHandle, Session
-from hfopt.api.example import BATCH_AXIS, example_feeds
+from hfopt.api.example import BATCH_AXIS, MASK, example_feeds
 from hfopt_onnx_model.filling import PAST
-from hfopt_onnx_model.generating import greedy, greedy_after
-from hfopt_onnx_model.seq2seq import DECODER_IDS
+from hfopt_onnx_model.generating import DECODER_IDS, greedy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +51,7 @@ def write(source: Session, model: ModelHandle) -> Written | None:
     ids = np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), max(LENGTHS)))
     mask = (np.arange(max(LENGTHS)) >= max(LENGTHS) - np.array(LENGTHS)[:, None]).astype(np.int64)
     found = _generate(network, count, inputs=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
-    return Written(found[:, max(LENGTHS) :], lambda session: greedy(session, ids, mask, count))
+    return Written(found[:, max(LENGTHS) :], lambda session: greedy(session, {"input_ids": ids, MASK: mask}, count))
 
 
 def write_after_reading(source: Session, model: ModelHandle) -> Written | None:
@@ -74,7 +73,7 @@ def write_after_reading(source: Session, model: ModelHandle) -> Written | None:
     start = np.full((len(LENGTHS), 1), first)
     tensors = {name: torch.from_numpy(each) for name, each in feeds.items()}
     found = _generate(network, count, first, **tensors)
-    return Written(found[:, 1:], lambda session: greedy_after(session, feeds, start, count))
+    return Written(found[:, 1:], lambda session: greedy(session, {**feeds, DECODER_IDS: start}, count))
 
 
 def compare(written: Written, made: Session) -> dict[str, Any]:

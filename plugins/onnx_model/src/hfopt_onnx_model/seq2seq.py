@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt import Session, TensorSpec
 from hfopt.api.example import BATCH_AXIS, MASK
 from hfopt_onnx_model.filling import PAST
+from hfopt_onnx_model.generating import DECODER_IDS, following
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ENCODER, DECODER, LATER = "encoder_model", "decoder_model", "decoder_with_past_model"
 """Parts: what reads, what writes the first token, what writes a token after others."""
-DECODER_IDS = "decoder_input_ids"
 HIDDEN, STATES, STATES_MASK = "last_hidden_state", "encoder_hidden_states", "encoder_attention_mask"
 """What the encoder returns, and what the decoder calls it and its mask."""
 
@@ -71,6 +71,9 @@ class WritingSession(Session):
             self.run(feeds)
 
         return call
+
+    def bind_next(self, feeds: Feeds) -> Callable[[], None]:
+        return self.bind(following(feeds, self.run(feeds)))
 
     @property
     def live(self) -> Any:

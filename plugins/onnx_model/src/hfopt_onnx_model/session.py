@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PluginError, PreconditionFailed, Session, TensorSpec
 from hfopt_onnx_model.filling import missing
+from hfopt_onnx_model.generating import following
 from hfopt_onnx_model.providers import PROVIDERS, preload_cuda, why_missing
 from hfopt_onnx_model.settings import InferenceSettings, session_options
 
@@ -147,6 +148,9 @@ class OrtSession(Session):
                 raise PreconditionFailed(f"ONNX Runtime can't run the model: {reason(error)}") from error
 
         return call
+
+    def bind_next(self, feeds: Feeds) -> Callable[[], None]:
+        return self.bind(following(feeds, self.run(feeds)))
 
     def _bound(self, feeds: Feeds, outputs_in: str) -> onnxruntime.IOBinding:
         """Inputs copied to the device, and outputs that ONNX Runtime allocates where they are wanted."""
