@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def write_rows(file: Path, count: int, seed: int) -> None:
 def thread(tmp_path, tiny_model) -> Thread:
     """A project that has not run yet."""
     return make_thread(tmp_path, tiny_model)
+
+
+@pytest.fixture
+def measured(thread) -> Callable[..., list[dict[str, float]]]:
+    """Runs a model over data: metrics of the model in PyTorch, and of the model converted."""
+
+    def found(model, task, params, sub_types, backend="huggingface_metrics"):
+        metric = {"name": "m", "type": "accuracy", "backend": backend, "data_config": "rows", "sub_types": sub_types}
+        thread.config["input_model"]["config"] = {"model_path": str(model), "hf_config": {"task": task}}
+        thread.config["data_configs"][0]["params_config"] = params
+        thread.config["evaluators"]["e"]["metrics"] = [metric]
+        thread.config["passes"] = {"conversion": {"type": "OnnxConversion"}}
+        done = thread.run()
+        assert done.returncode == 0, done.stdout + done.stderr
+        (result,) = thread.record()["results"]
+        models = [each["metrics"] for each in (result["input_model"], result["candidates"][0])]
+        return [{key.removeprefix("m-"): metric["value"] for key, metric in metrics.items()} for metrics in models]
+
+    return found
 
 
 BLOCKER = """

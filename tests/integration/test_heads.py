@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 
 import datasets
 import numpy as np
@@ -38,29 +37,19 @@ def head(tiny_model, tmp_path):
 
 
 @pytest.fixture
-def figures(thread):
-    """Runs a config over a model and a parquet file."""
-    return partial(_figures, thread)
+def figures(measured, thread):
+    """Runs a config over a model and a parquet file: the input model's and the converted model's metrics."""
 
+    def found(model, columns, sub_types, backend="huggingface_metrics", **params):
+        features = columns.pop("features", None)
+        data = datasets.Dataset.from_dict(columns)
+        if features:
+            data = data.cast(datasets.Features({**data.features, **features}))
+        data.to_parquet(thread.folder / "rows.parquet")
+        written = {"data_name": "parquet", "data_files": "rows.parquet", **params}
+        return measured(model, "text-classification", written, sub_types, backend)
 
-def _figures(thread, model, columns, sub_types, backend="huggingface_metrics", **params):
-    """The input model's and the converted model's metrics, of a run over a parquet file."""
-    features = columns.pop("features", None)
-    data = datasets.Dataset.from_dict(columns)
-    if features:
-        data = data.cast(datasets.Features({**data.features, **features}))
-    data.to_parquet(thread.folder / "rows.parquet")
-    written = {"data_name": "parquet", "data_files": "rows.parquet", **params}
-    metric = {"name": "m", "type": "accuracy", "backend": backend, "data_config": "rows", "sub_types": sub_types}
-    thread.config["input_model"]["config"]["model_path"] = str(model)
-    thread.config["data_configs"][0]["params_config"] = written
-    thread.config["evaluators"]["e"]["metrics"] = [metric]
-    thread.config["passes"] = {"conversion": {"type": "OnnxConversion"}}
-    done = thread.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    (result,) = thread.record()["results"]
-    found = [each["metrics"] for each in (result["input_model"], result["candidates"][0])]
-    return [{key.removeprefix("m-"): metric["value"] for key, metric in metrics.items()} for metrics in found]
+    return found
 
 
 WORDS = ["good", "bad", "film", "plot", "dull", "bright", "slow", "the", "a", "of"]

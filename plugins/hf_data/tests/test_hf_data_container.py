@@ -246,7 +246,7 @@ def test_preparing_twice_yields_the_same_bytes_and_leaves_nothing_else(prepare, 
     prepare("two")
 
     names = sorted(path.name for path in (tmp_path / "one").rglob("*"))
-    assert names == ["padding.json", "rows.arrow"]
+    assert names == ["layout.json", "rows.arrow"]
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
 
 

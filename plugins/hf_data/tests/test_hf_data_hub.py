@@ -129,7 +129,7 @@ def test_offline_a_fetched_dataset_is_there_again_and_nothing_is_asked(hub, get,
 def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refused(hub, get, tmp_path):
     hub.add_dataset("acme/glue", GLUE)
     hub.add_dataset("acme/script", {"script.py": b"raise SystemExit", "data.csv": b"text\na\n"})
-    hub.add_dataset("acme/photos", {"train/a.png": b"", "train/b.png": b""})
+    hub.add_dataset("acme/films", {"train/a.mp4": b"", "train/b.mp4": b""})
     elsewhere = CARD.replace(b"cola/train.csv", b"https://example.org/a.csv")
     hub.add_dataset("acme/elsewhere", {**GLUE, "README.md": elsewhere})
     (tmp_path / "secret.csv").write_text("text,label\nmine,1\n")
@@ -142,7 +142,7 @@ def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refu
         {**MRPC, "split": "validaton"},
         {"name": "acme/none"},
         {"name": "acme/script"},
-        {"name": "acme/photos", "split": "train"},
+        {"name": "acme/films", "split": "train"},
         {"name": "acme/elsewhere", "subset": "mrpc"},
         {"name": "acme/outside", "subset": "mrpc"},
     )
@@ -162,7 +162,7 @@ def test_names_that_are_not_there_are_told_with_near_misses_and_scripts_are_refu
     ]
     assert "a script of its own" in answers[4][0]
     assert "refs/convert/parquet" in answers[4][1]
-    assert answers[5][0] == "acme/photos is in the format imagefolder; hfopt reads arrow, csv, json, parquet, text"
+    assert answers[5][0].startswith("acme/films is in the format videofolder; hfopt reads arrow, csv, json, parquet,")
     assert answers[6][0] == "acme/elsewhere names data that lie elsewhere, which hfopt does not fetch"
     assert answers[7][0] == f"acme/outside names '{tmp_path}/secret.csv', which is not in its folder"
 

@@ -25,7 +25,14 @@ def mistakes(folder, defaults=None, **params):
     return [(".".join(map(str, problem.path)), problem.message, problem.hint) for problem in problems]
 
 
-FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parquet, text"
+FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parquet, text, audiofolder, imagefolder"
+
+
+TASKS = (
+    "data are prepared for audio-classification, automatic-speech-recognition, feature-extraction, fill-mask, "
+    "image-classification, question-answering, summarization, text2text-generation, text-classification, "
+    "text-generation, token-classification and translation"
+)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +43,31 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
         (
             {"data_name": "./none", "data_files": None},
             "data_name",
-            "no such folder: ./none; and it is neither arrow, csv, json, parquet or text nor the name of a dataset "
-            "on the hub",
+            "no such folder: ./none; and it is neither arrow, csv, json, parquet, text, audiofolder or imagefolder nor "
+            "the name of a dataset on the hub",
             None,
         ),
         ({"subset": "mrpc"}, "", "subset is of a dataset, and csv is a format", None),
         ({"revision": "v1"}, "", "revision is of a dataset on the hub, and the data are local", None),
-        ({"data_dir": "data"}, "data_dir", "not available in this version: write data_files", None),
+        ({"data_dir": "data"}, "data_dir", "no such file or folder: data", None),
+        (
+            {"data_name": "imagefolder", "data_files": None},
+            "",
+            "data_files or data_dir is required, as imagefolder is a format",
+            None,
+        ),
+        (
+            {"data_name": "imagefolder", "data_dir": "."},
+            "data_dir",
+            "data_files says where the files are: keep one of the two",
+            None,
+        ),
+        (
+            {"data_name": "acme/films", "data_files": None, "data_dir": "."},
+            "data_dir",
+            "is of a format, and acme/films is a dataset",
+            None,
+        ),
         ({"data_name": None}, "", "data_name is required", None),
         ({"data_files": None}, "", "data_files is required, as csv is a format", None),
         ({"data_files": "none.csv"}, "data_files", "no such file or folder: none.csv", None),
@@ -85,10 +110,11 @@ FORMATS = "no format of data_files named {!r}; there is arrow, csv, json, parque
             "unknown key",
             "did you mean 'pre_process_data'?",
         ),
+        ({"task": "depth-estimation"}, "task", f"{TASKS}; not for depth-estimation", None),
         (
-            {"task": "translation"},
-            "task",
-            "this version prepares data for text-classification and text-generation only, not for translation",
+            {"task": "fill-mask", "max_answer_length": 9},
+            "max_answer_length",
+            "is of question-answering, and the task is fill-mask",
             None,
         ),
     ],
@@ -214,8 +240,8 @@ def test_options_of_texts_that_do_not_go_together_are_found_at_their_place(tmp_p
 def test_a_model_of_another_task_says_so_of_its_data(tmp_path):
     (tmp_path / "rows.csv").touch()
 
-    assert mistakes(tmp_path, {"task": "ner", "model_name": "."}) == [
-        ("task", "this version prepares data for text-classification and text-generation only, not for ner", None)
+    assert mistakes(tmp_path, {"task": "mask-generation", "model_name": "."}) == [
+        ("task", f"{TASKS}; not for mask-generation", None)
     ]
 
 

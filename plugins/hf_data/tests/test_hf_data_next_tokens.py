@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hfopt import Batch, PreconditionFailed, TensorSpec
+from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.next_tokens import NextTokens
 from hfopt_hf_model_loader.session import TorchSession
 
@@ -40,6 +41,10 @@ def always(logits):
     return TorchSession(Always(), TAKEN)
 
 
+def opened(folder, size=None):
+    return NextTokens(folder, HuggingfaceContainerConfig.model_construct(batch_size=size))
+
+
 @pytest.fixture
 def texts(tmp_path):
     """Rows of random tokens as they are stored, with what is context of each."""
@@ -52,7 +57,7 @@ def texts(tmp_path):
     columns = [pyarrow.array(values, kind) for values, kind in zip((rows, seen), schema.types, strict=True)]
     with pyarrow.ipc.new_file(str(tmp_path / "rows.arrow"), schema) as writer:
         writer.write_batch(pyarrow.record_batch(columns, schema=schema))
-    (tmp_path / "padding.json").write_text(json.dumps({"fillers": {"input_ids": 0}, "side": "right", "width": None}))
+    (tmp_path / "layout.json").write_text(json.dumps({"fillers": {"input_ids": 0}, "side": "right", "width": None}))
     return tmp_path
 
 
@@ -60,7 +65,7 @@ def texts(tmp_path):
 def test_a_row_yields_the_sum_of_pytorchs_cross_entropy_and_how_many_tokens_count(decoder, texts, size):
     import torch
 
-    data = NextTokens(texts, size, masked=True)
+    data = opened(texts, size)
 
     for batch in data.batches():
         found = data.predict(decoder, batch)
@@ -74,7 +79,7 @@ def test_a_row_yields_the_sum_of_pytorchs_cross_entropy_and_how_many_tokens_coun
 
 
 def test_rows_say_the_same_alone_and_in_company(decoder, texts):
-    alone, together = (NextTokens(texts, size, masked=True) for size in (None, 5))
+    alone, together = (opened(texts, size) for size in (None, 5))
 
     apart = np.concatenate([alone.predict(decoder, batch) for batch in alone.batches()])
     (batch,) = together.batches()
@@ -87,7 +92,7 @@ def test_rows_say_the_same_alone_and_in_company(decoder, texts):
 def test_the_loss_is_that_which_the_model_itself_computes(decoder, texts):
     import torch
 
-    data = NextTokens(texts, None, masked=True)
+    data = opened(texts, None)
     batch = next(data.batches([2]))
 
     total, tokens = data.predict(decoder, batch)[0]
@@ -99,14 +104,14 @@ def test_the_loss_is_that_which_the_model_itself_computes(decoder, texts):
 
 
 def test_outputs_that_are_no_logits_of_tokens_are_refused(texts):
-    data = NextTokens(texts, None, masked=True)
+    data = opened(texts, None)
 
     with pytest.raises(PreconditionFailed, match=r"the model yields \[1, 2\], not logits for every token of \[1, 7\]"):
         data.predict(always(np.zeros((1, 2))), next(data.batches()))
 
 
 def test_outputs_that_are_not_numbers_are_refused(texts):
-    data = NextTokens(texts, None, masked=True)
+    data = opened(texts, None)
     batch: Batch = next(data.batches())
 
     with pytest.raises(PreconditionFailed, match=r"not numbers \(NaN\) for some tokens of a row"):

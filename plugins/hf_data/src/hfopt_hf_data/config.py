@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from hfopt import Config, InputPath, Reference
-from hfopt.api.config import ConfigContext, OptionError, UnknownName, find_input, looks_like_hub_name, only
+from hfopt import Config, Reference
+from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.api.resources import MARK
-from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, TextGeneration, completed
+from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, completed
+from hfopt_hf_data.loading import FOLDERS, FORMATS, LoadDataset, splits_of
+from hfopt_hf_data.preprocessing import PostProcess, PreProcess
+from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION, not_of
 
-BUILDERS = ("arrow", "csv", "json", "parquet", "text")
-_PERMISSION = "Accepted; code from datasets and models is not run in this version."
-_SPLIT = re.compile(r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
-_OR = f"{', '.join(BUILDERS[:-1])} or {BUILDERS[-1]}"
-TASKS = ("text-classification", "sentiment-analysis", TEXT_GENERATION)
-_OTHER_TASK = f"this version prepares data for {TASKS[0]} and {TEXT_GENERATION} only, not for {{}}"
 _BATCHES = "rows come in batches; batch_size 1 makes batches of one row"
 
 COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
@@ -33,14 +29,14 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
     "pre_process_data": {
         "huggingface_pre_process": None,
         "pre_process": "does nothing, and models need tokens; write huggingface_pre_process",
-        "ner_huggingface_preprocess": _OTHER_TASK.format("ner"),
-        "audio_classification_pre_process": _OTHER_TASK.format("audio-classification"),
+        "ner_huggingface_preprocess": None,
+        "audio_classification_pre_process": None,
         "text_generation_huggingface_pre_process": None,
     },
     "post_process_data": {
         "text_classification_post_process": None,
         "post_process": "does nothing, and labels are compared with classes; write text_classification_post_process",
-        "ner_post_process": _OTHER_TASK.format("ner"),
+        "ner_post_process": None,
         "text_generation_post_process": None,
     },
     "dataloader": {
@@ -53,175 +49,6 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
 """The types that Olive has, and why they can't be had here: `hfopt_hf_data.spellings.normalize`."""
 
 
-def _data_place(name: str, info: ValidationInfo) -> str:
-    """A format; else a local folder, absolute and noted as an input of the run; else a name on the hub, as written."""
-    around = info.context
-    if name in BUILDERS or name.startswith(MARK) or not isinstance(around, ConfigContext):
-        return name
-    found = find_input(name, around)
-    if found is None:
-        if not looks_like_hub_name(name):
-            raise ValueError(f"no such folder: {name}; and it is neither {_OR} nor the name of a dataset on the hub")
-        return name
-    if not found.is_dir():
-        raise ValueError(f"{found} is a file; name its format ({_OR}), and the file in data_files")
-    if looks_like_hub_name(name):
-        around.notices.append(f"{name}: the local folder of that name is taken, not the dataset on the hub")
-    around.used_paths.append(found)
-    return str(found)
-
-
-def _known_task(task: str | None) -> str | None:
-    if task is not None and task not in TASKS:
-        raise ValueError(_OTHER_TASK.format(task))
-    return task
-
-
-def _split_expression(split: str | None) -> str | None:
-    if split is not None and not all(map(_SPLIT.fullmatch, split.split("+"))):
-        raise ValueError(f"{split!r} is not a split: write it as validation, train[:100] or train[:10%]+test")
-    return split
-
-
-def _one_or_two(columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-    if isinstance(columns, tuple) and not 1 <= len(columns) <= 2:
-        raise ValueError(f"takes one column of text, or two for pairs of texts, not {len(columns)}")
-    return columns
-
-
-def _tokenizer_place(name: str, info: ValidationInfo) -> str:
-    """A local folder, absolute and noted as an input of the run; else a reference to a model on the hub."""
-    around = info.context
-    if name.startswith(MARK) or not isinstance(around, ConfigContext):
-        return name
-    found = find_input(name, around)
-    if found is None:
-        if not looks_like_hub_name(name):
-            raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
-        return Reference("hf_model", {"name": name, "revision": None, "weights": False}).token
-    if "/" in name and looks_like_hub_name(name):
-        around.notices.append(f"{name}: the local folder of that name is taken, not the model on the hub")
-    around.used_paths.append(found)
-    return str(found)
-
-
-def splits_of(expression: str) -> list[str]:
-    """The splits that an expression such as ``train[:100]+test`` takes rows from, sorted."""
-    return sorted({piece.partition("[")[0] for piece in expression.split("+")})
-
-
-def _idle(because: str) -> AfterValidator:
-    """For an option that says how, and not what: left out with a notice."""
-
-    def leave_out(value: Any, info: ValidationInfo) -> None:
-        if value not in (None, False) and isinstance(info.context, ConfigContext):
-            info.context.notices.append(f"{info.field_name} is ignored: {because}")
-
-    return AfterValidator(leave_out)
-
-
-_ONCE = "rows are read and tokenised once, into the cache of the run"
-_FETCHED = "a dataset is fetched once a version, and its files are checked"
-_NO_DOWNLOADS = "files are fetched from the hub in one way only, and other places are not read in this version"
-_NO_FILTER = "rows are not left out by their label in this version"
-_NONE_HERE = "the token is that of the environment or of a login, and none is written here: true, or left out"
-
-
-class DatasetsKeywords(Config):
-    """What `datasets.load_dataset` takes besides: what changes no row is left out, the rest is refused."""
-
-    token: Annotated[Any, only(None, True, because=_NONE_HERE)] = Field(
-        None, description="true: what is done anyway, with the token of the environment or of a login."
-    )
-    use_auth_token: Annotated[Any, only(None, True, because=_NONE_HERE)] = Field(None, description="As token.")
-    cache_dir: Annotated[Any, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    keep_in_memory: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    streaming: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    num_proc: Annotated[int | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    save_infos: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    download_mode: Annotated[Any, _idle(_FETCHED)] = Field(None, description=f"Of no effect: {_FETCHED}.")
-    verification_mode: Annotated[Any, _idle(_FETCHED)] = Field(None, description=f"Of no effect: {_FETCHED}.")
-    ignore_verifications: Annotated[bool | None, _idle(_FETCHED)] = Field(
-        None, description=f"Of no effect: {_FETCHED}."
-    )
-    download_config: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
-    storage_options: Annotated[Any, only(None, {}, because=_NO_DOWNLOADS)] = Field(None, description="Not available.")
-    language: Annotated[Any, only(None, because="a dataset's own options are not passed on in this version")] = Field(
-        None, description="Not available."
-    )
-    features: Annotated[Any, only(None, {}, because="the types of columns are those that the data state")] = Field(
-        None, description="Not available."
-    )
-
-
-class LoadDataset(DatasetsKeywords):
-    """``component_kwargs.load_dataset``."""
-
-    data_name: Annotated[str, AfterValidator(_data_place)] | None = Field(
-        None,
-        description=f"A dataset on the hub, a local folder that is one, or the format of data_files: {_OR}; required.",
-    )
-    data_files: InputPath | tuple[InputPath, ...] | dict[str, InputPath | tuple[InputPath, ...]] | None = Field(
-        None, description="A file, several, or files by split, of the format in data_name."
-    )
-    split: Annotated[str | None, AfterValidator(_split_expression)] = Field(
-        None, description="Which split; [:100] takes its first 100 rows. null: validation, or the only one."
-    )
-    subset: str | None = Field(None, description="Which part of a dataset that has several: mrpc of glue.")
-    revision: str | None = Field(None, description="A branch, tag or commit of a dataset on the hub; null: main.")
-    data_dir: Annotated[str | None, only(None, because="not available in this version: write data_files")] = Field(
-        None, description="Not available."
-    )
-    max_bytes: int | None = Field(
-        None,
-        ge=1,
-        description="The most bytes that a file may hold, decompressed; null: 200 times its size, or 100 MB.",
-    )
-    max_field_bytes: int = Field(
-        10_000_000, ge=1, description="The most bytes of one text, and of one line of csv, JSON or text."
-    )
-    trust_remote_code: bool | None = Field(None, description=_PERMISSION)
-
-
-class PreProcess(TextGeneration):
-    """``component_kwargs.pre_process_data``."""
-
-    model_name: Annotated[str, AfterValidator(_tokenizer_place)] | None = Field(
-        None, description="A model on the hub, or a local folder with a tokenizer; null: the input model's."
-    )
-    task: Annotated[str | None, AfterValidator(_known_task)] = Field(
-        None, description="null: the input model's; else what the options are of."
-    )
-    input_cols: Annotated[str | tuple[str, ...] | None, AfterValidator(_one_or_two)] = Field(
-        None, description="One column of text, or two; null: the only one there is."
-    )
-    label_cols: str | tuple[str, ...] | None = Field(
-        None,
-        description="The column of labels: integers, names of the model's classes, or lists of either; or numbers, for "
-        "a model with one output. As many columns of 0 and 1 as a model has labels are several labels per row; else "
-        "the first of several counts.",
-    )
-    max_samples: int | None = Field(None, ge=1, description="How many rows to use, from the first; null: all.")
-    padding: bool | Literal["longest", "max_length", "do_not_pad"] = Field(
-        True, description="To the longest row of a batch, or to max_length; false allows no batch_size above 1."
-    )
-    truncation: bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] = Field(
-        True, description="Cut rows that are too long for the model."
-    )
-    max_length: int | None = Field(
-        None, ge=1, description="The most tokens in a row; null: as many as the model takes."
-    )
-    add_special_tokens: bool = Field(True, description="Add the tokenizer's special tokens, such as [CLS] and [SEP].")
-    is_split_into_words: bool = Field(False, description="The columns hold lists of words.")
-    batched: bool = Field(True, description="Of no effect: rows are tokenised in batches.")
-    align_labels: bool = Field(False, description="Accepted: labels that have names are always mapped by them.")
-    model_config_path: Annotated[str | None, only(None, because="label names are mapped by the model's own config")] = (
-        Field(None, description="Not available.")
-    )
-    labels_to_filter: Annotated[Any, only(None, because=_NO_FILTER)] = Field(None, description="Not available.")
-    trust_remote_code: bool | None = Field(None, description=_PERMISSION)
-
-
 class Dataloader(Config):
     """``component_kwargs.dataloader``."""
 
@@ -229,15 +56,6 @@ class Dataloader(Config):
         None,
         ge=1,
         description="Rows in a batch; null: one, and where that can't change a prediction, several of equal length.",
-    )
-
-
-class PostProcess(Config):
-    """``component_kwargs.post_process_data``: nothing that would change the predictions."""
-
-    model_name: str | None = Field(None, description="Of no effect: predictions are the model's.")
-    task: Annotated[str | None, AfterValidator(_known_task)] = Field(
-        None, description="Accepted; the task of pre_process_data counts."
     )
 
 
@@ -251,9 +69,6 @@ class ComponentKwargs(Config):
 
 
 _PRE_PROCESS = ("component_kwargs", "pre_process_data")
-_CLASSIFYING = (
-    *("input_cols", "label_cols", "padding", "truncation", "max_length", "is_split_into_words", "align_labels"),
-)
 _READS_TEXT_COLS = f"is not of {TEXT_GENERATION}, whose texts are in text_cols and whose labels are their own tokens"
 FLATTENED = ("load_dataset", "pre_process_data", "dataloader")
 """The components whose options are the container's too."""
@@ -285,36 +100,45 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
 
     def _of_task(self) -> HuggingfaceContainerConfig:
         """With what the task's own options mean; without a task, that of the options."""
-        of_texts = self._asked_for(WRITTEN)
-        if self.task != TEXT_GENERATION and (self.task is not None or not of_texts):
-            if of_texts:
-                raise OptionError(of_texts[0], f"is of {TEXT_GENERATION}, and the task is {self.task}")
+        written = self._asked_for()
+        task = self.task
+        if task is None:
+            texts = [name for name in written if name in WRITTEN and not_of(TEXT_CLASSIFICATION, name)]
+            task = TEXT_GENERATION if texts else TEXT_CLASSIFICATION
+        for option in written:
+            if reason := not_of(task, option):
+                own = task == TEXT_GENERATION and option in TASKS[TEXT_CLASSIFICATION].options
+                raise OptionError(option, _READS_TEXT_COLS if own else reason)
+        if task != TEXT_GENERATION:
             return self
-        if of_classes := self._asked_for(_CLASSIFYING):
-            raise OptionError(of_classes[0], _READS_TEXT_COLS)
         return self.model_copy(update={**completed(self), "task": TEXT_GENERATION})
 
-    def _asked_for(self, options: Iterable[str]) -> list[str]:
-        """Those with a value that is not what they mean unwritten."""
-        defaults = {name: type(self).model_fields[name].default for name in options}
-        written = {name: getattr(self, name) for name in options}
+    def _asked_for(self) -> list[str]:
+        """Options of preparation with a value that is not what they mean unwritten."""
         return [
             name
-            for name, value in written.items()
-            if value not in (None, defaults[name]) and not (value is False and defaults[name] is None)
+            for name, field in PreProcess.model_fields.items()
+            for value in [getattr(self, name)]
+            if value not in (None, field.default) and not (value is False and field.default is None)
         ]
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""
         if self.data_name is None:
             raise ValueError("data_name is required")
-        if self.data_name in BUILDERS:
-            if self.data_files is None:
-                raise ValueError(f"data_files is required, as {self.data_name} is a format")
+        if self.data_name in FORMATS:
+            of_folder = self.data_name in FOLDERS and self.data_dir is not None
+            if self.data_files is None and not of_folder:
+                or_folder = " or data_dir" if self.data_name in FOLDERS else ""
+                raise ValueError(f"data_files{or_folder} is required, as {self.data_name} is a format")
+            if self.data_files is not None and of_folder:
+                raise OptionError("data_dir", "data_files says where the files are: keep one of the two")
             if self.subset is not None:
                 raise ValueError(f"subset is of a dataset, and {self.data_name} is a format")
         elif self.data_files is not None:
-            raise UnknownName("format of data_files", self.data_name, list(BUILDERS))
+            raise UnknownName("format of data_files", self.data_name, list(FORMATS))
+        elif self.data_dir is not None:
+            raise OptionError("data_dir", f"is of a format, and {self.data_name} is a dataset")
         if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
             raise ValueError(
                 "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length"
@@ -323,7 +147,7 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""
         name = self.data_name or ""
-        if name in BUILDERS or name.startswith(MARK) or Path(name).is_absolute():
+        if name in FORMATS or name.startswith(MARK) or Path(name).is_absolute():
             if self.revision is not None:
                 raise ValueError("revision is of a dataset on the hub, and the data are local")
             return self

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from hfopt import Config, DataContainer, DataContext, Dataset
 from hfopt.api.data import DataSection, ReadData
 from hfopt_hf_data.config import COMPONENTS, HuggingfaceContainerConfig, with_defaults
-from hfopt_hf_data.generation import TEXT_GENERATION
 from hfopt_hf_data.spellings import SpelledSection, normalize
+from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION
 
 
 class HuggingfaceContainer(DataContainer):
-    """Datasets of the hub, and local ones, for text classification and text generation."""
+    """Datasets of the hub, and local ones, as the model of a task reads them."""
 
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
     Section: ClassVar[type[DataSection]] = SpelledSection
@@ -33,10 +33,6 @@ class HuggingfaceContainer(DataContainer):
         prepare(self.config, context)
 
     def open(self, folder: Path) -> Dataset:
-        from hfopt_hf_data.next_tokens import NextTokens
-        from hfopt_hf_data.rows import Rows
-
-        config = self.config
-        if config.task == TEXT_GENERATION:
-            return NextTokens(folder, config.batch_size, masked=config.use_attention_mask)
-        return Rows(folder, config.batch_size)
+        task = TASKS[self.config.task or TEXT_CLASSIFICATION]
+        dataset: Dataset = task.load(task.reader)(folder, self.config)
+        return dataset

@@ -15,9 +15,9 @@ from typing import Any
 
 from hfopt import PreconditionFailed
 from hfopt.api.resources import ResourceContext
-from hfopt_hf_data.config import splits_of
 from hfopt_hf_data.dataset import HfDatasetConfig
 from hfopt_hf_data.load import DEFAULT_SPLIT
+from hfopt_hf_data.loading import splits_of
 from hfopt_hf_data.messages import unknown
 from hfopt_hf_data.source import CARD, DATA, Source, look_into
 from hfopt_hf_hub import hub

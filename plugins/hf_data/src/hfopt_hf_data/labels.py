@@ -37,16 +37,16 @@ def reader(columns: Mapping[str, Any], attributes: Mapping[str, Any]) -> Reader:
     """
     outputs = attributes.get("id2label") or attributes.get("label2id") or {}
     problem, (first, *others) = attributes.get("problem_type"), columns
-    inner = _inner(columns[first])
+    inner = inner_of(columns[first])
     if problem == "regression" or (problem is None and len(outputs) == 1):
-        return Reader("number", lambda values, row: _number(values[0], row))
+        return Reader("number", lambda values, row: number(values[0], row))
     if inner is not None:
-        classes = Classes(attributes, _names(inner))
+        classes = Classes(attributes, names_of_feature(inner))
         return Reader("labels", lambda values, row: _from_list(values[0], row, classes))
     if others and (problem == "multi_label_classification" or len(columns) == len(outputs)):
         order = _order(list(columns), attributes)
         return Reader("labels", lambda values, row: [_flag(values[at], row) for at in order])
-    classes = Classes(attributes, _names(columns[first]))
+    classes = Classes(attributes, names_of_feature(columns[first]))
     return Reader("class", lambda values, row: classes.of(values[0], row))
 
 
@@ -118,7 +118,11 @@ def _flag(value: Any, row: int) -> int:
     return int(value)
 
 
-def _number(value: Any, row: int) -> float:
+def number(value: Any, row: int) -> float:
+    """A label that is a number.
+
+    :raises PreconditionFailed: it is none, or not finite
+    """
     if isinstance(value, str | bool) or not isinstance(value, int | float) or not math.isfinite(value):
         fact = "has no label" if value is None else f"has {repr_of(value)} for a label, and the model yields a number"
         raise PreconditionFailed(f"row {row} {fact}")
@@ -139,11 +143,11 @@ def _order(columns: list[str], attributes: Mapping[str, Any]) -> list[int]:
     return list(range(len(columns)))
 
 
-def _inner(feature: Any) -> Any:
+def inner_of(feature: Any) -> Any:
     """The type of the entries of a column of lists; None of any other."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
-def _names(feature: Any) -> Sequence[str]:
+def names_of_feature(feature: Any) -> Sequence[str]:
     """The names of a ClassLabel's integers."""
     return getattr(feature, "names", None) or ()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Batch, PreconditionFailed, Session
 from hfopt_hf_data.generation import TEXT_GENERATION
-from hfopt_hf_data.rows import Rows
+from hfopt_hf_data.rows import Rows, logits_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hfopt_hf_data.config import HuggingfaceContainerConfig
 
 IDS, MASK, SEEN = "input_ids", "attention_mask", "seen"
 IGNORED = -100
@@ -22,14 +24,13 @@ _BLOCK = 4_000_000
 
 
 class NextTokens(Rows):
-    """Rows of token ids. Labels are the ids themselves, not shifted.
+    """Rows of token ids. Labels are the ids themselves, not shifted."""
 
-    :param masked: whether attention_mask is fed
-    """
+    own = (SEEN,)
 
-    def __init__(self, folder: Path, batch_size: int | None, *, masked: bool) -> None:
-        super().__init__(folder, batch_size)
-        self._seen, self._masked = self._columns.pop(SEEN, None), masked
+    def __init__(self, folder: Path, config: HuggingfaceContainerConfig) -> None:
+        super().__init__(folder, config)
+        self._seen, self._masked = self._own.get(SEEN), config.use_attention_mask
 
     def lengths(self) -> None:
         """Rows stay in batches as small as the user wrote: logits of many would fill the memory."""
@@ -68,30 +69,26 @@ class NextTokens(Rows):
                 f"the model yields {list(logits.shape)}, not logits for every token of {list(batch.feeds[IDS].shape)}",
                 hint=f"the model's task must be {TEXT_GENERATION} too",
             )
-        return np.stack([_surprise(*each) for each in zip(logits, batch.labels, strict=True)])
+        return np.stack([surprise(*each) for each in zip(logits[:, :-1], batch.labels[:, 1:], strict=True)])
 
 
-def logits_of(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """The output of that name, else the first."""
-    return outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
+def surprise(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of one row: the negative log-likelihood of the labels that count.
 
-
-def _surprise(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of one row: each position's logits are of the token after it.
-
-    :param logits: [tokens, vocabulary]
+    :param logits: [tokens, vocabulary], of the labels at the same places
+    :param labels: [tokens]
     :return: the sum in nats, and the number of tokens
     """
     import numpy as np
 
-    places = np.flatnonzero(labels[1:] != IGNORED)
+    places = np.flatnonzero(labels != IGNORED)
     total, step = 0.0, max(1, _BLOCK // logits.shape[-1])
     for start in range(0, len(places), step):
         some = places[start : start + step]
         block = logits[some].astype(np.float64)
         largest = block.max(axis=-1)
         scale = largest + np.log(np.exp(block - largest[:, None]).sum(axis=-1))
-        total += float((scale - block[np.arange(len(some)), labels[some + 1]]).sum())
+        total += float((scale - block[np.arange(len(some)), labels[some]]).sum())
     if np.isnan(total):
         raise PreconditionFailed(
             "the model's outputs are not numbers (NaN) for some tokens of a row",

@@ -13,16 +13,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROWS, PADDING, LABEL = "rows.arrow", "padding.json", "label"
+    from hfopt_hf_data.config import HuggingfaceContainerConfig
+
+ROWS, LAYOUT, LABEL = "rows.arrow", "layout.json", "label"
 
 
 class Rows(Dataset):
     """What `hfopt_hf_data.prepare` wrote.
 
-    :param batch_size: rows in a batch, if the user wrote it
+    The layout says how rows are padded: ``fillers`` of each input (else 0), the ``side``, ``width`` where it is fixed;
+    and ``shapes`` of inputs whose rows have more than one axis, with -1 for one that varies.
+
+    :cvar own: columns that are no inputs
     """
 
-    def __init__(self, folder: Path, batch_size: int | None) -> None:
+    own: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, config: HuggingfaceContainerConfig) -> None:
         import pyarrow
 
         with pyarrow.memory_map(str(folder / ROWS)) as source:
@@ -30,9 +37,10 @@ class Rows(Dataset):
         self._rows = table.num_rows
         self._columns = dict(zip(table.column_names, table.columns, strict=True))
         self._labels = self._columns.pop(LABEL, None)
-        self._padding = json.loads((folder / PADDING).read_text("utf-8"))
-        self._left = self._padding["side"] == "left"
-        self._batch_size = batch_size
+        self._own = {name: self._columns.pop(name) for name in self.own if name in self._columns}
+        self._layout = json.loads((folder / LAYOUT).read_text("utf-8"))
+        self._left = self._layout["side"] == "left"
+        self._batch_size = config.batch_size
 
     def __len__(self) -> int:
         return int(self._rows)
@@ -44,8 +52,7 @@ class Rows(Dataset):
         step = size or self._batch_size or 1
         for start in range(0, len(wanted), step):
             positions = np.asarray(wanted[start : start + step], dtype=np.int64)
-            feeds = {name: self._padded(name, positions) for name in self._columns}
-            yield Batch(positions, feeds, self._labels_of(positions))
+            yield Batch(positions, self._feeds(positions), self._labels_of(positions))
 
     def lengths(self) -> NDArray[np.int64] | None:
         """Tokens of every row, int64 [n]; all the same where rows are padded to a fixed width.
@@ -60,19 +67,22 @@ class Rows(Dataset):
         if self._batch_size is not None:
             return None
         own = pyarrow.compute.list_value_length(next(iter(self._columns.values())))
-        return np.maximum(own.to_numpy().astype(np.int64), self._padding["width"] or 0)
+        return np.maximum(own.to_numpy().astype(np.int64), self._layout["width"] or 0)
 
-    def _padded(self, name: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of one input as one array, as wide as the longest of them or as the config says."""
-        import numpy as np
-
+    def _feeds(self, positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         # scalar by scalar: Arrow's take would copy whole columns, as they are in chunks
-        values = [self._columns[name][int(position)].values.to_numpy() for position in positions]
-        width = max(self._padding["width"] or 0, *map(len, values))
-        padded = np.full((len(values), width), self._padding["fillers"].get(name, 0), dtype=np.int64)
-        for row, ids in zip(padded, values, strict=True):
-            row[slice(width - len(ids), None) if self._left else slice(len(ids))] = ids
-        return padded
+        return {
+            name: self._padded(name, [column[int(position)].values.to_numpy() for position in positions])
+            for name, column in self._columns.items()
+        }
+
+    def _padded(self, name: str, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Rows of one input as one array, as wide as the longest of them or as the layout says."""
+        shape = self._layout.get("shapes", {}).get(name)
+        if shape is not None:
+            values = [each.reshape(shape) for each in values]
+        filler = self._layout["fillers"].get(name, 0)
+        return padded(values, filler, left=self._left, width=self._layout["width"])
 
     def _labels_of(self, positions: NDArray[np.int64]) -> NDArray[Any] | None:
         import numpy as np
@@ -81,18 +91,62 @@ class Rows(Dataset):
             return None
         return np.array([self._labels[int(position)].as_py() for position in positions])
 
-    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def post_process(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """The logits, float32 [batch, outputs]: metrics choose classes, or need scores. None may be no number.
 
         :raises PreconditionFailed: if there is such a row: NumPy would take its first NaN for the largest
         """
         import numpy as np
 
-        logits = outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
-        lost = int(np.isnan(logits).any(axis=-1).sum())
-        if lost:
-            raise PreconditionFailed(
-                f"the model's outputs are not numbers (NaN) for {lost} of {len(logits)} rows of a batch",
-                hint="in float16 values may grow too large: OrtMixedPrecision keeps such nodes in float32",
-            )
+        logits = logits_of(outputs)
+        check_numbers(logits)
         return logits.astype(np.float32)
+
+
+def padded(
+    values: Sequence[NDArray[Any]], filler: float, *, left: bool = False, width: int | None = None
+) -> NDArray[Any]:
+    """Rows as one array: int64 or float32.
+
+    :param values: of each row, [length, ...]
+    :param left: fill before them
+    :param width: the least that the array has
+    """
+    import numpy as np
+
+    longest = max(width or 0, *map(len, values))
+    dtype = np.float32 if values[0].dtype.kind == "f" else np.int64
+    whole: NDArray[Any] = np.full((len(values), longest, *values[0].shape[1:]), filler, dtype)
+    for row, each in zip(whole, values, strict=True):
+        row[slice(longest - len(each), None) if left else slice(len(each))] = each
+    return whole
+
+
+def logits_of(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The output of that name, else the first."""
+    return outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
+
+
+def check_numbers(outputs: NDArray[Any]) -> None:
+    """That every row of a model's output is numbers.
+
+    :raises PreconditionFailed: some are NaN
+    """
+    import numpy as np
+
+    lost = int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=-1).sum())
+    if lost:
+        raise PreconditionFailed(
+            f"the model's outputs are not numbers (NaN) for {lost} of {len(outputs)} rows of a batch",
+            hint="in float16 values may grow too large: OrtMixedPrecision keeps such nodes in float32",
+        )
+
+
+def ragged(rows: Sequence[Any]) -> NDArray[Any]:
+    """Arrays of different lengths as an array of them, [batch]."""
+    import numpy as np
+
+    array = np.empty(len(rows), dtype=object)
+    for number, row in enumerate(rows):
+        array[number] = row
+    return array

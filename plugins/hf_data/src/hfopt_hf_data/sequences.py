@@ -11,31 +11,30 @@ from hfopt.api.config import ReportProgress
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.corpus import STRATEGIES, Tokens
 from hfopt_hf_data.load import check_columns
+from hfopt_hf_data.next_tokens import IDS, SEEN
+from hfopt_hf_data.preparing import BATCH, Columns, Given, Prepared, batches_of
+from hfopt_hf_data.tokenise import positions
 from hfopt_hf_data.wording import Wording, pair, wording
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-BATCH_BYTES = 8_000_000
-"""Fewer rows are read at a time where they are long, as tokens take far more memory."""
-_POSITIONS = ("n_positions", "max_position_embeddings")
+
+def prepare(given: Given) -> Prepared:
+    """Sequences of tokens, and how many of the first are context where that is not 0 for all."""
+    config, tokenizer = given.config, given.processor.tokenizer
+    found = sequences(given.data, config, tokenizer, given.attributes, given.progress)
+    seen = config.dataset_type == "pair" or config.corpus_strategy == "join-sliding-window"
+    fillers = [each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if each is not None]
+    width = longest(config) if config.pad_to_max_len else None
+    layout = {"fillers": {IDS: fillers[0]}, "side": tokenizer.padding_side, "width": width}
+    return Prepared(_columns(found, seen=seen), layout, {SEEN: "place"})
 
 
-def batches_of(data: datasets.Dataset, size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
-    """Rows by column, and the first one's number."""
-    start, table = 0, data.data
-    while start < len(data):
-        step = size
-        while step > 1 and table.slice(start, step).nbytes > BATCH_BYTES:
-            step = -(-step // 2)
-        try:
-            batch = data[start : start + step]
-        except UnicodeDecodeError as error:
-            rows = f"rows {start} to {min(start + step, len(data)) - 1}"
-            raise PreconditionFailed(f"{rows} hold a text that is not UTF-8") from error
-        yield start, {name: list(values) for name, values in batch.items()}
-        start += step
+def _columns(found: Iterator[Tokens], *, seen: bool) -> Iterator[Columns]:
+    while batch := [*islice(found, BATCH)]:
+        yield {IDS: [each.ids for each in batch], **({SEEN: [each.seen for each in batch]} if seen else {})}
 
 
 class Side:
@@ -137,10 +136,10 @@ def _full(config: HuggingfaceContainerConfig) -> bool:
 
 def _length(config: HuggingfaceContainerConfig, attributes: Mapping[str, Any]) -> int:
     length = longest(config)
-    stated = [attributes[name] for name in _POSITIONS if isinstance(attributes.get(name), int)]
-    if stated and length > max(stated):
+    most = positions(attributes)
+    if most is not None and length > most:
         which = "source_max_len and target_max_len are together" if config.target_max_len else "source_max_len is"
-        raise PreconditionFailed(f"{which} {length}, and the model takes at most {max(stated)} tokens")
+        raise PreconditionFailed(f"{which} {length}, and the model takes at most {most} tokens")
     return length
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hfopt import PreconditionFailed
 from hfopt.api.files import file_inside, regular_file
-from hfopt_hf_data.config import BUILDERS
+from hfopt_hf_data.loading import FORMATS
 from hfopt_hf_data.messages import listed, unknown
 
 CARD = ("README.md", ".huggingface.yaml", "dataset_infos.json")
@@ -76,11 +76,11 @@ def look_into(folder: Path, subset: str | None, name: str) -> Source:
             wanted = None if below else _subset(place, subset, name)
             builder = datasets.load_dataset_builder(**place, name=wanted, cache_dir=cache)
     except (AttributeError, ImportError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
-        raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(BUILDERS)}") from error
+        raise PreconditionFailed(f"{name} has no files that hfopt reads: {', '.join(FORMATS)}") from error
     except RuntimeError as error:
         raise PreconditionFailed(f"{name} is loaded by a script of its own, which hfopt does not run") from error
-    if builder.name not in BUILDERS:
-        raise PreconditionFailed(f"{name} is in the format {builder.name}; hfopt reads {', '.join(BUILDERS)}")
+    if builder.name not in FORMATS:
+        raise PreconditionFailed(f"{name} is in the format {builder.name}; hfopt reads {', '.join(FORMATS)}")
     files = {str(split): [_inside(folder, each, name) for each in paths] for split, paths in _files(builder).items()}
     features = builder.info.features
     options = next((each for each in card if each.get("config_name", "default") == builder.config.name), {})

@@ -11,41 +11,50 @@ from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.messages import repr_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 _UNKNOWN_LENGTH = 10**9
 """transformers says so where a tokenizer does not state its length, in various even larger numbers."""
+
+_POSITIONS = ("n_positions", "max_position_embeddings")
+_FROM_PADDING = frozenset(
+    {
+        *("camembert", "data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
+"""Types of models that count positions from the padding token's id on."""
 
 
 class Tokeniser:
     """Encodes batches of texts as the config says.
 
+    :ivar tokenizer: transformers'
+    :ivar limit: how many tokens a row may have; None: any number
+    :ivar layout: how to pad what `encode` returns
     :param attributes: the model's config.json
+    :raises PreconditionFailed: there is no tokenizer; rows are to be padded to a length that nothing states
     """
 
     def __init__(self, config: HuggingfaceContainerConfig, folder: Path, attributes: Mapping[str, Any]) -> None:
         self._config = config
-        self._tokenizer = open_tokenizer(folder)
-        self._limit = _limit(config, self._tokenizer, attributes)
+        self.tokenizer = open_tokenizer(folder)
+        self.limit = _limit(config, self.tokenizer, attributes)
+        self.layout = self._layout()
 
-    @property
-    def padding(self) -> dict[str, Any]:
-        """How to pad what `encode` returns: the filler of each input that is not 0, the side, and a width if fixed.
-
-        :raises PreconditionFailed: rows are to be padded to a length that nothing states
-        """
+    def _layout(self) -> dict[str, Any]:
         fixed = self._config.padding == "max_length"
-        if fixed and self._limit is None:
+        if fixed and self.limit is None:
             raise PreconditionFailed(
                 "padding is max_length, and neither the config nor the tokenizer states a length", hint="set max_length"
             )
         return {
             "fillers": {
-                "input_ids": self._tokenizer.pad_token_id or 0,
-                "token_type_ids": self._tokenizer.pad_token_type_id,
+                "input_ids": self.tokenizer.pad_token_id or 0,
+                "token_type_ids": self.tokenizer.pad_token_type_id,
             },
-            "side": self._tokenizer.padding_side,
-            "width": self._limit if fixed else None,
+            "side": self.tokenizer.padding_side,
+            "width": self.limit if fixed else None,
         }
 
     def encode(self, texts: Mapping[str, Sequence[Any]], start: int) -> dict[str, list[list[int]]]:
@@ -55,22 +64,39 @@ class Tokeniser:
         :param start: the first row's number, for messages
         :raises PreconditionFailed: a row has no text
         """
-        for name, values in texts.items():
-            self._check(name, values, start)
-        truncation = self._config.truncation if self._limit is not None else False
-        encoded = self._tokenizer(
-            *texts.values(),
-            padding=False,
-            truncation=truncation,
-            max_length=self._limit if truncation not in (False, "do_not_truncate") else None,
-            add_special_tokens=self._config.add_special_tokens,
-            is_split_into_words=self._config.is_split_into_words,
-            verbose=False,
-        )
-        return {name: encoded[name] for name in self._tokenizer.model_input_names if name in encoded}
+        return self.inputs(self.encoding(texts, start, words=self._config.is_split_into_words))
 
-    def _check(self, name: str, values: Sequence[Any], start: int) -> None:
-        wanted, kind = (list, "a list of words") if self._config.is_split_into_words else (str, "text")
+    def encoding(
+        self, texts: Mapping[str, Sequence[Any]], start: int, *, words: bool = False, **more: Any
+    ) -> BatchEncoding:
+        """What the tokenizer says of texts.
+
+        :param words: rows are lists of words
+        :param more: of the tokenizer's options, instead of what the config means
+        """
+        for name, values in texts.items():
+            self.check(name, values, start, words=words)
+        truncation = self._config.truncation if self.limit is not None else False
+        meant = {
+            "padding": False,
+            "truncation": truncation,
+            "max_length": self.limit if truncation not in (False, "do_not_truncate") else None,
+            "add_special_tokens": self._config.add_special_tokens,
+            "is_split_into_words": words,
+            "verbose": False,
+        }
+        return self.tokenizer(*texts.values(), **{**meant, **more})
+
+    def inputs(self, encoding: Mapping[str, Any]) -> dict[str, list[list[int]]]:
+        """Of what a tokenizer says, what the model takes."""
+        return {name: encoding[name] for name in self.tokenizer.model_input_names if name in encoding}
+
+    def check(self, name: str, values: Sequence[Any], start: int, *, words: bool = False) -> None:
+        """That every row of a column has a text, or a list of words, within the limits.
+
+        :raises PreconditionFailed: one has not
+        """
+        wanted, kind = (list, "a list of words") if words else (str, "text")
         for row, value in enumerate(values, start):
             if value is None:
                 raise PreconditionFailed(
@@ -81,7 +107,7 @@ class Tokeniser:
                 raise PreconditionFailed(
                     f"row {row} has {repr_of(value)} in column {repr_of(name)}, which is not {kind}"
                 )
-            if self._config.is_split_into_words and not all(isinstance(word, str) for word in value):
+            if words and not all(isinstance(word, str) for word in value):
                 raise PreconditionFailed(f"row {row} has words that are not text in column {repr_of(name)}")
             if len(value) > self._config.max_field_bytes:
                 raise PreconditionFailed(
@@ -112,5 +138,17 @@ def _limit(
     """How many tokens a row may have: what the config says, else what tokenizer and model both take."""
     if config.max_length is not None:
         return config.max_length
-    stated = (tokenizer.model_max_length, attributes.get("max_position_embeddings"))
+    stated = (tokenizer.model_max_length, positions(attributes))
     return min((each for each in stated if isinstance(each, int) and 0 < each < _UNKNOWN_LENGTH), default=None)
+
+
+def positions(attributes: Mapping[str, Any]) -> int | None:
+    """The tokens for which a model has positions; None where its config.json states none.
+
+    Some tables begin after the padding token's id: RoBERTa's of 514 rows is for 512 tokens.
+    """
+    stated = [attributes[name] for name in _POSITIONS if isinstance(attributes.get(name), int)]
+    if not stated:
+        return None
+    lost = int(attributes.get("pad_token_id") or 1) + 1 if attributes.get("model_type") in _FROM_PADDING else 0
+    return max(stated) - lost

@@ -1,0 +1,88 @@
+"""Speech, and what is said: written by models that yield letters for every moment of sound (CTC)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfopt import Batch, PreconditionFailed, Session
+from hfopt_hf_data.load import check_columns
+from hfopt_hf_data.media import ROWS, media_of
+from hfopt_hf_data.messages import repr_of
+from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
+from hfopt_hf_data.rows import LABEL, check_numbers, logits_of
+from hfopt_hf_data.sound import KINDS, Sounds, heard, layout_of
+from hfopt_hf_data.tokenise import open_tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hfopt_hf_data.config import HuggingfaceContainerConfig
+
+TOKENIZER, TEXTS = "tokenizer", ("text", "transcription", "sentence")
+
+
+def prepare(given: Given) -> Prepared:
+    """Features and transcripts; the tokenizer that reads what the model writes is kept beside them.
+
+    :raises PreconditionFailed: the model is no CTC model, or has no tokenizer
+    """
+    names = given.attributes.get("architectures") or []
+    if given.attributes.get("is_encoder_decoder") or not all(name.endswith("ForCTC") for name in names):
+        raise PreconditionFailed(
+            f"the model is {names[0] if names else 'an encoder with a decoder'}: speech is prepared for models of CTC "
+            "only, such as Wav2Vec2ForCTC"
+        )
+    known = [name for name in TEXTS if name in given.data.column_names]
+    labels = names_of(given.config.label_cols) or known[:1]
+    check_columns(given.data, labels)
+    given, media = media_of(given, "Audio", labels)
+    tokenizer = open_tokenizer(given.processor.folder)
+    tokenizer.save_pretrained(given.folder / TOKENIZER)
+    extractor, shapes = given.processor, dict[str, list[int]]()
+
+    def rows() -> Iterator[Columns]:
+        for start, batch in given.batches([media.column, *labels], ROWS):
+            columns = heard(extractor, media, batch, start, shapes)
+            if labels:
+                columns[LABEL] = [_text(value, labels[0], row) for row, value in enumerate(batch[labels[0]], start)]
+            yield columns
+
+    return Prepared(rows(), layout_of(extractor, shapes), {**KINDS, LABEL: "text"})
+
+
+def _text(value: Any, column: str, row: int) -> str:
+    if not isinstance(value, str):
+        raise PreconditionFailed(f"row {row} has {repr_of(value)} in column {repr_of(column)}, which is not text")
+    return value
+
+
+class Transcripts(Sounds):
+    """Predictions are what the model writes: the likeliest token of each moment, repeated ones as one."""
+
+    def __init__(self, folder: Path, config: HuggingfaceContainerConfig) -> None:
+        super().__init__(folder, config)
+        self._folder = folder
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return open_tokenizer(self._folder / TOKENIZER)
+
+    def predict(self, session: Session, batch: Batch) -> NDArray[np.str_]:
+        import numpy as np
+
+        logits = logits_of(session.run(batch.feeds))
+        if logits.ndim != 3:
+            raise PreconditionFailed(
+                f"the model yields {list(logits.shape)}, not logits for every moment of a sound",
+                hint="the model's task must be automatic-speech-recognition too",
+            )
+        check_numbers(logits)
+        column = next(iter(self._columns.values()))
+        lengths = np.array([len(column[int(row)]) for row in batch.rows])
+        moments = np.ceil(logits.shape[1] * lengths / lengths.max()).astype(int)  # what pads a sound says nothing
+        chosen = logits.argmax(axis=-1)
+        return np.array([self._tokenizer.decode(ids[:most]) for ids, most in zip(chosen, moments, strict=True)])
