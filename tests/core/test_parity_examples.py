@@ -107,6 +107,26 @@ def test_what_a_model_says_of_padding_does_not_count(width):
     assert not agree(of_tokens(0), lambda feeds: of_tokens(0)(feeds) + 1)
 
 
+def test_what_a_model_keeps_of_padding_by_head_does_not_count():
+    def of_tokens(padding):
+        def function(feeds):
+            per_token = np.where(feeds["attention_mask"] == 1, feeds["input_ids"], padding).astype(np.float32)
+            return np.tile(per_token[:, None, :, None], (1, 3, 1, 2))
+
+        return function
+
+    assert agree(of_tokens(0), of_tokens(99))
+    assert not agree(of_tokens(0), lambda feeds: of_tokens(0)(feeds) + 1)
+
+
+def test_the_mask_of_what_an_encoder_has_read_is_padded_like_that_of_tokens():
+    spec = TensorSpec(name="encoder_attention_mask", dtype="int64", axes=("batch_size", "encoder_sequence_length"))
+
+    mask = example_feeds([spec], {"batch_size": 3, "encoder_sequence_length": 4}, padded=True)[spec.name]
+
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [0, 0, 1, 1]]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_have_corners_in_order(seed):
     spec = TensorSpec(name="bbox", dtype="int64", axes=("batch_size", "sequence_length", 4), high=100)

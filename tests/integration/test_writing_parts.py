@@ -1,4 +1,4 @@
-"""An encoder-decoder model through a run, from PyTorch and from its parts as ONNX files."""
+"""Models of several parts through a run, from PyTorch and from the parts as ONNX files."""
 
 from __future__ import annotations
 
@@ -86,6 +86,35 @@ def written_by_torch(folder: Path) -> list[list[int]]:
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     lengths = {"min_new_tokens": LENGTH, "max_new_tokens": LENGTH, "eos_token_id": None}
     return model.generate(torch.tensor(IDS), attention_mask=torch.tensor(MASK), do_sample=False, **lengths).tolist()
+
+
+def test_an_optimum_model_whose_files_are_lacking_is_exported_in_parts_that_write_what_pytorch_writes(tmp_path):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)).eval()
+    model.save_pretrained(tmp_path / "acme" / "exported")
+    page = PAGE.read_text().partition("## ONNX files that are there already\n")[2]
+    config = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    passes = {"conversion": {"type": "OnnxConversion"}, "fusion": {"type": "OrtTransformersOptimization"}}
+
+    best = run(tmp_path, {**config, "passes": passes})
+
+    assert {file.name for file in best.glob("*.onnx")} == {"decoder_model.onnx", "decoder_with_past_model.onnx"}
+    tokens, past, part = IDS[:1], {}, "decoder_model"
+    for _ in range(LENGTH):
+        kept = tokens.shape[1] if past else 0
+        ids, positions = tokens[:, max(kept - 1, 0) :], np.arange(tokens.shape[1])[None, max(kept - 1, 0) :]
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(tokens), "position_ids": positions, **past}
+        found = computed(best / f"{part}.onnx", feeds)
+        past = {name.replace("present", "past_key_values"): each for name, each in found.items() if "." in name}
+        tokens = np.concatenate([tokens, found["logits"][:, -1:].argmax(-1)], axis=1)
+        part = "decoder_with_past_model"
+    lengths = {"min_new_tokens": LENGTH, "max_new_tokens": LENGTH, "eos_token_id": None}
+    expected = model.generate(torch.tensor(IDS[:1]), do_sample=False, pad_token_id=0, **lengths)
+    assert tokens.tolist() == expected.tolist()
 
 
 def test_a_model_goes_through_the_pages_passes_and_its_parts_go_on_as_a_composite_model(project):

@@ -161,8 +161,8 @@ class ModelLoader(Configured):
     """
 
     preload: ClassVar[tuple[str, ...]] = ()
-    makes: ClassVar[str | None] = None
-    """The type of what `fetch` describes, or of its components; None: the component's own name."""
+    makes: ClassVar[frozenset[str]] = frozenset()
+    """The types of what `fetch` may describe, or of its components; empty: the component's own name."""
 
     @abstractmethod
     def fetch(self, context: FetchContext) -> ModelHandle:

@@ -112,6 +112,8 @@ def _difference(
 
     if expected.shape != got.shape:
         return float("inf"), absolute
+    if mask is not None and expected.ndim == 4 and (*expected.shape[:1], *expected.shape[2:3]) == mask.shape:
+        expected, got = expected.swapaxes(1, 2), got.swapaxes(1, 2)  # keys and values, which are kept by head
     if mask is not None and expected.ndim >= mask.ndim and expected.shape[: mask.ndim] == mask.shape:
         expected, got = expected[mask.astype(bool)], got[mask.astype(bool)]
     exact, found = expected.astype(np.float64), got.astype(np.float64)

@@ -236,20 +236,23 @@ def _evaluator(check: Checker, written: str | None, place: Place, evaluators: Ev
 def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
     """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
     check.unique({("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()})
-    current = None if input_model is None else input_model.cls.makes or input_model.registered.component.name
+    current = frozenset[str]()
+    if input_model is not None:
+        current = input_model.cls.makes or frozenset({input_model.registered.component.name})
     for name, entry in passes.items():
-        if entry is None or current is None:
+        if entry is None or not current:
             return
         cls, kind = entry.component.cls, entry.component.registered.component.name
-        if current not in cls.accepts:
-            fact = f"{kind} takes {' or '.join(sorted(cls.accepts))}, but here it would get {current}"
+        if current.isdisjoint(cls.accepts):
+            wanted, got = (" or ".join(sorted(types)) for types in (cls.accepts, current))
+            fact = f"{kind} takes {wanted}, but here it would get {got}"
             makers = " or ".join(_makers(check.plugins, cls.accepts))
             hint = f"put {makers} before it" if makers else None
-            if current == cls.produces:
-                hint = f"leave it out: the model is {current} already"
+            if current == {cls.produces}:
+                hint = f"leave it out: the model is {got} already"
             check.problem(("passes", name, "type"), fact, hint)
             return
-        current = cls.produces or current
+        current = frozenset({cls.produces}) if cls.produces else current
 
 
 def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import transformers
 from onnx import TensorProto, helper, numpy_helper
 
 from hfopt import FetchContext, PreconditionFailed, Reference
@@ -74,11 +75,82 @@ def test_several_files_are_the_components_of_one_model_by_their_names(exported):
     assert {"config.json", "tokenizer.json"} <= {file.name for file in handle.companions}
 
 
-def test_files_that_are_not_there_are_named(exported):
+def test_files_that_are_not_there_are_named_if_they_can_t_be_made(exported):
     with pytest.raises(PreconditionFailed) as failure:
         fetch(exported, "encoder_model.onnx", "decoder_model.onnx", "model.onnx")
 
-    assert failure.value.message == f"{exported} has no decoder_model.onnx and no model.onnx"
+    fact = f"{exported} has no decoder_model.onnx and no model.onnx, which can't be made either"
+    assert failure.value.message == f"{fact}: {exported} has no weights: no model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def decoders(tmp_path_factory) -> dict[str, Path]:
+    """Small models that write, as save_pretrained writes them."""
+    place = tmp_path_factory.mktemp("decoders")
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    llama = transformers.LlamaConfig(**heads, vocab_size=40, hidden_size=16, intermediate_size=32)
+    t5 = transformers.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    transformers.LlamaForCausalLM(llama).save_pretrained(place / "llama")
+    transformers.T5ForConditionalGeneration(t5).save_pretrained(place / "t5")
+    return {"llama": place / "llama", "t5": place / "t5"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("llama", ["decoder_model", "decoder_with_past_model"]),
+        ("llama", ["decoder_with_past_model"]),
+        ("t5", ["encoder_model", "decoder_model", "decoder_with_past_model"]),
+        ("t5", ["encoder_model"]),
+    ],
+)
+def test_where_a_file_is_lacking_its_model_is_there_in_parts_to_be_converted(name, parts, decoders):
+    handle = fetch(decoders[name], *(f"{part}.onnx" for part in parts))
+
+    assert (handle.type, handle.path, list(handle.components)) == ("PyTorchModel", decoders[name], parts)
+    assert handle.size_bytes == (decoders[name] / "model.safetensors").stat().st_size
+    inputs = {part: {spec.name.split(".")[0] for spec in each.inputs} for part, each in handle.components.items()}
+    assert all(("past_key_values" in names) == ("past" in part) for part, names in inputs.items())
+
+
+def test_a_whole_model_is_one_to_be_converted(decoders):
+    handle = fetch(decoders["t5"], "model.onnx", hf_config={"model_class": "T5ForConditionalGeneration"})
+
+    assert (handle.type, handle.components) == ("PyTorchModel", {})
+    assert [spec.name for spec in handle.inputs] == ["input_ids", "attention_mask", "decoder_input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("names", "fact", "hint"),
+    [
+        (
+            ["decoder.onnx", "decoder_model.onnx"],
+            "decoder is none of its parts, which are decoder_model, decoder_with_past_model",
+            None,
+        ),
+        (
+            ["decoder_model_merged.onnx"],
+            "decoder_model_merged is none of its parts, which are decoder_model, decoder_with_past_model",
+            "OptimumMerging makes decoder_model_merged of the other two",
+        ),
+    ],
+)
+def test_parts_that_the_model_has_not_are_refused(names, fact, hint, decoders):
+    with pytest.raises(PreconditionFailed) as failure:
+        fetch(decoders["llama"], *names)
+
+    lacking = " and no ".join(names)
+    assert failure.value.message == f"{decoders['llama']} has no {lacking}, which can't be made either: {fact}"
+    assert failure.value.hint == hint
+
+
+def test_components_of_a_script_have_no_place_here(exported):
+    part = {"name": "decoder", "io_config": {"input_names": ["x"]}}
+    written = {"model_path": str(exported), "model_components": ["model.onnx"], "hf_config": {"components": [part]}}
+
+    _, problems = read(written, ConfigContext(exported.parent))
+
+    assert problems == [("hf_config.components", "an OptimumModel has model_components instead")]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(exported, tmp_path):
@@ -89,13 +161,13 @@ def test_a_link_out_of_the_folder_is_not_followed(exported, tmp_path):
         fetch(exported, "model.onnx")
 
 
-def test_of_a_repository_the_named_files_are_fetched_with_their_data(tmp_path):
+def test_of_a_repository_the_named_files_are_fetched_with_their_data_or_else_the_weights(tmp_path):
     revision = {"from_pretrained_args": {"revision": "v1"}}
     written = {"model_path": "acme/exported", "model_components": ["onnx/model.onnx"], "hf_config": revision}
 
     config, problems = read(written, ConfigContext(tmp_path))
 
-    options = {"revision": "v1", "files": ["onnx/model.onnx*"], "weights": False}
+    options = {"revision": "v1", "files": ["onnx/model.onnx*"]}
     assert problems == []
     assert config.model_path == Reference("hf_model", {"name": "acme/exported", **options}).token
 

@@ -9,7 +9,7 @@ from typing import Any
 from hfopt.api.model import COMPOSITE, ModelHandle
 from hfopt.api.parity import Parity
 from hfopt.api.passes import Pass, PassContext, PassResult
-from hfopt.base.errors import PluginError, PreconditionFailed
+from hfopt.base.errors import HfoptError, PluginError, PreconditionFailed
 from hfopt.measuring.parity import compared
 from hfopt.worker.context import Outcome, StepContext
 
@@ -44,8 +44,9 @@ def applied(work: Pass, name: str, model: ModelHandle, context: PassContext, par
         folder.mkdir()
         try:
             parts[place] = _one(work, name, part, replace(context, folder=folder, name=place), parity)
-        except PreconditionFailed as error:
-            raise PreconditionFailed(f"{place}: {error.message}", hint=error.hint) from error
+        except HfoptError as error:
+            error.message = f"{place}: {error.message}"
+            raise
     made = {place: each.model for place, each in parts.items()}
     whole = model.with_(type=COMPOSITE, path=context.folder, files=(), config={}, components=made)
     report = _of_parts({place: each.report for place, each in parts.items()})

@@ -6,7 +6,7 @@ import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from hfopt import PreconditionFailed, TensorSpec
+from hfopt import ModelHandle, PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, MASK, PAST_AXIS
 from hfopt_hf_model_loader.architecture import own_code
 from hfopt_hf_model_loader.hf_config import HfConfig
@@ -15,6 +15,7 @@ from hfopt_hf_model_loader.seq2seq import is_seq2seq
 from hfopt_hf_model_loader.tasks import WITH_PAST
 from hfopt_onnx_model.filling import PAST
 from hfopt_onnx_model.generating import PRESENT
+from hfopt_onnx_model.seq2seq import DECODER, LATER
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,14 @@ def _kept(model_class: type[PreTrainedModel], own: PretrainedConfig) -> list[Any
             hint=f"write feature: {WITHOUT} in hf_config for a model without what it keeps",
         )
     return layers
+
+
+def steps(whole: ModelHandle) -> dict[str, ModelHandle]:
+    """A model that keeps a past as two: what takes prompts alone, and what takes tokens after others."""
+    first = [spec for spec in whole.inputs if not spec.name.startswith(f"{PAST}.")]
+    alone = [spec.model_copy(update={"axes": TEXT_AXES}) if spec.name == MASK else spec for spec in first]
+    part = whole.with_(files=())
+    return {DECODER: part.with_(inputs=tuple(alone)), LATER: part}
 
 
 def with_past(model: PreTrainedModel) -> torch.nn.Module:

@@ -41,6 +41,8 @@ def write(source: Session, model: ModelHandle) -> Written | None:
 
     :param source: its ``live`` is or holds transformers' model
     """
+    if any(spec.name == DECODER_IDS for spec in model.inputs):
+        return _after_reading(source, model)
     import numpy as np
     import torch
 
@@ -54,11 +56,8 @@ def write(source: Session, model: ModelHandle) -> Written | None:
     return Written(found[:, max(LENGTHS) :], lambda session: greedy(session, {"input_ids": ids, MASK: mask}, count))
 
 
-def write_after_reading(source: Session, model: ModelHandle) -> Written | None:
-    """The same of an encoder-decoder model, whose encoder gets the prompts.
-
-    :param source: as in `write`
-    """
+def _after_reading(source: Session, model: ModelHandle) -> Written | None:
+    """The same of an encoder-decoder model, whose encoder gets the prompts."""
     import numpy as np
     import torch
 

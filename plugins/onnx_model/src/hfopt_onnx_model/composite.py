@@ -50,7 +50,7 @@ class CompositeModel(ModelLoader):
     """Several ONNX models as one: a pass runs on each, and they are saved together."""
 
     Config: ClassVar[type[Config]] = CompositeModelConfig
-    makes = _ONNX
+    makes = frozenset({_ONNX})
     config: CompositeModelConfig
 
     def fetch(self, context: FetchContext) -> ModelHandle:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ENCODER, DECODER, LATER = "encoder_model", "decoder_model", "decoder_with_past_model"
 """Parts: what reads, what writes the first token, what writes a token after others."""
+MERGED = "decoder_model_merged"
+"""The last two in one graph."""
 HIDDEN, STATES, STATES_MASK = "last_hidden_state", "encoder_hidden_states", "encoder_attention_mask"
 """What the encoder returns, and what the decoder calls it and its mask."""
 
