@@ -35,6 +35,7 @@ from hfopt.config.document import MOST_BYTES
 from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
+from hfopt_data_containers.functions import Functions
 from hfopt_hf_data.spellings import Components, ComponentSection, SpelledSection
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -168,6 +169,8 @@ def olive_keys_page() -> str:
 
 def _fate(where: str, key: str) -> tuple[str, str]:
     """What becomes of a key, from the code that decides it."""
+    if where == "user_config" and key in Functions.model_fields:
+        return "used", Functions.model_fields[key].description or ""
     if (reason := REFUSED.get(where, {}).get(key)) is not None:
         return "refused", reason
     if (notice := IGNORED.get(where, {}).get(key)) is not None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported
+from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported, take_functions
 from hfopt.config.schema import SECTIONS
 
 METRIC = {"metrics": [{"name": "a", "user_config": {"user_script": "s.py"}}]}
@@ -29,7 +29,6 @@ ANYTHING = st.recursive(
     ("config", "place"),
     [
         ({"auto_optimizer_config": {"opt_level": 0}}, ("auto_optimizer_config",)),
-        ({"data_configs": [{}, {"user_script": "s.py"}]}, ("data_configs", 1, "user_script")),
         ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config", "user_script")),
         ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config", "user_script")),
         (
@@ -43,6 +42,65 @@ def test_a_refused_key_is_one_problem_wherever_its_section_stands(config, place)
 
     assert [problem.path for problem in problems] == [place]
     assert notices == []
+
+
+ROWS = {"user_script": "s.py", "dataloader_func": "rows", "data_dir": "d", "batch_size": 4}
+JUDGES = {"user_script": "s.py", "evaluate_func": "judge", "func_kwargs": {"evaluate_func": {"a": 1}}}
+NAME = "evaluators_e_metrics_0__user_config"
+
+
+def metric(**metric):
+    return {"evaluators": {"e": {"metrics": [{"name": "a", **metric}]}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "left", "place", "taken"),
+    [
+        (
+            metric(type="latency", user_config={**ROWS, "io_bind": True}, data_config="other"),
+            metric(type="latency", user_config={"io_bind": True}, data_config=NAME),
+            ("evaluators", "e", "metrics", 0, "user_config"),
+            {**ROWS, "type": "DataloaderFunc", "name": NAME},
+        ),
+        (
+            metric(type="custom", user_config={**ROWS, **JUDGES}),
+            metric(type="custom", user_config={}, functions={**ROWS, **JUDGES}, data_config=NAME),
+            ("evaluators", "e", "metrics", 0, "user_config"),
+            {**ROWS, **JUDGES, "type": "EvaluateFunc", "name": NAME},
+        ),
+        (
+            {"passes": {"p": {"type": "OrtPerfTuning", "config": {**ROWS, "io_bind": True}}}},
+            {"passes": {"p": {"type": "OrtPerfTuning", "config": {"io_bind": True, "data_config": "passes_p_config"}}}},
+            ("passes", "p", "config"),
+            {**ROWS, "type": "DataloaderFunc", "name": "passes_p_config"},
+        ),
+    ],
+    ids=["metric", "custom metric", "pass"],
+)
+def test_functions_that_yield_rows_or_judge_are_data_configs(config, left, place, taken):
+    before = copy.deepcopy(config)
+
+    assert take_functions(config) == (left, {place: taken})
+    assert config == before
+
+
+@pytest.mark.parametrize(
+    ("config", "functions"),
+    [
+        (metric(type="accuracy", user_config={"user_script": "s.py"}, data_config="d"), None),
+        (metric(type="custom", user_config={"metric_func": "f"}, data_config="d"), {"metric_func": "f"}),
+        ({"passes": {"p": {"type": "Theirs", "config": ROWS}}}, None),
+        ({"passes": {"p": {"type": "OrtPerfTuning", "config": {"user_script": "s.py"}}}}, None),
+    ],
+)
+def test_what_names_no_such_function_keeps_its_data_config(config, functions):
+    left, taken = take_functions(config)
+
+    assert taken == {}
+    if functions is None:
+        assert left == config
+    else:
+        assert left["evaluators"]["e"]["metrics"][0]["functions"] == functions
 
 
 @pytest.mark.parametrize("nothing", [None, False, {}])

@@ -168,14 +168,6 @@ def test_one_cause_is_one_sentence(project, refusal):
     assert "hint: likewise passes.first.disable_search, passes.second.config.factor" in error
 
 
-def test_what_a_script_would_have_given_is_not_said_to_be_missing(project, refusal):
-    metric = project.config["evaluators"]["e"]["metrics"][0]
-    del metric["data_config"]
-    metric["user_config"] = {"user_script": "s.py", "dataloader_func": "rows"}
-
-    assert "is required" not in refusal()
-
-
 def test_a_name_that_is_a_task_of_another_version_is_a_name_like_any_other(project, refusal):
     project.config["engine"]["evaluator"] = "translation"
 

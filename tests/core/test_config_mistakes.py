@@ -48,12 +48,6 @@ MISTAKES = {
         "engine.host.type: system 'Docker' is not available in this version\n",
         None,
     ),
-    "metric by script": (
-        ("evaluators", "e", "metrics", 0, "type"),
-        "custom",
-        "metrics[0].type: 'custom' is not available in this version: user scripts are not run in this version",
-        None,
-    ),
     "device": (
         ("systems",),
         {"d": {"type": "LocalSystem", "config": {"accelerators": [{"device": "CPUs"}]}}},
@@ -93,7 +87,12 @@ MISTAKES = {
         "passes.first.config.factr: unknown key",
         "did you mean 'factor'?",
     ),
-    "script": (("data_configs", 0, "user_script"), "s.py", "user scripts are not run in this version", None),
+    "script": (
+        ("evaluators", "e", "metrics", 0, "user_config"),
+        {"user_script": "s.py"},
+        "metrics[0].user_config.user_script: goes with dataloader_func, or with a metric of type custom",
+        None,
+    ),
     "goal": (
         ("evaluators", "e", "metrics", 0, "sub_types", 0, "goal"),
         {"type": "treshold", "value": 1},

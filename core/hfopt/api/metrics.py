@@ -72,6 +72,8 @@ class WholeStatistic(ABC):
     higher_is_better: bool = True
     unit: str = ""
     resamples: int = 1_000
+    of_rows: bool = True
+    """Whether its count is that of rows; what a user's function says of a model has none."""
 
     @abstractmethod
     def value(self, predictions: Array, references: Array) -> float:

@@ -90,13 +90,15 @@ class Session(ABC):
     """An open model.
 
     Inputs that the data lacks (token_type_ids, position_ids, empty past_key_values) are filled in by the session; feeds
-    that the model does not take are left out.
+    that the model does not take are left out. Feeds that have no names are called by their position: "0", "1"...
     """
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     example: Feeds | None = None
     """A batch that it takes, where the user has said one."""
+    unwrapped: Any = None
+    """What functions of the user's are given, where that is not `live`."""
 
     @property
     def rows_are_independent(self) -> bool:

@@ -10,12 +10,12 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from hfopt.base.errors import PreconditionFailed
@@ -27,11 +27,22 @@ _MODULE = "hfopt_script_"
 _OLIVE = re.compile(r"No module named '(olive)\b")
 
 
+def _named(name: str | None = None) -> Callable[[Any], Any]:
+    """Olive's decorators of functions: gives one a name by which a config may call it; None: its own."""
+    return lambda function: function.__globals__.setdefault(name or function.__name__, function)
+
+
+_REGISTER = ("register", "register_dataset", "register_pre_process", "register_post_process", "register_dataloader")
+FRAMEWORKS = SimpleNamespace(ONNX="ONNX", PYTORCH="PyTorch")
+_EVERYWHERE = {"Framework": FRAMEWORKS, "Registry": SimpleNamespace(**dict.fromkeys(_REGISTER, _named))}
+"""What every script finds without importing it."""
+
+
 def load_function(script: Path, name: str, *, folder: Path | None = None, names: Mapping[str, Any]) -> Any:
     """A function of a script.
 
     :param folder: from which it may import: its ``script_dir``
-    :param names: what the script finds without importing it
+    :param names: what the script finds without importing it, besides `_EVERYWHERE`
     :raises PreconditionFailed: the script fails, with its line; or has no such function
     """
     module = _load(script, folder, names)
@@ -45,6 +56,7 @@ def load_function(script: Path, name: str, *, folder: Path | None = None, names:
         with own_line(script, f"{name} fails", folder):
             return found(*arguments, **options)
 
+    call.__wrapped__ = found  # type: ignore[attr-defined]  # whose signature tells what it takes
     return call
 
 
@@ -77,7 +89,7 @@ def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> Module
         if spec is None or spec.loader is None:
             raise PreconditionFailed(f"{script} is not a Python file")
         module = module_from_spec(spec)
-        vars(module).update(names)
+        vars(module).update({**_EVERYWHERE, **names})
         sys.modules[name] = module
         try:
             with own_line(script, "can't be loaded", folder):
@@ -85,6 +97,7 @@ def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> Module
         except BaseException:
             del sys.modules[name]
             raise
+    vars(sys.modules[name]).update(names)  # also those of another that has loaded it before
     return sys.modules[name]
 
 
@@ -112,7 +125,7 @@ def _told(error: BaseException, script: Path, what: str, folder: Path | None) ->
         place, line = error.filename, error.lineno
     hint = None
     if isinstance(error, ModuleNotFoundError) and _OLIVE.match(error.msg):
-        hint = "remove the import: OliveModelHandler is there without it"
+        hint = "remove the import: OliveModelHandler, Framework and Registry are there without it"
     elif isinstance(error, ModuleNotFoundError) and error.name and (script.parent / f"{error.name}.py").is_file():
         hint = "name its folder in script_dir: then it can import what lies there, and that counts too"
     said = f"{type(error).__name__}: {error}".removesuffix(": ")

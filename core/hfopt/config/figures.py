@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from hfopt.api.config import Config, UnknownName
+from hfopt.api.config import Config, ConfigContext, UnknownName
 from hfopt.api.metrics import Statistic, WholeStatistic
 from hfopt.api.timing import FIGURES, LATENCY_FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Place, Problem
@@ -26,6 +27,7 @@ class Figure:
     :param options: its own, or those of its timings
     :param backend: who computes it, for accuracy
     :param settings: inference settings by type of model
+    :param paths: input paths among the options
     """
 
     key: str
@@ -38,6 +40,7 @@ class Figure:
     backend: RegisteredComponent | None = None
     goal: schema.Goal | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
 
 
 class _Measured(NamedTuple):
@@ -112,7 +115,7 @@ def _figures(check: Checker, metric: schema.Metric, place: Place) -> list[Figure
 def _settings(check: Checker, metric: schema.Metric, place: Place) -> dict[str, Any]:
     """``inference_settings`` by type of model, each checked as such a model's own are."""
     settings = {}
-    for framework, written in ((metric.user_config and metric.user_config.inference_settings) or {}).items():
+    for framework, written in (metric.user_config.inference_settings or {}).items():
         at = (*place, "inference_settings", framework)
         kind = {"onnx": "ONNXModel", "pytorch": "PyTorchModel"}.get(framework.casefold(), f"{framework}Model")
         field = check.find("hfopt_model_loaders", kind, at)[1].Config.model_fields.get("inference_settings")
@@ -125,7 +128,7 @@ def _settings(check: Checker, metric: schema.Metric, place: Place) -> dict[str, 
 
 def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> Figure:
     find = _measured if metric.type in _MEASURED else _of_backend
-    meaning, options, backend = find(check, metric, sub_type, place)
+    meaning, options, backend, paths = find(check, metric, sub_type, place)
     higher = meaning.higher_is_better if sub_type.higher_is_better is None else sub_type.higher_is_better
     if sub_type.goal is not None and (reason := sub_type.goal.impossible(higher, meaning.unit)):
         check.problem((*place, "goal", "value"), reason)
@@ -139,26 +142,31 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
         higher_is_better=higher,
         backend=backend,
         goal=sub_type.goal,
+        paths=paths,
     )
 
 
-_Meaning = tuple[_Measured | Statistic | WholeStatistic, Config, RegisteredComponent | None]
+_Meaning = tuple[_Measured | Statistic | WholeStatistic, Config, RegisteredComponent | None, tuple[Path, ...]]
 
 
 def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
     means_torch = sub_type.name in TORCH_NAMES or "task" in sub_type.metric_config
     written = metric.backend or ("torch_metrics" if means_torch else "huggingface_metrics")
+    told, at = sub_type.metric_config, (*place, "metric_config")
+    if metric.type == "custom":
+        written, told, at = metric.type, {**told, **metric.functions}, (*place[:-2], "user_config")
     registered, backend = check.find("hfopt_metric_backends", written, (*place[:-2], "backend"))
-    options = validate(backend.Config, sub_type.metric_config, (*place, "metric_config"))
+    context = ConfigContext(check.document.folder)
+    options = validate(backend.Config, told, at, context)
     try:
-        return backend().statistic(sub_type.name, options), options, registered
+        return backend().statistic(sub_type.name, options), options, registered, tuple(context.used_paths)
     except UnknownName as error:
         raise Mistakes(unknown_name((*place, "name"), error)) from error
     except ValueError as error:
-        raise Mistakes(Problem((*place, "metric_config"), str(error))) from error
+        raise Mistakes(Problem(at, str(error))) from error
 
 
 def _measured(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
     kind = _MEASURED[metric.type]
     check.known((*place, "name"), f"{metric.type} figure", sub_type.name, kind.names)
-    return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None
+    return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None, ()

@@ -66,12 +66,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
-    raw, problems, notices = dialect.strip_unsupported(document.value)
+    raw, functions = dialect.take_functions(document.value)
+    raw, problems, notices = dialect.strip_unsupported(raw)
     inline = dialect.take_inline(raw)
     unknown = [key for key in raw if key not in schema.SECTIONS]
     problems += [unknown_key((key,), schema.SECTIONS) for key in unknown[:ENOUGH]]
     check = Checker(document, plugins, problems, notices, None)
-    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"])
+    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"] | functions)
     engine = _engine(check, raw.get("engine") or {})
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
     systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
@@ -270,7 +271,7 @@ def _check_evaluators(
         figure.key
         for each in (wanted or (), *own.values())
         for figure in each
-        if figure.kind == "accuracy" and figure.goal is not None and figure.goal.relative
+        if figure.backend is not None and figure.goal is not None and figure.goal.relative
     }
     for key in () if engine.evaluate_input_model else sorted(relative):
         check.problem(

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from hfopt.api.config import Config, PlainName, only
 from hfopt.api.parity import Parity
 from hfopt.base.files import why_no_path
-from hfopt.config.olive.dialect import NO_SCRIPTS, ONE_VALUE
+from hfopt.config.olive.dialect import ONE_VALUE
 
 
 def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., Any] = AfterValidator) -> Any:
@@ -45,12 +45,7 @@ Rank = Annotated[
     int,
     _checked(lambda rank: rank >= 1 or rank == UNRANKED, "must be 1 (most important) or more; -1 leaves it unranked"),
 ]
-MetricType = Annotated[
-    Literal["accuracy", "latency", "throughput", "size"],
-    _checked(
-        lambda kind: kind != "custom", f"{{value!r}} is not available in this version: {NO_SCRIPTS}", BeforeValidator
-    ),
-]
+MetricType = Literal["accuracy", "latency", "throughput", "size", "custom"]
 LogLevel = Literal[0, 1, 2, 3, 4] | None
 
 
@@ -128,7 +123,7 @@ class SubType(Config):
 
 
 class UserConfig(Config):
-    """``user_config`` of a metric: what of it needs no script."""
+    """``user_config`` of a metric: what of it is no function (see `dialect.take_functions`)."""
 
     io_bind: bool | None = Field(None, description="Accepted: timing binds inputs and outputs either way.")
     inference_settings: dict[str, dict[str, Any]] | None = Field(
@@ -148,7 +143,8 @@ class Metric(Config):
     )
     sub_types: tuple[SubType, ...] = Field((), description="The figures wanted.")
     data_config: str | None = Field(None, description="The data to evaluate or time on: a name, or written out.")
-    user_config: UserConfig | None = Field(None, description="How sessions run the models.")
+    user_config: UserConfig = Field(UserConfig(), description="How sessions run the models.")
+    functions: dict[str, Any] = Field({}, description="Of a custom metric: what else user_config says.")
 
 
 class Evaluator(Config):

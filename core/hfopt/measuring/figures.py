@@ -26,7 +26,8 @@ def scored(
     """
     if isinstance(statistic, WholeStatistic):
         own, paired = _recomputed(statistic, predictions, references, before)
-        return _metric(own, paired, len(references), statistic.unit, higher_is_better=statistic.higher_is_better)
+        n = len(references) if statistic.of_rows else None
+        return _metric(own, paired, n, statistic.unit, higher_is_better=statistic.higher_is_better)
     rows = statistic.rows(predictions, references)
     baseline = None if before is None else statistic.rows(before, references)
     if statistic.proportion:
@@ -56,7 +57,7 @@ def _recomputed(
     return own, statistics.percentile_interval(float(exact[0] - exact[1]), resampled[:, 0] - resampled[:, 1])
 
 
-def _metric(own: Interval, paired: Interval | None, n: int, unit: str, *, higher_is_better: bool) -> Metric:
+def _metric(own: Interval, paired: Interval | None, n: int | None, unit: str, *, higher_is_better: bool) -> Metric:
     difference = None if paired is None else statistics.estimate(paired)
     about = {"n": n, "unit": unit, "higher_is_better": higher_is_better, "difference": difference}
     return Metric(**statistics.estimate(own).model_dump(), **about)

@@ -151,12 +151,15 @@ class Builder:
                 for each, backend in wanted
             )
             own = tuple(backend for _, backend in wanted)
-            scores.append(self._core_step(branch, "score", model, ScoreConfig(metrics=requests), inputs, own=own))
+            paths = tuple(dict.fromkeys(path for figure, _ in wanted for path in figure.paths))
+            score = ScoreConfig(metrics=requests)
+            scores.append(self._core_step(branch, "score", model, score, inputs, own=own, paths=paths))
         return tuple(scores)
 
     def _predictions(self, branch: Branch, model: Step, data: str, settings: Mapping[str, Any]) -> Step:
-        inputs = {"model": model, "data": branch.data[data]}
-        return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs)
+        inputs, chosen = {"model": model, "data": branch.data[data]}, self.config.data[data]
+        paths = chosen.paths if chosen.cls.predicts_with_paths else ()
+        return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs, paths=paths)
 
     def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
         """One measure step for each data config that is timed on, and each way of timing on it."""

@@ -66,7 +66,8 @@ class StepContext:
         """The prepared rows of an input artifact, opened with the container that made it."""
         manifest = self.store.need(self.request.inputs[role])
         cls: type[DataContainer] = self.plugins.find("hfopt_data_containers", manifest.component).load()
-        return cls(load_options(cls.Config, manifest.config)).open(self.store.folder(manifest.key))
+        options = replace_strings(manifest.config, self.request.paths)
+        return cls(load_options(cls.Config, options)).open(self.store.folder(manifest.key))
 
     def open(self, handle: ModelHandle, settings: Mapping[str, Any] | None = None) -> Session:
         """Open a model for this step's accelerator and threads."""

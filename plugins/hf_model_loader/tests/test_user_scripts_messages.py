@@ -131,7 +131,7 @@ def test_a_script_that_imports_olive_is_told_what_is_there_without(opened, tmp_p
     line = "from olive.model import OliveModelHandler"
     fact = "can't be loaded: ModuleNotFoundError: No module named 'olive'"
     assert failed.value.message == f"{tmp_path / 's.py'}, line 1: {fact}\n    {line}"
-    assert failed.value.hint == "remove the import: OliveModelHandler is there without it"
+    assert failed.value.hint == "remove the import: OliveModelHandler, Framework and Registry are there without it"
 
 
 @pytest.mark.parametrize(("written", "read"), [("torch.int64", "int64"), ("bool", "bool")])

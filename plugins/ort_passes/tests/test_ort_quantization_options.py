@@ -274,12 +274,6 @@ def test_extra_options_reach_onnxruntime(converted, context, options, changes):
         ),
         (
             STATIC,
-            {"data_config": "rows", "dataloader_func": "load"},
-            "user scripts are not run in this version: name a data_config",
-            None,
-        ),
-        (
-            STATIC,
             {"data_config": "rows", "prepare_qnn_config": True},
             "this version prepares no QNN models",
             None,

@@ -144,7 +144,6 @@ def test_mistakes_are_refused_at_their_place():
     )
     assert refusal(enable_cuda_graph=True)[1].startswith("a CUDA graph replays one shape")
     assert refusal(device="cuda") == ("device", "no device named 'cuda'; there is cpu, gpu, npu")
-    assert refusal(dataloader_func="f")[1] == "user scripts are not run in this version: name a data_config"
 
 
 @pytest.mark.parametrize("written", [{}, {"input_shapes": None}])

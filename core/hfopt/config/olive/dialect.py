@@ -27,7 +27,7 @@ def _reasons(table: str) -> dict[str, dict[str, str]]:
     }
 
 
-NO_SEARCH, NO_SCRIPTS = _SENTENCES["no_search"], _SENTENCES["no_scripts"]
+NO_SEARCH = _SENTENCES["no_search"]
 ONE_VALUE = f"{NO_SEARCH}: {_SENTENCES['one_value']}"
 
 REFUSED = _reasons("refused")
@@ -65,6 +65,28 @@ def _objects(value: Any, pattern: Sequence[str], place: Place = ()) -> Iterator[
             yield from _objects(part, pattern[1:], (*place, key))
 
 
+def take_functions(config: Any) -> tuple[Any, dict[Place, Any]]:
+    """A config in which functions that yield rows, or judge models, are the names of data configs.
+
+    :return: also those data configs, by the place of their options
+    """
+    config, taken, told = deepcopy(config), {}, _TABLES["functions"]
+    for place, found in [each for pattern in told["in"] for each in _objects(config, pattern)]:
+        around = reduce(getitem, place[:-1], config)
+        of_metric, kind = place[-1] == "user_config", str(around.get("type")).casefold()
+        wanted = [container for name, container in told["containers"].items() if found.get(name)]
+        custom = of_metric and kind == "custom"
+        if not custom and not (wanted and (of_metric or kind in told["passes"])):
+            continue
+        options = {key: found.pop(key) for key in told["options"] if key in found}
+        if custom:
+            around["functions"] = options
+        if wanted:
+            name = (around if of_metric else found)["data_config"] = re.sub(r"\W", "_", dotted(place))
+            taken[place] = {**options, "name": name, "type": wanted[0]}
+    return config, taken
+
+
 def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
     """Put names in place of the entries of sections that are written out where a name may stand.
 
@@ -83,23 +105,12 @@ def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
 
 
 def once(problems: Sequence[Problem]) -> list[Problem]:
-    """Problems without those whose cause another one has said: the first of a refusal tells the places of the others.
-
-    What a script would have given is not missing, and what it would have defined is not misspelt.
-    """
-    scripts = (each.path for each in problems if NO_SCRIPTS in each.message)
-    scripted = {path[: path.index("user_config") if "user_config" in path else -1] for path in scripts}
-    missing = {each for each in problems if "is required" in each.message and scripted & {each.path, each.path[:-1]}}
-    misspelt = {each for each in problems if " component named " in each.message and each.path[:2] in scripted}
-    again = missing | misspelt
+    """Problems without those whose cause another one has said: the first of a refusal tells the others' places."""
     kept: list[Problem] = []
     refused: dict[str, list[Problem]] = {}
     for each in problems:
-        if each in again:
-            continue
-        cause = next((cause for cause in (NO_SEARCH, NO_SCRIPTS) if cause in each.message), None)
-        if cause is None and "this version" in each.message and each.hint is None:
-            cause = each.message
+        alone = each.message if "this version" in each.message and each.hint is None else None
+        cause = NO_SEARCH if NO_SEARCH in each.message else alone
         (kept if cause is None else refused.setdefault(cause, [])).append(each)
     for first, *others in refused.values():
         hint = f"likewise {', '.join(dotted(each.path) for each in others)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hfopt.api.arrays import Array
 from hfopt.api.metrics import Metric, MetricBackend
 from hfopt.base.errors import PreconditionFailed
+from hfopt.base.values import replace_strings
 from hfopt.planning.tasks import MetricRequest, ScoreConfig
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext, load_options
@@ -28,4 +29,5 @@ def _score(step: StepContext, metric: MetricRequest, said: Array, before: Array 
     from hfopt.measuring.figures import scored
 
     cls: type[MetricBackend] = step.plugins.find("hfopt_metric_backends", metric.backend).load()
-    return scored(cls().statistic(metric.name, load_options(cls.Config, metric.options)), said, labels, before)
+    options = load_options(cls.Config, replace_strings(metric.options, step.request.paths))
+    return scored(cls().statistic(metric.name, options), said, labels, before)

@@ -25,7 +25,10 @@ class HuggingfaceContainer(DataContainer):
     @classmethod
     def read(cls, section: SpelledSection, defaults: Mapping[str, Any]) -> ReadData:
         read = normalize(section, COMPONENTS)
-        return replace(read, params=with_defaults(read.params, defaults))
+        script = {name: getattr(section, name) for name in ("user_script", "script_dir") if getattr(section, name)}
+        places = {("params_config", name): (name,) for name in script if name not in read.params}
+        params = with_defaults({**script, **read.params}, defaults)
+        return replace(read, params=params, places={**places, **read.places})
 
     def prepare(self, context: DataContext) -> None:
         from hfopt_hf_data.prepare import prepare

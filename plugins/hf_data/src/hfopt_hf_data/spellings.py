@@ -57,6 +57,8 @@ class Components(Config):
 class SpelledSection(DataSection):
     """What an entry of ``data_configs`` may hold besides its name and type."""
 
+    user_script: str | None = Field(None, description="A Python file with functions that the options name.")
+    script_dir: str | None = Field(None, description="A folder from which user_script may import.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
     load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
     pre_process_data_config: OpenComponentSection | None = Field(None, description=_NEWER.format("pre_process_data"))

@@ -253,12 +253,14 @@ def opened(handle: ModelHandle, config: PyTorchModelConfig, device: str, attenti
 
     model = loaded_model(handle, config, device, attention)
     io_config, call = _io_and_call(config, model, handle.inputs)
-    module = model.load_model()
+    module = own = model.load_model()
     if isinstance(module, PreTrainedModel) and any(name.startswith(f"{PAST}.") for name in call.options):
         module = with_past(module)
     module = named_module(module, call, io_config.output_names)
     example = {name: tensor.numpy() for name, tensor in call.example.items()}
-    return Scripted(module, handle.inputs, device, example)
+    session = Scripted(module, handle.inputs, device, example)
+    session.unwrapped = own
+    return session
 
 
 def script_of(config: PyTorchModelConfig) -> Script:

@@ -16,7 +16,7 @@ from hfopt_hf_model_loader import adapters, file_formats
 from hfopt_hf_model_loader.architecture import model_class, own_code, read
 from hfopt_hf_model_loader.arguments import check_packages, from_pretrained_arguments
 from hfopt_hf_model_loader.config import PyTorchModelConfig
-from hfopt_onnx_model.filling import missing
+from hfopt_onnx_model.filling import missing, named
 from hfopt_onnx_model.generating import following
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ class TorchSession(Session):
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         import torch
 
+        feeds = named(feeds, self.inputs)
         arrays = {spec.name: feeds[spec.name] if spec.name in feeds else missing(spec, feeds) for spec in self.inputs}
         dtypes = {spec.name: getattr(torch, spec.dtype) for spec in self.inputs}
         return {name: torch.tensor(array, dtype=dtypes[name], device=self._device) for name, array in arrays.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, TensorSpec
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, NDArray[Any]]
 
 PAST = "past_key_values"
+
+
+def named(feeds: Feeds, specs: Sequence[TensorSpec]) -> Feeds:
+    """Feeds by the names of a model's inputs: those that have none are called by their position."""
+    if any(spec.name in feeds for spec in specs) or not all(name.isdigit() for name in feeds):
+        return feeds
+    return {spec.name: feeds[str(position)] for position, spec in enumerate(specs) if str(position) in feeds}
 
 
 def missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:

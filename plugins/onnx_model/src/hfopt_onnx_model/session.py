@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PluginError, PreconditionFailed, Session, TensorSpec
-from hfopt_onnx_model.filling import missing
+from hfopt_onnx_model.filling import missing, named
 from hfopt_onnx_model.generating import following
 from hfopt_onnx_model.providers import PROVIDERS, preload_cuda, why_missing
 from hfopt_onnx_model.settings import InferenceSettings, session_options
@@ -211,6 +211,7 @@ def suited(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]
     """
     import numpy as np
 
+    feeds = named(feeds, specs)
     arrays = {spec.name: feeds[spec.name] if spec.name in feeds else missing(spec, feeds) for spec in specs}
     for spec in specs:
         _check_shape(spec, arrays[spec.name].shape)

@@ -24,7 +24,7 @@ from hfopt_ort_passes.nbits import Recipe
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.rewriting import Replacement, Target, check_names, graphs, replace, take_over, targets_in
 from hfopt_ort_passes.streaming import WeightWriter, has_external_data, read
-from hfopt_ort_passes.user_scripts import NoUserScripts
+from hfopt_ort_passes.user_scripts import RowsFromFunction
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -79,7 +79,7 @@ class WeightOnlyQuantConfigs(Config):
     perchannel: bool | None = Field(None, description="GPTQ: a scale for each output channel; true.")
 
 
-class OnnxMatMul4QuantizerConfig(ExternalDataConfig, NoUserScripts):
+class OnnxMatMul4QuantizerConfig(ExternalDataConfig, RowsFromFunction):
     """Options of ``OnnxMatMul4Quantizer``."""
 
     algorithm: Annotated[Literal["DEFAULT", "RTN", "HQQ", "GPTQ", "k_quant"] | None, BeforeValidator(_as_spelled)] = (
@@ -118,7 +118,7 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig, NoUserScripts):
             reasons["data_config"] = "only GPTQ calibrates"
         if "Gather" not in self.op_types_to_quantize:
             reasons["quant_axes"] = "Gather is not in op_types_to_quantize"
-        return {name: reasons[name] for name in self.written(*reasons)}
+        return {**super().ignored(), **{name: reasons[name] for name in self.written(*reasons)}}
 
     @field_validator("algorithm")
     @classmethod

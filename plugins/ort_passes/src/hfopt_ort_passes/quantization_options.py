@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from hfopt import DataName
 from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_ort_passes.user_scripts import NoUserScripts
+from hfopt_ort_passes.user_scripts import RowsFromFunction
 
 _NPU = "this version prepares no QNN models"
 
@@ -162,7 +162,7 @@ class QuantizationConfig(ExternalDataConfig):
         return self
 
 
-class StaticConfig(QuantizationConfig, NoUserScripts):
+class StaticConfig(QuantizationConfig, RowsFromFunction):
     """Options of static mode."""
 
     data_config: DataName | None = Field(None, description="Rows to calibrate with, in static mode.")
@@ -190,7 +190,7 @@ class StaticConfig(QuantizationConfig, NoUserScripts):
         return True
 
     def ignored(self) -> dict[str, str]:
-        return dict.fromkeys(self.written("batch_size"), "the data config has its own")
+        return {**super().ignored(), **dict.fromkeys(self.written("batch_size"), "the data config has its own")}
 
     @model_validator(mode="after")
     def _static_goes_together(self) -> StaticConfig:

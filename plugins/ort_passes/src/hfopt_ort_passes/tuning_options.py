@@ -14,7 +14,7 @@ from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_onnx_model.providers import PROVIDERS, ProviderName
 from hfopt_onnx_model.session import DTYPES
 from hfopt_onnx_model.settings import ProviderOption, SessionEntry
-from hfopt_ort_passes.user_scripts import NoUserScripts
+from hfopt_ort_passes.user_scripts import RowsFromFunction
 
 _NO_CUDA_GRAPH = "a CUDA graph replays one shape from fixed addresses; the sessions here take rows of any length"
 AFFINITIES = "session.intra_op_thread_affinities"
@@ -51,7 +51,7 @@ def _known_device(name: str | None) -> str | None:
     return name
 
 
-class OrtPerfTuningConfig(NoUserScripts):
+class OrtPerfTuningConfig(RowsFromFunction):
     """Options of ``OrtPerfTuning``."""
 
     data_config: DataName | None = Field(
@@ -111,7 +111,7 @@ class OrtPerfTuningConfig(NoUserScripts):
             reasons["force_evaluate_other_eps"] = "there is no providers_list"
         if self.execution_mode_list and PARALLEL not in self.execution_mode_list:
             reasons["inter_thread_num_list"] = "there are threads between operators in parallel mode only"
-        return {name: reasons[name] for name in self.written(*reasons)}
+        return {**super().ignored(), **{name: reasons[name] for name in self.written(*reasons)}}
 
     @field_validator("input_names")
     @classmethod

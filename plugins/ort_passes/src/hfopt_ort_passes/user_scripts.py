@@ -1,24 +1,27 @@
-"""Options by which Olive's passes take rows from the user's own code: refused, as this version does not run it."""
+"""Options by which passes take rows from functions of the user's; with dataloader_func they are a data config."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from hfopt import Config
-from hfopt.api.config import only
 
-_NO_SCRIPTS = "user scripts are not run in this version: name a data_config"
+_NO_FUNCTION = "there is no dataloader_func"
 
 
-class NoUserScripts(Config):
-    """Such options, of whatever type; null and {} ask for nothing."""
+class RowsFromFunction(Config):
+    """Such options: what remains of them where there is no dataloader_func."""
 
-    data_dir: Annotated[Any, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    dataloader_func_kwargs: Annotated[dict[str, Any] | None, only(None, {}, because=_NO_SCRIPTS)] = Field(
-        None, description="Not available."
+    dataloader_func: str | None = Field(
+        None,
+        description="A function of user_script that yields batches, instead of data_config: see DataloaderFunc.",
     )
-    user_script: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
-    script_dir: Annotated[str | None, only(None, because=_NO_SCRIPTS)] = Field(None, description="Not available.")
+    dataloader_func_kwargs: dict[str, Any] | None = Field(None, description="More arguments of dataloader_func.")
+    data_dir: Any = Field(None, description="A file or folder that dataloader_func is given.")
+    user_script: str | None = Field(None, description="The Python file that has dataloader_func.")
+    script_dir: str | None = Field(None, description="A folder from which user_script may import.")
+
+    def ignored(self) -> dict[str, str]:
+        return {**super().ignored(), **dict.fromkeys(self.written(*RowsFromFunction.model_fields), _NO_FUNCTION)}
