@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hfopt.api.model import COMPOSITE
 from hfopt.api.parity import Parity
 from hfopt.base.errors import Place, Problem
 from hfopt.config import figures, schema
@@ -244,7 +245,7 @@ def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passe
         if entry is None or not current:
             return
         cls, kind = entry.component.cls, entry.component.registered.component.name
-        if current.isdisjoint(cls.accepts):
+        if current.isdisjoint(cls.accepts) and COMPOSITE not in cls.accepts:  # whose parts are of the types that come
             wanted, got = (" or ".join(sorted(types)) for types in (cls.accepts, current))
             fact = f"{kind} takes {wanted}, but here it would get {got}"
             makers = " or ".join(_makers(check.plugins, cls.accepts))

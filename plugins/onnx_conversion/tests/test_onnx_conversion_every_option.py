@@ -52,6 +52,8 @@ PROOFS = {
         "input_name": "test_shapes_of_inputs_fix_the_same_axes_of_the_others",
         "input_shape": "test_shapes_of_inputs_fix_the_same_axes_of_the_others",
     },
+    "OptimumMerging": dict.fromkeys(FILES, "test_weights_go_beside_the_merged_graph_as_options_say")
+    | {"strict": "test_steps_that_do_not_go_together_are_refused_whatever_strict_says"},
 }
 """Pass, option, and the test that shows what becomes of it."""
 

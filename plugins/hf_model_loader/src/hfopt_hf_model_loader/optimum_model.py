@@ -30,7 +30,7 @@ from hfopt.api.model import COMPOSITE
 from hfopt.api.resources import MARK
 from hfopt_hf_model_loader.config import ModelPlace, PyTorchModelConfig
 from hfopt_hf_model_loader.hf_config import HfConfig
-from hfopt_onnx_model.seq2seq import MERGED
+from hfopt_onnx_model.seq2seq import MERGED, whole_inputs, writes
 
 _ONNX = "ONNXModel"
 WHOLE = "model"
@@ -101,8 +101,15 @@ class OptimumModel(ModelLoader):
         }
         if len(parts) == 1:
             return next(iter(parts.values())).with_(companions=companions)
+        taken = {name: part.inputs for name, part in parts.items()}
         return ModelHandle(
-            type=COMPOSITE, path=place, files=(), companions=companions, attributes=attributes, components=parts
+            type=COMPOSITE,
+            path=place,
+            files=(),
+            companions=companions,
+            inputs=whole_inputs(taken) if writes(parts) else (),
+            attributes=attributes,
+            components=parts,
         )
 
     def _in_pytorch(self, place: Path, context: FetchContext) -> ModelHandle:

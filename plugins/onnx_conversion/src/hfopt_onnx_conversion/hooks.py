@@ -14,5 +14,6 @@ def hfopt_passes() -> list[Component]:
             "OnnxOpVersionConversion", f"{here}.opset:OnnxOpVersionConversion", "The operators of another ONNX opset"
         ),
         Component("OnnxFloatToFloat16", f"{here}.half:OnnxFloatToFloat16", "Weights and operators in half precision"),
+        Component("OptimumMerging", f"{here}.merging:OptimumMerging", "Both steps of a decoder as one graph"),
         Component("DynamicToFixedShape", f"{here}.shapes:DynamicToFixedShape", "Named axes become fixed sizes"),
     ]

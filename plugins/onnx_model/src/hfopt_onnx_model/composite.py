@@ -13,7 +13,7 @@ from hfopt.api.config import OptionError, PlainName
 from hfopt.api.model import COMPOSITE
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 from hfopt_onnx_model.providers import why_unavailable
-from hfopt_onnx_model.seq2seq import WritingSession, writes
+from hfopt_onnx_model.seq2seq import WritingSession, whole_inputs, writes
 
 _ONNX = "ONNXModel"
 
@@ -62,8 +62,14 @@ class CompositeModel(ModelLoader):
             name: each.with_(attributes={**self.config.model_attributes, **each.attributes})
             for name, each in parts.items()
         }
+        inputs = {name: each.inputs for name, each in parts.items()}
         return ModelHandle(
-            type=COMPOSITE, path=context.folder, files=(), attributes=self.config.model_attributes, components=parts
+            type=COMPOSITE,
+            path=context.folder,
+            files=(),
+            inputs=whole_inputs(inputs) if writes(parts) else (),
+            attributes=self.config.model_attributes,
+            components=parts,
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:

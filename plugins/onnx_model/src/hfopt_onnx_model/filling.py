@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, NDArray[Any]]
 
 PAST = "past_key_values"
+BRANCH = "use_cache_branch"
+"""Whether a graph of both is to take the branch of tokens that come after others."""
 
 
 def named(feeds: Feeds, specs: Sequence[TensorSpec]) -> Feeds:
@@ -30,6 +32,8 @@ def missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
     """
     import numpy as np
 
+    if spec.name == BRANCH:
+        return np.array([_past(feeds) is not None])
     ids = feeds.get("input_ids")
     if ids is not None and spec.name == MASK:
         return np.ones((*ids.shape[:-1], _past_length(feeds) + ids.shape[-1]), ids.dtype)
@@ -40,8 +44,10 @@ def missing(spec: TensorSpec, feeds: Feeds) -> NDArray[Any]:
     if ids is not None and spec.name.startswith(f"{PAST}."):
         sizes = (axis if isinstance(axis, int) else 0 for axis in spec.axes[1:])
         return np.zeros((len(ids), *sizes), spec.dtype)
-    if spec.name == f"encoder_{MASK}" and (states := _encoded(feeds)) is not None:
-        return np.ones(states, spec.dtype)
+    if (read := _encoded(feeds)) is not None and spec.name == f"encoder_{MASK}":
+        return np.ones(read, spec.dtype)
+    if read is not None and spec.name == "encoder_hidden_states":  # which only a first step reads
+        return np.zeros((*read, *(axis for axis in spec.axes[2:] if isinstance(axis, int))), spec.dtype)
     raise PreconditionFailed(f"the data have no {spec.name!r}, which the model takes; they have {', '.join(feeds)}")
 
 
@@ -53,9 +59,15 @@ def _encoded(feeds: Feeds) -> tuple[int, int] | None:
     return None if kept is None else (kept.shape[0], kept.shape[2])
 
 
+def _past(feeds: Feeds) -> NDArray[Any] | None:
+    """What is kept of earlier tokens by some layer, [batch, heads, tokens, width]; None if nothing is given."""
+    return next((past for name, past in feeds.items() if name.startswith(f"{PAST}.")), None)
+
+
 def _past_length(feeds: Feeds) -> int:
     """How many tokens came before."""
-    return next((past.shape[2] for name, past in feeds.items() if name.startswith(f"{PAST}.")), 0)
+    past = _past(feeds)
+    return 0 if past is None else past.shape[2]
 
 
 def _positions(ids: NDArray[Any], feeds: Feeds) -> NDArray[Any]:

@@ -28,7 +28,15 @@ HIDDEN, STATES, STATES_MASK = "last_hidden_state", "encoder_hidden_states", "enc
 
 def writes(parts: Collection[str]) -> bool:
     """Whether parts of these names are a model that writes."""
-    return DECODER in parts and {*parts} <= {ENCODER, DECODER, LATER}
+    return ({*parts} - {ENCODER}) in ({DECODER}, {DECODER, LATER}, {MERGED})
+
+
+def whole_inputs(parts: Mapping[str, Sequence[TensorSpec]]) -> tuple[TensorSpec, ...]:
+    """What such a model takes as a whole, of what each part does."""
+    if ENCODER not in parts:
+        return tuple(parts[DECODER] if DECODER in parts else parts[MERGED])
+    ids = TensorSpec(name=DECODER_IDS, dtype="int64", axes=(BATCH_AXIS, "decoder_sequence_length"))
+    return (*parts[ENCODER], ids)
 
 
 class WritingSession(Session):
@@ -42,13 +50,10 @@ class WritingSession(Session):
     def __init__(self, parts: Mapping[str, Session]) -> None:
         self._parts = dict(parts)
         self._encoder = parts.get(ENCODER)
-        self._first = parts[DECODER]
+        self._first = parts[DECODER] if DECODER in parts else parts[MERGED]
         self._later = parts.get(LATER, self._first)
         self.outputs = self._first.outputs
-        self.inputs: Sequence[TensorSpec] = self._first.inputs
-        if self._encoder is not None:
-            ids = TensorSpec(name=DECODER_IDS, dtype="int64", axes=(BATCH_AXIS, "decoder_sequence_length"))
-            self.inputs = [*self._encoder.inputs, ids]
+        self.inputs = whole_inputs({name: part.inputs for name, part in parts.items()})
 
     @property
     def rows_are_independent(self) -> bool:
