@@ -15,7 +15,7 @@ from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
 from hfopt_hf_data.spellings import SpelledSection
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "##ly"]
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +35,9 @@ def model_folder(tmp_path_factory) -> Path:
 def prepare(tmp_path, model_folder) -> Callable[..., Dataset]:
     """Prepares a params_config in a folder of its own and opens the rows."""
 
-    def prepared(folder="out", model=model_folder, progress=lambda *_: None, **params):
+    def prepared(folder="out", model=model_folder, progress=lambda *_: None, task="text-classification", **params):
         written = {"data_name": "csv", "data_files": "rows.csv", "label_cols": ["label"], **params}
-        defaults = {"model_name": model and str(model), "task": "text-classification"}
+        defaults = {"model_name": model and str(model), "task": task}
         filled = HuggingfaceContainer.read(SpelledSection(params_config=written), defaults).params
         problems = []
         config = validate(HuggingfaceContainerConfig, filled, (), problems, ConfigContext(tmp_path))

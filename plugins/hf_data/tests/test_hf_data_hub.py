@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -187,6 +188,22 @@ def test_the_hub_s_parquet_branch_and_old_names_and_datasets_without_a_card_work
     assert data_of(tmp_path / "out1") == {"train.jsonl"}
     assert len(prepare(data_name=str(tmp_path / "out0"), data_files=None, split="test", folder="a")) == 1
     assert len(prepare(data_name=str(tmp_path / "out1"), data_files=None, split="train", folder="b")) == 1
+
+
+def test_of_a_stream_only_the_parquet_files_that_hold_its_rows_are_fetched(hub, get, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    files = {}
+    for number in range(4):
+        held = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["good"] * 5, "label": [0] * 5}), held)
+        files[f"data/train-{number}-of-4.parquet"] = held.getvalue()
+    hub.add_dataset("acme/shards", files)
+
+    few, more = get(*({"name": "acme/shards", "split": "train", "rows": rows} for rows in (5, 6)))
+
+    assert [report["files"] for _, report in (few, more)] == [1, 2]
 
 
 def read(folder, **params):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfopt import Batch, PreconditionFailed, Session
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.groups import Groups
-from hfopt_hf_data.load import check_columns
 from hfopt_hf_data.messages import repr_of
 from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
 from hfopt_hf_data.rows import LABEL, check_numbers, ragged

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hfopt_hf_data.columns import check_columns, text_columns
 from hfopt_hf_data.labels import Reader, reader
-from hfopt_hf_data.load import check_columns, text_columns
 from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
 from hfopt_hf_data.rows import LABEL
 

@@ -12,7 +12,7 @@ from hfopt import Config, Reference
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.api.resources import MARK
 from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, completed
-from hfopt_hf_data.loading import FOLDERS, FORMATS, LoadDataset, splits_of
+from hfopt_hf_data.loading import FILE_OPTIONS, FOLDERS, FORMATS, FileOptions, LoadDataset, splits_of
 from hfopt_hf_data.preprocessing import PostProcess, PreProcess
 from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION, not_of
 
@@ -139,10 +139,26 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
             raise UnknownName("format of data_files", self.data_name, list(FORMATS))
         elif self.data_dir is not None:
             raise OptionError("data_dir", f"is of a format, and {self.data_name} is a dataset")
+        self._check_loading()
         if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
             raise ValueError(
                 "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length"
             )
+
+    def _check_loading(self) -> None:
+        """That how rows are read goes with where they are."""
+        for option in self.written(*FileOptions.model_fields):
+            if option not in FILE_OPTIONS.get(self.data_name or "", ()):
+                able = " and ".join(name for name, options in FILE_OPTIONS.items() if option in options)
+                raise OptionError(option, f"is of {able}, and data_name is {self.data_name}")
+        if not self.streaming:
+            return
+        if self.max_samples is None:
+            raise OptionError("max_samples", "is required: streaming is true")
+        if self.split is not None and {*self.split} & {*"[+"}:
+            raise OptionError("split", "streaming reads one split from its first row on: name it alone")
+        if self.data_name in FOLDERS:
+            raise OptionError("streaming", f"is of rows in files, and {self.data_name} has a file for each")
 
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""
@@ -152,7 +168,8 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
                 raise ValueError("revision is of a dataset on the hub, and the data are local")
             return self
         split = "+".join(splits_of(self.split)) if self.split is not None else None
-        options = {"name": name, "subset": self.subset, "split": split, "revision": self.revision}
+        rows = {"rows": self.max_samples} if self.streaming else {}
+        options = {"name": name, "subset": self.subset, "split": split, "revision": self.revision, **rows}
         return self.model_copy(update={"data_name": Reference("hf_dataset", options).token})
 
 

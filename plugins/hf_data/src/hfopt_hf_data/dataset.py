@@ -21,6 +21,9 @@ class HfDatasetConfig(Config):
     subset: str | None = Field(None, description="Which part; null: the default, or the only one.")
     split: str | None = Field(None, description="Names joined by +; null: validation, or the only one.")
     revision: Revision | None = Field(None, description="A branch, tag or commit; null: main.")
+    rows: int | None = Field(
+        None, ge=1, description="Only the first parquet files that hold so many rows of a split; null: all files."
+    )
 
 
 class HfDataset(Resource):
@@ -38,6 +41,8 @@ class HfDataset(Resource):
         config, revision = self.config, self.config.revision or "main"
         commit = hub.commit_of(self.repository, revision, offline=context.offline)
         identity = f"hf:dataset/{config.name}@{commit}:{config.subset or ''}:{config.split or ''}"
+        if config.rows is not None:
+            identity = f"{identity}:{config.rows}"
         if revision == commit:
             return Resolved(identity, commit)
         return Resolved(identity, commit, f"{config.name}: revision {revision} is {commit[:12]}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,11 +40,32 @@ def fetch(
         )
     cards = [path for path in CARD if path in there]
     chosen = _component_step(config, repository, commit, there, cards, context)
+    if config.rows is not None and chosen.builder == "parquet":
+        files = {
+            split: _enough(paths, config.rows, repository, commit, context) for split, paths in chosen.files.items()
+        }
+        chosen = replace(chosen, files=files)
     paths = sorted({path for files in chosen.files.values() for path in files})
     snapshot = hub.download(repository, commit, paths, offline=context.offline)
     hub.remember(snapshot, config.revision or "main")
     chosen.write(folder)
     return hub.link(snapshot, paths, folder / DATA)
+
+
+def _enough(
+    paths: Sequence[str], rows: int, repository: hub.Repository, commit: str, context: ResourceContext
+) -> Sequence[str]:
+    """The first parquet files of a split, as many as hold so many rows: each is downloaded before the next."""
+    import pyarrow.parquet
+
+    held = 0
+    for number, path in enumerate(paths, 1):
+        snapshot = hub.download(repository, commit, [path], offline=context.offline)
+        with suppress(pyarrow.ArrowException):  # it will be told when it is read
+            held += pyarrow.parquet.read_metadata(snapshot / path).num_rows
+        if held >= rows:
+            return paths[:number]
+    return paths
 
 
 def _component_step(

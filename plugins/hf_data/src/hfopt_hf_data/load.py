@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hfopt import PreconditionFailed
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.config import HuggingfaceContainerConfig
-from hfopt_hf_data.files import readable
 from hfopt_hf_data.folders import files_as_rows, table_of
 from hfopt_hf_data.generation import TEXT_GENERATION
 from hfopt_hf_data.limits import Limits
-from hfopt_hf_data.loading import FOLDERS, FORMATS, splits_of
-from hfopt_hf_data.messages import listed, repr_of, shortened, unknown
+from hfopt_hf_data.loading import FOLDERS, FORMATS, FileOptions, splits_of
+from hfopt_hf_data.messages import unknown
+from hfopt_hf_data.place import Place
 from hfopt_hf_data.preparing import batches_of, names_of
 from hfopt_hf_data.source import Source, look_into, quiet
 
@@ -24,11 +26,8 @@ if TYPE_CHECKING:
     import datasets
 
 DEFAULT_SPLIT = "validation"
-_MEMORY = 64_000_000
-"""Bytes of rows that are read at a time."""
-_CSV_ROWS, _PARQUET_ROWS = 10_000, 100_000
-"""Rows that `datasets` reads of a csv file at a time, and most that are read of a parquet file."""
-_STRINGS = ("string", "large_string")
+_STREAMED = 1_000
+"""Rows of a stream that are written at a time."""
 
 
 class Loaded(NamedTuple):
@@ -51,7 +50,7 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[Loaded]:
     files = {name: source.files[name] for name in splits_of(split)} if source.files else {"train": source.loose}
     root = None if config.data_dir is None else Path(config.data_dir)
     with TemporaryDirectory() as names, TemporaryDirectory(dir=folder) as cache, quiet() as told:
-        place = _Place(Path(names), Path(cache))
+        place = Place(Path(names), Path(cache))
         if source.builder not in FOLDERS:
             data = _read(replace(source, files=files), split, place, told, config)
         elif table := table_of(files):
@@ -68,7 +67,7 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[Loaded]:
 
 
 def _read(
-    source: Source, split: str, place: _Place, told: Sequence[str], config: HuggingfaceContainerConfig
+    source: Source, split: str, place: Place, told: Sequence[str], config: HuggingfaceContainerConfig
 ) -> datasets.Dataset:
     """The rows of a split, as `datasets` reads its files."""
     import datasets
@@ -77,14 +76,16 @@ def _read(
     features = datasets.Features.from_dict(source.features) if source.features else None
     shown = place.shown(source.files, source, Limits(config.max_bytes, config.max_field_bytes))
     try:
-        return datasets.load_dataset(
+        data = datasets.load_dataset(
             source.builder,
             data_files=shown,
             split=split,
             cache_dir=str(place.cache),
             features=features,
+            streaming=bool(config.streaming),
             **{**place.options(source), **source.options},
         )
+        return first_rows(data, config.max_samples or 0, place.cache) if config.streaming else data
     except (
         datasets.exceptions.DatasetGenerationError,
         pyarrow.ArrowException,
@@ -98,6 +99,23 @@ def _read(
         ValueError,
     ) as error:
         raise place.failure(source.builder, error, told) from error
+
+
+def first_rows(stream: datasets.IterableDataset, most: int, folder: Path) -> datasets.Dataset:
+    """So many rows of a stream as a file, batch by batch: no more are read, and memory holds one of them."""
+    import datasets
+    import pyarrow
+
+    file = folder / "stream.arrow"
+    batches = stream.take(most).with_format("arrow").iter(_STREAMED)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("it has no rows")
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, first.schema) as writer:
+        for batch in chain([first], batches):
+            writer.write_table(batch.cast(first.schema))
+    features = stream.features or datasets.Features.from_arrow_schema(first.schema)
+    return datasets.Dataset.from_file(str(file), info=datasets.DatasetInfo(features=features))
 
 
 def without(data: datasets.Dataset, columns: Sequence[str], labels: Collection[str]) -> datasets.Dataset:
@@ -124,63 +142,16 @@ def without(data: datasets.Dataset, columns: Sequence[str], labels: Collection[s
     return data.select(kept)
 
 
-class _Place:
-    """Where `datasets` finds files, by names that mean nothing to it: others may be patterns or URLs, or no text.
-
-    :param names: a folder for links
-    :param cache: a folder for what is written
-    """
-
-    def __init__(self, names: Path, cache: Path) -> None:
-        self._names, self._plain = names, cache / "plain"
-        self._plain.mkdir()
-        self.cache = names / "cache"
-        self.cache.symlink_to(cache.absolute())
-        self._files: dict[str, str] = {}
-        self._widest = 1
-
-    def shown(self, files: Mapping[str, Sequence[str]], source: Source, limits: Limits) -> dict[str, list[str]]:
-        """The files of each split, as `datasets` is shown them."""
-        return {split: [self._link(Path(file), source, limits) for file in paths] for split, paths in files.items()}
-
-    def _link(self, file: Path, source: Source, limits: Limits) -> str:
-        found = readable(file, source.builder, source.options, limits, self._plain)
-        self._widest = max(self._widest, found.widest)
-        link = self._names / f"{len(self._files)}.{source.builder}"
-        link.symlink_to(found.path.absolute())
-        self._files[str(link)] = str(file)
-        return str(link)
-
-    def options(self, source: Source) -> Mapping[str, int]:
-        """What keeps memory small where rows are long: how many of them are read at a time."""
-        rows = max(1, _MEMORY // self._widest)
-        if source.builder == "csv" and rows < _CSV_ROWS:
-            return {"chunksize": rows}
-        return {"batch_size": min(rows, _PARQUET_ROWS)} if source.builder == "parquet" else {}
-
-    def failure(self, builder: str, error: Exception, told: Sequence[str]) -> PreconditionFailed:
-        """What to say of an error of `datasets`."""
-        cause = error.__cause__ or error
-        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
-        links = [link for link in self._files if any(f"'{link}'" in line for line in (*told, str(error)))]
-        for link, file in self._files.items():
-            reason = reason.replace(link, file)
-        return PreconditionFailed(f"can't read rows from {self.named(links)} as {builder}: {shortened(reason)}")
-
-    def named(self, links: Sequence[str] = ()) -> str:
-        """Files by their own names: all of them, if no links to them are given."""
-        return listed([self._files[link] for link in links or self._files], 3)
-
-
 def _source(config: HuggingfaceContainerConfig) -> Source:
     """What the config means: files, a folder that is a dataset, or what `hf_dataset` fetched."""
     name = config.data_name or ""
     if name in FORMATS and config.data_files is not None:
+        options = {option: getattr(config, option) for option in config.written(*FileOptions.model_fields)}
         if isinstance(config.data_files, dict):
             named = {split: [f] if isinstance(f, str) else list(f) for split, f in config.data_files.items()}
-            return Source(name, named)
+            return Source(name, named, options=options)
         loose = [config.data_files] if isinstance(config.data_files, str) else list(config.data_files)
-        return Source(name, {"train": loose} if name in FOLDERS else {}, loose=loose)
+        return Source(name, {"train": loose} if name in FOLDERS else {}, options=options, loose=loose)
     if name in FORMATS:
         found = look_into(Path(str(config.data_dir)), None, str(config.data_dir))
         if found.builder != name:
@@ -206,44 +177,3 @@ def _split(wanted: str | None, named: Collection[str]) -> str:
             raise unknown(f"the data have no split {name!r}; they have", name, named)
         pieces.append((name if named else "train") + bracket + rest)
     return "+".join(pieces)
-
-
-def text_columns(data: datasets.Dataset, wanted: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The columns to tokenise: those wanted, else the only one with text besides the labels.
-
-    :raises PreconditionFailed: a column that is not there, or more than one to choose from
-    """
-    check_columns(data, [*wanted, *labels])
-    if wanted:
-        return list(wanted)
-    text = [name for name, feature in data.features.items() if getattr(feature, "dtype", None) in _STRINGS]
-    found = [name for name in text if name not in labels]
-    if len(found) != 1:
-        raise PreconditionFailed(
-            f"which column holds the text? The columns are {listed(data.column_names)}", hint="set input_cols"
-        )
-    return found
-
-
-def check_columns(data: datasets.Dataset, columns: Sequence[str]) -> None:
-    """Every column must be there.
-
-    :raises PreconditionFailed: one is not
-    """
-    for name in columns:
-        if name not in data.column_names:
-            raise unknown(f"the data have no column {repr_of(name)}; they have", name, data.column_names)
-        if not _is_plain(data.features[name]):
-            kind = type(data.features[name]).__name__
-            raise PreconditionFailed(f"column {repr_of(name)} holds {kind}, which is neither text nor a label")
-
-
-def _is_plain(feature: Any) -> bool:
-    """Whether a column's values are what the file holds: others would be opened as images, or from other files."""
-    import datasets
-
-    inner = getattr(feature, "feature", None)
-    if isinstance(feature, dict | list) or inner is not None:
-        parts = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else [inner]
-        return all(map(_is_plain, parts))
-    return isinstance(feature, datasets.Value | datasets.ClassLabel) or type(feature).__name__ == "Json"

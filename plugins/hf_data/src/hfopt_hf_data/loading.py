@@ -75,7 +75,11 @@ class DatasetsKeywords(Config):
     use_auth_token: Annotated[Any, only(None, True, because=_NONE_HERE)] = Field(None, description="As token.")
     cache_dir: Annotated[Any, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
     keep_in_memory: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
-    streaming: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
+    streaming: bool | None = Field(
+        None,
+        description="Read the first max_samples rows and no others: of parquet files on the hub only those are fetched "
+        "that hold them.",
+    )
     num_proc: Annotated[int | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
     save_infos: Annotated[bool | None, _idle(_ONCE)] = Field(None, description=f"Of no effect: {_ONCE}.")
     download_mode: Annotated[Any, _idle(_FETCHED)] = Field(None, description=f"Of no effect: {_FETCHED}.")
@@ -93,7 +97,29 @@ class DatasetsKeywords(Config):
     )
 
 
-class LoadDataset(DatasetsKeywords):
+class FileOptions(Config):
+    """How files of text are written, as `datasets` is told."""
+
+    sep: str | None = Field(None, description="What stands between the fields of csv files; null: a comma.")
+    delimiter: str | None = Field(None, description="As sep.")
+    quotechar: str | None = Field(None, description='What stands around fields of csv files; null: ".')
+    escapechar: str | None = Field(None, description="What stands before a quote in a field of csv files.")
+    column_names: tuple[str, ...] | None = Field(
+        None, min_length=1, description="The columns of csv files; null: as the first line names them."
+    )
+    encoding: str | None = Field(None, description="Of csv, JSON and text files; null: UTF-8.")
+    field: str | None = Field(None, description="Of a JSON file that is one object: the key of its rows.")
+
+
+FILE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "csv": ("sep", "delimiter", "quotechar", "escapechar", "column_names", "encoding"),
+    "json": ("field", "encoding"),
+    "text": ("encoding",),
+}
+"""By format, those that it has."""
+
+
+class LoadDataset(DatasetsKeywords, FileOptions):
     """``component_kwargs.load_dataset``."""
 
     data_name: Annotated[str, AfterValidator(_data_place)] | None = Field(

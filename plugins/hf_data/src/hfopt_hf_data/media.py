@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from hfopt import PreconditionFailed
 from hfopt.api.files import file_inside
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.folders import FILE_NAME
-from hfopt_hf_data.load import check_columns
 from hfopt_hf_data.messages import listed, repr_of
 from hfopt_hf_data.preparing import Given, names_of
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt.api.config import ReportProgress
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.corpus import STRATEGIES, Tokens
-from hfopt_hf_data.load import check_columns
 from hfopt_hf_data.next_tokens import IDS, SEEN
 from hfopt_hf_data.preparing import BATCH, Columns, Given, Prepared, batches_of
 from hfopt_hf_data.tokenise import positions

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Batch, PreconditionFailed, Session
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.labels import Classes, inner_of, names_of_feature
-from hfopt_hf_data.load import check_columns
 from hfopt_hf_data.messages import listed, repr_of
 from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
 from hfopt_hf_data.rows import LABEL, Rows, check_numbers, logits_of, ragged

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hfopt import Batch, PreconditionFailed, Session
-from hfopt_hf_data.load import check_columns
+from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.messages import repr_of
 from hfopt_hf_data.next_tokens import IGNORED, surprise
 from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
