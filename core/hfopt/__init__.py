@@ -17,6 +17,7 @@ _NAMES = {
     "hfopt.api.packaging": ("Packager", "RankedModel"),
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
     "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
+    "hfopt.api.search": ("SearchAlgorithm",),
     "hfopt.api.systems": ("System",),
     "hfopt.base.component": ("Component", "hookimpl"),
     "hfopt.base.errors": ("ConfigError", "HfoptError", "PluginError", "PreconditionFailed", "Problem", "UsageError"),

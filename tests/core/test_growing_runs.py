@@ -37,9 +37,9 @@ def growing(*factors, required=True):
     """Adds a candidate for each factor, the next when all before are settled."""
     left = list(factors)
 
-    def more(builder, plan, state):
-        (branch,) = plan.branches
-        settled = all(state.settled(step) for each in branch.candidates for step in each.steps())
+    def more(builder, run):
+        (branch,) = run.plan.branches
+        settled = all(run.state.settled(step) for each in branch.candidates for step in each.steps())
         if not settled or not left:
             return []
         return [(branch, with_factor(builder, branch, left.pop(0), required=required))]
@@ -51,9 +51,9 @@ def accuracy(state, candidate):
     return state.manifests[candidate.scores[0]].metrics["accuracy-accuracy"].value
 
 
-def most_accurate(branch, state):
-    done = [each for each in branch.candidates if state.done(each.steps())]
-    return max(done, key=lambda each: accuracy(state, each), default=None)
+def most_accurate(branch, run):
+    done = [each for each in branch.candidates if run.state.done(each.steps())]
+    return max(done, key=lambda each: accuracy(run.state, each), default=None)
 
 
 def test_candidates_are_added_while_a_run_goes_on_and_share_what_they_have_in_common(toy, project):
@@ -80,8 +80,8 @@ def test_which_candidate_is_the_result_is_a_decision_of_its_own(toy, project):
 
 
 def test_one_failed_candidate_need_not_fail_the_run(toy):
-    def more(builder, plan, state):
-        (branch,) = plan.branches
+    def more(builder, run):
+        (branch,) = run.plan.branches
         if len(branch.candidates) > 1:
             return []
         registered = builder.plugins.find("hfopt_passes", "Misbehave")
@@ -89,7 +89,7 @@ def test_one_failed_candidate_need_not_fail_the_run(toy):
         passes = {**builder.config.passes, "second": replace(builder.config.passes["second"], component=refusing)}
         return [(branch, builder.candidate(branch, passes, branch.candidates[0].figures, required=False))]
 
-    record = toy(Strategy(more=more, best=lambda branch, state: branch.candidates[0]))
+    record = toy(Strategy(more=more, best=lambda branch, run: branch.candidates[0]))
 
     (result,) = record.results
     assert record.status == "succeeded"
@@ -102,9 +102,9 @@ def test_what_was_given_up_with_one_candidate_is_run_for_a_later_one(toy, projec
     bare = {"name": "bare", "type": "Points", "params_config": {"data_file": "bare.json"}}
     project.config["data_configs"].append(bare)
 
-    def more(builder, plan, state):
-        (branch,) = plan.branches
-        settled = all(state.settled(step) for each in branch.candidates for step in each.steps())
+    def more(builder, run):
+        (branch,) = run.plan.branches
+        settled = all(run.state.settled(step) for each in branch.candidates for step in each.steps())
         if not settled or len(branch.candidates) == 3:
             return []
         figures = branch.candidates[0].figures
@@ -124,8 +124,8 @@ def test_an_interrupt_while_candidates_are_added_is_recorded(toy, monkeypatch):
     def interrupted(steps, system):
         raise KeyboardInterrupt
 
-    def more(builder, plan, state):
-        (branch,) = plan.branches
+    def more(builder, run):
+        (branch,) = run.plan.branches
         monkeypatch.setattr("hfopt.engine.driver.resolve_references", interrupted)
         return [(branch, with_factor(builder, branch, 0.5))]
 
@@ -137,7 +137,7 @@ def test_an_interrupt_while_candidates_are_added_is_recorded(toy, monkeypatch):
 
 
 def test_a_run_without_a_result_fails_whatever_was_tried(toy):
-    assert toy(Strategy(best=lambda branch, state: None)).status == "failed"
+    assert toy(Strategy(best=lambda branch, run: None)).status == "failed"
 
 
 def test_a_finished_search_repeats_nothing(toy, project):

@@ -17,6 +17,7 @@ from hfopt.api.model import ModelLoader
 from hfopt.api.packaging import Packager
 from hfopt.api.passes import Pass
 from hfopt.api.resources import Resource
+from hfopt.api.search import SearchAlgorithm
 from hfopt.api.systems import System
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 
@@ -29,6 +30,7 @@ BASES = {
     "hfopt_systems": System,
     "hfopt_resources": Resource,
     "hfopt_packagers": Packager,
+    "hfopt_search_algorithms": SearchAlgorithm,
     "hfopt_commands": Command,
 }
 PLUGINS = Plugins.discover()

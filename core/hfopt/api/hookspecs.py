@@ -97,6 +97,17 @@ def hfopt_resources() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_search_algorithms() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare ways of choosing what a search tries next (``engine.search_strategy.search_algorithm``).
+
+    :return: components whose target is a subclass of :class:`hfopt.SearchAlgorithm`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_packagers() -> Iterable[Component]:  # type: ignore[empty-body]
     """Declare ways of handing on a run's models (``engine.packaging_config.type``).
 

@@ -70,7 +70,9 @@ class Pass(Configured):
     its input). A pass that times models sets ``measures``: it runs on the target, and its key includes the machine. One
     whose result does not depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all
     accelerators. One whose model must compute what the one before does sets ``keeps_outputs``: then outputs are
-    compared unless the user says otherwise (`hfopt.api.parity`).
+    compared unless the user says otherwise (`hfopt.api.parity`). ``searchable`` has the values that a search tries of
+    options that the config leaves unwritten, those that are known to be good first; those that don't go with others are
+    refused by ``Config`` or told by its ``ignored``, and such points are left out.
     """
 
     accepts: ClassVar[frozenset[str]]
@@ -78,6 +80,7 @@ class Pass(Configured):
     measures: ClassVar[bool] = False
     accelerator_agnostic: ClassVar[bool] = False
     keeps_outputs: ClassVar[bool] = False
+    searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def requires(self, model: ModelHandle) -> None:
         """Check what `accepts` can't say.

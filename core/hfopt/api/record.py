@@ -37,6 +37,7 @@ class CandidateRecord(ModelRecord):
     steps: list[StepRecord]
     goals_met: bool | None
     pareto: bool
+    choices: dict[str, Any]
 
 
 class ResultRecord(TypedDict):

@@ -13,9 +13,10 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from hfopt.api.protocol import Fault, Progress
+from hfopt.api.record import CandidateRecord
 from hfopt.base.text import duration, shown
 from hfopt.cache.manifest import Manifest
-from hfopt.engine.reporting import Reporter
+from hfopt.engine.reporting import Reporter, trial_line
 from hfopt.planning.graph import Plan, Step
 
 _TOOK = len("in the cache")
@@ -50,7 +51,7 @@ class Terminal(Reporter):
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         known = f", {cached} of them in the cache" if cached else ""
         self._line(f"{total} steps{known}")
-        self.width = max(len(step.name) for step in plan.steps())
+        self.width = max((len(step.name) for step in plan.steps()), default=0)
         if self.live:
             self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))
         if cached == total:
@@ -84,6 +85,9 @@ class Terminal(Reporter):
         self._line(f"  {step.name:{self.width}}  {'failed':>{_TOOK}}  {fault.message}")
         if fault.hint:
             self._line(f"  hint: {fault.hint}")
+
+    def tried(self, number: int, record: CandidateRecord, *, best: bool) -> None:
+        self._line(trial_line(number, record, best=best))
 
     def __enter__(self) -> Terminal:
         return self

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.model import COMPOSITE
-from hfopt.api.parity import Parity
 from hfopt.base.errors import Place, Problem
-from hfopt.config import figures, schema
+from hfopt.config import figures, passes, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
 from hfopt.config.document import ENOUGH, Document
 from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
-from hfopt.config.problems import Mistakes, keys_of, unknown_key, validate
+from hfopt.config.problems import Mistakes, unknown_key, validate
+from hfopt.config.space import ConfiguredPass, SearchSpace
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
 
 
 @dataclass(frozen=True)
-class ConfiguredPass:
-    """An entry of ``passes``.
+class Search:
+    """How the best model is looked for.
 
-    :param host: the system that runs it
-    :param figures: what its model is measured by; None: nothing, unless it is the last
-    :param output_name: where in the output folder its model is saved too
-    :param parity: how its model's outputs are compared with those of the model before; None: they are not
+    :param space: all that may be tried
     """
 
-    component: ConfiguredComponent
-    host: str
-    figures: tuple[Figure, ...] | None = None
-    output_name: str | None = None
-    parity: Parity | None = None
+    section: schema.SearchStrategy
+    algorithm: ConfiguredComponent
+    space: SearchSpace
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,9 @@ class RunConfig:
     """A config that can be planned.
 
     :param figures: what the result is measured by
+    :param passes: in order; where there is a search, every pass that it may choose, with its first options
     :param packagers: each with the name of the package
+    :param search: None: the passes are run as they are
     """
 
     document: Document
@@ -58,6 +54,13 @@ class RunConfig:
     host: str
     target: str
     notices: tuple[str, ...]
+    search: Search | None = None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The systems that passes run on."""
+        tried = self.passes.items() if self.search is None else self.search.space.every()
+        return tuple(dict.fromkeys(entry.host for _, entry in tried))
 
 
 def resolve(document: Document, plugins: Plugins) -> RunConfig:
@@ -89,14 +92,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
-    wanted = _evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
+    wanted = passes.evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
     if not raw.get("passes"):
         check.problem(("passes",), "is required: at least one, as this version chooses none by itself")
-    ordered = _in_flow(check, raw.get("pass_flows"), check.written(dict, raw.get("passes"), "passes"))
-    passes = check.entries("passes", ordered, _pass, engine, systems, evaluators)
-    if not any(problem.path[:1] == ("pass_flows",) for problem in check.problems):
-        _check_passes(check, input_model, passes)
-    _check_evaluators(check, engine, wanted, passes)
+    space = _space(check, raw, input_model, passes.Surroundings(engine, systems, evaluators, DEFAULT_SYSTEM))
+    ordered = dict(space.every()) if space is not None else {}
+    _check_evaluators(check, engine, wanted, ordered)
+    search = _search(check, engine, wanted, space)
     packagers = _packagers(check, engine)
     if check.problems or input_model is None:
         raise check.error()
@@ -106,12 +108,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         systems=_valid(systems),
         data=_valid(data),
         figures=wanted or (),
-        passes=_valid(passes),
+        passes=ordered,
         engine=engine,
         packagers=tuple(_valid(packagers).items()),
         host=engine.host or DEFAULT_SYSTEM,
         target=engine.target or DEFAULT_SYSTEM,
         notices=tuple(dict.fromkeys(check.notices)),
+        search=search,
     )
 
 
@@ -189,85 +192,59 @@ def _container(
         raise Mistakes(*(replace(each, path=path) for each, path in zip(told, moved, strict=True))) from mistakes
 
 
-# -- passes ---------------------------------------------------------------------------------------------------------
+# -- passes and search ----------------------------------------------------------------------------------------------
 
 
-def _in_flow(check: Checker, flows: Any, written: Mapping[Place, Any]) -> Mapping[Place, Any]:
-    """The passes that the only flow of ``pass_flows`` names, in its order; all of them, as written, without flows."""
-    section = check.attempt(validate, schema.Flows, {"pass_flows": flows}, ())
-    if section is None or not section.pass_flows:
-        return written
-    if len(section.pass_flows) > 1:
-        check.problem(("pass_flows",), f"{dialect.NO_SEARCH}: of several flows, keep one")
-        return written
-    [flow] = section.pass_flows
-    places: dict[Place, str] = {("pass_flows", 0, number): name for number, name in enumerate(flow)}
-    names = dict.fromkeys(str(name) for _, name in written)
-    check.unique(places)
-    for place, name in places.items():
-        check.known(place, "pass", name, names)
-    left = names.keys() - flow
-    check.notices += [f"passes.{name} is not run: pass_flows does not name it" for name in names if name in left]
-    return {("passes", name): written[("passes", name)] for name in flow if ("passes", name) in written}
-
-
-Evaluators = Entries[tuple[Figure, ...]]
-
-
-def _pass(
-    check: Checker, raw: Any, place: Place, engine: schema.Engine, systems: Collection[str], evaluators: Evaluators
-) -> ConfiguredPass:
-    section = validate(schema.PassSection, raw, place)
-    check.known((*place, "host"), "system", section.host, systems)
-    wanted = _evaluator(check, section.evaluator, (*place, "evaluator"), evaluators)
-    registered, cls = check.find("hfopt_passes", section.type, (*place, "type"))
-    options, searched = dialect.fixed_options(section.config, keys_of(cls.Config), (*place, "config"))
-    check.problems += searched
-    chosen = check.configured(registered, options, (*place, "config"))
-    host = section.host or (engine.target if cls.measures else engine.host) or DEFAULT_SYSTEM
-    parity = cls.keeps_outputs if section.parity is None else section.parity
-    return ConfiguredPass(chosen, host, wanted, section.output_name, Parity() if parity is True else parity or None)
-
-
-def _evaluator(check: Checker, written: str | None, place: Place, evaluators: Evaluators) -> tuple[Figure, ...] | None:
-    """The figures of an evaluator."""
-    check.known(place, "evaluator", written, evaluators)
-    return evaluators.get(written) if written else None
-
-
-def _check_passes(check: Checker, input_model: ConfiguredComponent | None, passes: Entries[ConfiguredPass]) -> None:
-    """No two models are saved under one name, and each pass accepts the type of model that the one before it makes."""
-    check.unique({("passes", name, "output_name"): entry.output_name for name, entry in _valid(passes).items()})
+def _space(
+    check: Checker, raw: Mapping[str, Any], input_model: ConfiguredComponent | None, around: passes.Surroundings
+) -> SearchSpace | None:
+    """All passes that may be run; None if there are mistakes in how they are written."""
+    before = len(check.problems)
+    written = check.written(dict, raw.get("passes"), "passes")
+    flows = passes.flows(check, raw.get("pass_flows"), written, searched=around.engine.searched)
+    if len(check.problems) > before:
+        flows = []
+    used = {name for flow in flows for name in flow} or {str(name) for _, name in written}
+    stages = check.entries(
+        "passes", {place: each for place, each in written.items() if place[1] in used}, passes.stage, around
+    )
+    if None in stages.values() or not flows or len(check.problems) > before:
+        return None
     current = frozenset[str]()
     if input_model is not None:
         current = input_model.cls.makes or frozenset({input_model.registered.component.name})
-    for name, entry in passes.items():
-        if entry is None or not current:
-            return
-        cls, kind = entry.component.cls, entry.component.registered.component.name
-        if current.isdisjoint(cls.accepts) and COMPOSITE not in cls.accepts:  # whose parts are of the types that come
-            wanted, got = (" or ".join(sorted(types)) for types in (cls.accepts, current))
-            fact = f"{kind} takes {wanted}, but here it would get {got}"
-            makers = " or ".join(_makers(check.plugins, cls.accepts))
-            hint = f"put {makers} before it" if makers else None
-            if current == {cls.produces}:
-                hint = f"leave it out: the model is {got} already"
-            check.problem(("passes", name, "type"), fact, hint)
-            return
-        current = frozenset({cls.produces}) if cls.produces else current
+    found = [[each for name in flow if (each := stages[name]) is not None] for flow in flows]
+    for flow in found:
+        passes.check_order(check, current, flow)
+    space = SearchSpace(tuple(map(tuple, found)))
+    check.unique({("passes", name, "output_name"): entry.output_name for name, entry in dict(space.every()).items()})
+    return space
 
 
-def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:
-    """The passes that make a model of one of some types; those that can't be imported are left out."""
-    usable = [registered for registered in plugins.of_kind("hfopt_passes") if registered.problem() is None]
-    return sorted(registered.component.name for registered in usable if registered.load().produces in wanted)
+def _search(
+    check: Checker, engine: schema.Engine, wanted: tuple[Figure, ...] | None, space: SearchSpace | None
+) -> Search | None:
+    section = engine.search
+    if section is None:
+        return None
+    place = ("engine", "search_strategy")
+    if not wanted and engine.evaluator is None:
+        check.problem(place, "needs figures to choose by: set engine.evaluator")
+    named = schema.Section(type=section.search_algorithm, config=section.search_algorithm_config)
+    algorithm = check.attempt(_algorithm, check, named, place)
+    return None if algorithm is None or space is None else Search(section, algorithm, space)
+
+
+def _algorithm(check: Checker, named: schema.Section, place: Place) -> ConfiguredComponent:
+    registered, _ = check.find("hfopt_search_algorithms", named.type, (*place, "search_algorithm"))
+    return check.configured(registered, named.config, (*place, "search_algorithm_config"))
 
 
 def _check_evaluators(
-    check: Checker, engine: schema.Engine, wanted: tuple[Figure, ...] | None, passes: Entries[ConfiguredPass]
+    check: Checker, engine: schema.Engine, wanted: tuple[Figure, ...] | None, passes: dict[str, ConfiguredPass]
 ) -> None:
     """A relative goal needs the input model evaluated (timings always include it); the last pass's evaluator wins."""
-    own = {name: entry.figures for name, entry in _valid(passes).items() if entry.figures is not None}
+    own = {name: entry.figures for name, entry in passes.items() if entry.figures is not None}
     relative = {
         figure.key
         for each in (wanted or (), *own.values())

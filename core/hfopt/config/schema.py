@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from hfopt.api.config import Config, PlainName, only
+from hfopt.api.config import Config, PlainName
 from hfopt.api.parity import Parity
 from hfopt.base.files import why_no_path
-from hfopt.config.olive.dialect import ONE_VALUE
 
 
 def _checked(fits: Callable[[Any], Any], message: str, validator: Callable[..., Any] = AfterValidator) -> Any:
@@ -156,8 +155,8 @@ class Evaluator(Config):
 class PassSection(Section):
     """One entry of ``passes``."""
 
-    disable_search: Annotated[bool | None, only(None, True, because=ONE_VALUE)] = Field(
-        True, description="Only fixed options: this version has no search."
+    disable_search: bool | None = Field(
+        None, description="Whether a search leaves options that are not written at their defaults."
     )
     host: str | None = Field(None, description="The system that runs it: a name, or written out; null: engine.host.")
     evaluator: str | None = Field(None, description="The evaluator of this pass's model: a name, or written out.")
@@ -175,6 +174,20 @@ class Packaging(Section):
     name: PlainName = Field("OutputModels", description="What the package is called.")
 
 
+class SearchStrategy(Config):
+    """``engine.search_strategy``."""
+
+    execution_order: Literal["joint", "pass-by-pass"] = Field(
+        "joint", description="Choose for all passes together, or for one after another, each after the best before."
+    )
+    search_algorithm: str = Field("exhaustive", description="exhaustive, random, or what a plugin offers: tpe.")
+    search_algorithm_config: dict[str, Any] = Field({}, description="Its options.")
+    output_model_num: int | None = Field(None, ge=1, description="Models to package at most; null: all measured.")
+    stop_when_goals_met: bool = Field(False, description="End with the first model that meets every goal.")
+    max_iter: int | None = Field(None, ge=1, description="Models to try at most, on each accelerator.")
+    max_time: float | None = Field(None, gt=0, description="Seconds after which no other model is begun.")
+
+
 class Engine(Config):
     """``engine``."""
 
@@ -182,6 +195,9 @@ class Engine(Config):
     target: str | None = Field(None, description="A system, named or written out, that evaluates and measures.")
     evaluator: str | None = Field(None, description="A name, or written out; null: nothing is measured.")
     evaluate_input_model: bool = Field(True, description="Compute its accuracy; its time and size are taken anyway.")
+    search_strategy: SearchStrategy | bool | None = Field(
+        None, description="How to look for the best model: options, or true for all defaults; null: no search."
+    )
     packaging_config: Packaging | tuple[Packaging, ...] | None = Field(None, description="What to make besides best/.")
     log_severity_level: LogLevel = Field(
         None, description="Workers' messages in hfopt.log: 0 all, 1 info and up, 2 warnings, 3 errors, 4 fatal ones."
@@ -191,6 +207,18 @@ class Engine(Config):
     cache_dir: FolderPath = Field(".hfopt-cache", min_length=1, description="Where finished steps are kept.")
     output_name: PlainName | None = Field(None, description="A folder in output_dir for run.json and best/.")
     output_dir: FolderPath = Field("hfopt-output", description="Where run.json and best/ go.")
+
+    @property
+    def search(self) -> SearchStrategy | None:
+        """How the best model is looked for, if it is."""
+        if isinstance(self.search_strategy, SearchStrategy):
+            return self.search_strategy
+        return SearchStrategy() if self.search_strategy else None
+
+    @property
+    def searched(self) -> bool:
+        """Whether there is a search."""
+        return self.search is not None
 
 
 class Flows(Config):

@@ -16,6 +16,7 @@ from hfopt.base.text import now
 from hfopt.base.version import __version__
 from hfopt.config.figures import Figure
 from hfopt.discovery.plugins import versions
+from hfopt.engine.ranking import front
 from hfopt.engine.state import SPOILT, EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
@@ -63,16 +64,23 @@ class Interrupted(KeyboardInterrupt):
         self.record = record
 
 
-def write_record(run: EndedRun) -> RunRecord:
-    """Make the record of a run that has ended, however it ended, and write run.json."""
+def write_record(run: EndedRun, *, running: bool = False) -> RunRecord:
+    """Make the record of a run that has ended, however it ended, and write run.json.
+
+    :param running: it has not: what it says until then is that the run was interrupted
+    """
     found = {
-        branch: {each: _candidate(each, branch, run) for each in branch.candidates} for branch in run.plan.branches
+        branch: {each: candidate_record(each, branch, run) for each in branch.candidates}
+        for branch in run.plan.branches
     }
+    for candidates in found.values():
+        for each in front(record for record in candidates.values() if record["status"] == "succeeded"):
+            each["pareto"] = True
     environment = {"python": platform.python_version(), "platform": platform.platform(), **machine.describe()}
     data = {
         "schema": 1,
         "hfopt": __version__,
-        "status": "interrupted" if run.state.interrupted else _status(found, run),
+        "status": "interrupted" if running or run.state.interrupted else _status(found, run),
         "config": run.plan.config.document.value,
         "results": [_result(branch, list(candidates.values()), run) for branch, candidates in found.items()],
         "skipped_accelerators": [{**each.model_dump(), "reason": reason} for each, reason in run.plan.skipped],
@@ -108,7 +116,7 @@ def _result(branch: Branch, candidates: list[CandidateRecord], run: EndedRun) ->
     }
 
 
-def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
+def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> CandidateRecord:
     """A model that was measured, or should have been."""
     own, faults = candidate.steps(), run.state.faults
     failed = sorted((step for step in own if step in faults), key=lambda step: faults[step].type == SPOILT)
@@ -123,7 +131,8 @@ def _candidate(candidate: Candidate, branch: Branch, run: EndedRun) -> Candidate
         "size_bytes": run.size(candidate.model),
         "metrics": metrics,
         "goals_met": _goals_met(candidate.figures, metrics, before),
-        "pareto": succeeded,
+        "pareto": False,  # until it is compared with the others
+        "choices": dict(candidate.choices),
     }
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hfopt.api.protocol import Fault, Progress
+from hfopt.api.record import CandidateRecord
 from hfopt.base.secrets import redacted
 from hfopt.base.text import duration, now
 from hfopt.base.version import __version__
@@ -35,6 +36,13 @@ class Reporter:
     def failed(self, step: Step, fault: Fault) -> None:
         """A step ended without a result."""
 
+    def tried(self, number: int, record: CandidateRecord, *, best: bool) -> None:
+        """A trial of a search has ended.
+
+        :param number: of the trial on its accelerator, from 1
+        :param best: whether it is the best so far
+        """
+
 
 class LogReporter(Reporter):
     """Writes to the logger `hfopt`: failures as errors, notices as warnings (Python shows both), steps as info."""
@@ -51,6 +59,16 @@ class LogReporter(Reporter):
 
     def failed(self, step: Step, fault: Fault) -> None:
         self.log.error("%s: %s", step.name, fault.message)
+
+
+def trial_line(number: int, record: CandidateRecord, *, best: bool) -> str:
+    """A trial in one line."""
+    choices = ", ".join(f"{place.rpartition('.')[2]}={value}" for place, value in record["choices"].items())
+    found = ", ".join(f"{key} {figure['value']:.5g}" for key, figure in record["metrics"].items())
+    failed = "failed" if record["error"] is None else f"failed: {record['error']['message']}"
+    told = found if record["status"] == "succeeded" else failed
+    mark = " (best so far)" if best else " (goals missed)" if record["goals_met"] is False else ""
+    return f"trial {number}: {choices or 'no choice'}: {told}{mark}"
 
 
 class LogFile(Reporter):
@@ -89,6 +107,10 @@ class LogFile(Reporter):
     def failed(self, step: Step, fault: Fault) -> None:
         self._note(f"{step.name}: failed: {fault.message}")
         self.listener.failed(step, fault)
+
+    def tried(self, number: int, record: CandidateRecord, *, best: bool) -> None:
+        self._note(trial_line(number, record, best=best))
+        self.listener.tried(number, record, best=best)
 
     def _note(self, text: str) -> None:
         with suppress(OSError), open(self.file, "a", encoding="utf-8") as log:

@@ -21,6 +21,7 @@ from hfopt.cache.locks import exclusive
 from hfopt.cache.manifest import ArtifactFile, list_files
 from hfopt.cache.store import MODEL, ArtifactMissing, ArtifactStore
 from hfopt.discovery.plugins import Plugins
+from hfopt.engine.ranking import merit
 from hfopt.engine.record import RunRecord
 from hfopt.engine.state import EndedRun
 from hfopt.planning.graph import Step
@@ -40,9 +41,10 @@ def save_models(run: EndedRun) -> None:
     for number, (branch, result) in enumerate(run.best.items()):
         provider = branch.accelerator.execution_provider.removesuffix("ExecutionProvider").lower()
         suffix = f"-{branch.accelerator.device}-{provider}" if number else ""
-        if result is not None:
+        if result is not None and result.model in run.state.manifests:
             wanted[BEST + suffix] = result.model
-        for step in (result or branch.candidates[-1]).passes:
+        saved = branch.candidates[-1:] if result is None else [result]
+        for step in (step for each in saved for step in each.passes):
             entry = run.plan.config.passes.get(step.name)
             if entry is not None and entry.output_name is not None and step in run.state.manifests:
                 wanted[entry.output_name + suffix] = step
@@ -62,7 +64,9 @@ def package(run: EndedRun, record: RunRecord) -> list[Path]:
         return []
     with TemporaryDirectory(prefix=".packaging-", dir=run.folder) as folder:
         models = []
-        for rank, (result, candidate) in enumerate(ranking(record.results), 1):
+        search = run.plan.config.search
+        most = None if search is None else search.section.output_model_num
+        for rank, (result, candidate) in enumerate(ranking(record.results)[:most], 1):
             key = next(step["key"] for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
             copy = Path(folder) / str(rank)
             save_model(copy, key, run)
@@ -77,13 +81,7 @@ def ranking(results: Sequence[ResultRecord]) -> list[tuple[ResultRecord, Candida
     :return: pairs of a result and one of its candidates
     """
     pairs = [(result, each) for result in results for each in result["candidates"] if each["status"] == "succeeded"]
-
-    def merit(pair: tuple[ResultRecord, CandidateRecord]) -> tuple[bool, list[float]]:
-        figures = sorted(pair[1]["metrics"].values(), key=lambda figure: int(figure["priority"]))
-        signed = [-figure["value"] if figure["higher_is_better"] else figure["value"] for figure in figures]
-        return pair[1]["goals_met"] is False, signed
-
-    return sorted(pairs, key=merit)
+    return sorted(pairs, key=lambda pair: merit(pair[1]))
 
 
 def save_model(target: Path, key: str, run: EndedRun) -> None:

@@ -6,8 +6,10 @@ Knows nothing of terminals (`hfopt.cli.terminal`) nor of run.json's shape (`hfop
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -30,6 +32,7 @@ from hfopt.engine.questions import missing_accelerators
 from hfopt.engine.record import Interrupted, RunRecord, write_record
 from hfopt.engine.reporting import LogFile, LogReporter, Reporter
 from hfopt.engine.results import package, save_models
+from hfopt.engine.search import searching
 from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
@@ -48,7 +51,7 @@ def run(
     in_process: bool = False,
     offline: bool = False,
     reporter: Reporter | None = None,
-    strategy: Strategy = EVERY_PASS,
+    strategy: Strategy | None = None,
 ) -> RunRecord:
     """Run a config: `hfopt run` in Python.
 
@@ -60,7 +63,8 @@ def run(
     :param in_process: run steps in this process instead of in workers
     :param offline: make no request: models and data come from local folders and the hub's cache; so it is too where
         HF_HUB_OFFLINE is set
-    :param strategy: what is tried besides what the config asks for, and which candidate is the result
+    :param strategy: what is tried besides what the config asks for, and which candidate is the result, instead of what
+        the config's search_strategy says
     :return: what run.json holds; a failed step is in there and raises nothing
     :raises ConfigError: every mistake in the config, before anything runs
     :raises PluginError: no accelerator of the config is available
@@ -94,20 +98,26 @@ def run(
         log = stack.enter_context(journal.run(resolved.document.file, folder))
         driver = Driver(plugins, store, digests, systems, builder.fetching, reporter, log)
         state = driver.state
+        if strategy is None:
+            strategy = EVERY_PASS if resolved.search is None else searching(resolved.search, reporter)
+        so_far = EndedRun(plan, {}, state, store, plugins, folder, started)
 
         def ended() -> EndedRun:
-            best = {branch: strategy.best(branch, state) for branch in plan.branches}
-            return EndedRun(plan, best, state, store, plugins, folder, started)
+            return replace(so_far, best={branch: strategy.best(branch, so_far) for branch in plan.branches})
+
+        def saved(*, running: bool = False) -> RunRecord:
+            save_models(ended())
+            return write_record(ended(), running=running)
 
         new = driver.add(_results(resolved, [each for branch in plan.branches for each in branch.candidates]))
         try:
             reporter.begin(plan, len(state.cached), len(new))
             plugins.call_lifecycle("hfopt_before_run", reporter.notice, plan=plan)
             driver.announce(new)
-            driver.drive(partial(_grow, strategy, builder, plan, driver))
+            keep = Seldom(partial(saved, running=True))
             with _writing_to(folder):
-                save_models(ended())
-                record = write_record(ended())
+                driver.drive(partial(_grow, strategy, builder, so_far, driver, keep))
+                record = saved()
                 for made in package(ended(), record):
                     reporter.notice(f"packaged: {made}")
         except KeyboardInterrupt:
@@ -130,16 +140,34 @@ def _results(config: RunConfig, candidates: Iterable[Candidate]) -> Iterator[lis
         yield from ([step] for step in each.baseline)
 
 
-def _grow(strategy: Strategy, builder: Builder, plan: Plan, driver: Driver) -> bool:
+def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, keep: Callable[[], None]) -> bool:
     """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys.
 
+    :param keep: writes what has been found so far
     :return: whether there are any
     """
-    added = list(strategy.more(builder, plan, driver.state))
+    added = list(strategy.more(builder, run))
+    if added and any(branch.candidates for branch in run.plan.branches):
+        keep()
     for branch, candidate in added:
-        driver.announce(driver.add(_results(plan.config, [candidate])))
+        driver.announce(driver.add(_results(run.plan.config, [candidate])))
         branch.candidates.append(candidate)
     return bool(added)
+
+
+class Seldom:
+    """Does something when it is called, but not so often that it would take more than a twentieth of the time."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._due = 0.0
+
+    def __call__(self) -> None:
+        started = time.monotonic()
+        if started >= self._due:
+            self._work()
+            ended = time.monotonic()
+            self._due = ended + 20 * (ended - started)
 
 
 def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -> Plan:
@@ -187,7 +215,7 @@ def _open_systems(
     :param fetching: the one that makes requests, which need not be the config's
     """
     systems: dict[str, System] = {}
-    used = (fetching, config.host, config.target, *(entry.host for entry in config.passes.values()))
+    used = (fetching, config.host, config.target, *config.hosts)
     for name in dict.fromkeys(used):
         chosen = config.systems.get(name)
         cls: type[System] = InProcessSystem if in_process else LocalSystem if chosen is None else chosen.cls

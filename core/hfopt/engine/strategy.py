@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from hfopt.engine.state import RunState
+from hfopt.engine.state import EndedRun
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Branch, Candidate, Plan
+from hfopt.planning.graph import Branch, Candidate
 
 
-def last_candidate(branch: Branch, state: RunState) -> Candidate | None:
+def last_candidate(branch: Branch, run: EndedRun) -> Candidate | None:
     """The model of the last pass, if all that was asked of it is there."""
     last = branch.candidates[-1]
-    return last if state.done(last.steps()) else None
+    return last if run.state.done(last.steps()) else None
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Strategy:
     :param best: which candidate of a branch is its result; None if there is none
     """
 
-    more: Callable[[Builder, Plan, RunState], Iterable[tuple[Branch, Candidate]]] = lambda *_: ()
-    best: Callable[[Branch, RunState], Candidate | None] = last_candidate
+    more: Callable[[Builder, EndedRun], Iterable[tuple[Branch, Candidate]]] = lambda *_: ()
+    best: Callable[[Branch, EndedRun], Candidate | None] = last_candidate
 
 
 EVERY_PASS = Strategy()

@@ -13,6 +13,7 @@ from hfopt.base.files import BEST, LOG, RECORD
 from hfopt.base.text import near, size
 from hfopt.cache.store import MODEL
 from hfopt.config.schema import Goal
+from hfopt.engine.ranking import is_slower
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +93,7 @@ def _losses(candidate: CandidateRecord) -> Iterator[str]:
     """What got worse than the input model's by more than chance explains."""
     for key, figure in candidate["metrics"].items():
         change, sign = figure["difference"] or {"low": None}, 1 if figure["higher_is_better"] else -1
-        if _is_slower(figure) and figure["unit"] == "ms":
+        if is_slower(figure) and figure["unit"] == "ms":
             yield f"{_marked(key, figure)}: {_speed(figure['speedup'])}"
         elif "speedup" in figure or change["low"] is None:
             continue
@@ -101,15 +102,10 @@ def _losses(candidate: CandidateRecord) -> Iterator[str]:
             yield f"{key}: WORSE than the input model by more than chance explains: {lost}"
 
 
-def _is_slower(figure: Mapping[str, Any]) -> bool:
-    """Whether a model is timed, and slower than the input model beyond doubt."""
-    return "speedup" in figure and figure["speedup"]["low"] is not None and bool(figure["speedup"]["high"] < 1)
-
-
 def _ratios(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
     """Speed and size relative to the input model; what got slower has been said."""
     for key, after in candidate["metrics"].items():
-        if "speedup" in after and after["unit"] == "ms" and not _is_slower(after):
+        if "speedup" in after and after["unit"] == "ms" and not is_slower(after):
             yield f"{_marked(key, after)}: {_speed(after['speedup'])}"
     old, new = result["input_model"]["size_bytes"], candidate["size_bytes"]
     if old and new:

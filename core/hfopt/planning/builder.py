@@ -15,7 +15,8 @@ from hfopt.base.component import PROJECT
 from hfopt.config.checker import ConfiguredComponent
 from hfopt.config.document import read
 from hfopt.config.figures import Figure
-from hfopt.config.resolve import DEFAULT_SYSTEM, ConfiguredPass, RunConfig, resolve
+from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
+from hfopt.config.space import ConfiguredPass
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 from hfopt.planning.graph import Branch, Candidate, Plan, Step
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
@@ -84,13 +85,16 @@ class Builder:
         return Plan(self.config, branches, skipped)
 
     def _branch(self, accelerator: Accelerator) -> Branch:
-        """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator."""
+        """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator.
+
+        A search has none at first.
+        """
         config = self.config
         model = self._component_step("input_model", "fetch", config.input_model, {})
         data = {name: self._component_step(f"data {name}", "data", each, {}) for name, each in config.data.items()}
         branch = Branch(accelerator, model, data)
         taken: dict[str, ConfiguredPass] = {}
-        for name, entry in config.passes.items():
+        for name, entry in config.passes.items() if config.search is None else ():
             taken[name] = entry
             figures = config.figures if entry.figures is None and len(taken) == len(config.passes) else entry.figures
             if figures is not None:
@@ -104,10 +108,12 @@ class Builder:
         figures: tuple[Figure, ...],
         *,
         required: bool = True,
+        choices: Mapping[str, Any] | None = None,
     ) -> Candidate:
         """The model that some passes make of a branch's input model, one after another, and what is found of it.
 
         :param required: whether the run fails if it does
+        :param choices: what a search has chosen
         """
         steps = [branch.model]
         for name, entry in passes.items():
@@ -120,6 +126,7 @@ class Builder:
             scores=self._scores(branch, steps[-1], figures, compared=compared),
             measurements=self._measurements(branch, steps[-1], figures),
             required=required,
+            choices=choices or {},
         )
 
     def _pass(self, branch: Branch, name: str, entry: ConfiguredPass, model: Step) -> Step:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hfopt.api.config import Config
 from hfopt.api.model import Accelerator
@@ -66,6 +67,7 @@ class Candidate:
     :param scores: its own score steps, one per data config
     :param measurements: it, timed against the input model, one for each data config and way of timing
     :param required: whether the run fails if it does
+    :param choices: what a search has chosen, by its place in the config
     """
 
     passes: tuple[Step, ...]
@@ -74,6 +76,7 @@ class Candidate:
     scores: tuple[Step, ...]
     measurements: tuple[Step, ...]
     required: bool = True
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -26,9 +26,6 @@ def _reasons(table: str) -> dict[str, dict[str, str]]:
         for section, keys in _TABLES[table].items()
     }
 
-
-NO_SEARCH = _SENTENCES["no_search"]
-ONE_VALUE = f"{NO_SEARCH}: {_SENTENCES['one_value']}"
 
 REFUSED = _reasons("refused")
 """Section to key to the reason why this version can't act on it."""
@@ -109,32 +106,13 @@ def once(problems: Sequence[Problem]) -> list[Problem]:
     kept: list[Problem] = []
     refused: dict[str, list[Problem]] = {}
     for each in problems:
-        alone = each.message if "this version" in each.message and each.hint is None else None
-        cause = NO_SEARCH if NO_SEARCH in each.message else alone
+        alone = "this version" in each.message and each.hint is None
+        cause = each.message if alone else None
         (kept if cause is None else refused.setdefault(cause, [])).append(each)
     for first, *others in refused.values():
         hint = f"likewise {', '.join(dotted(each.path) for each in others)}"
         kept.append(replace(first, hint=hint) if others else first)
     return kept
-
-
-def fixed_options(
-    options: Mapping[str, Any], known: Collection[str], place: Place
-) -> tuple[dict[str, Any], list[Problem]]:
-    """A pass's options without those whose value Olive would choose.
-
-    An option that asks for its default is left out; one that asks for a search is a problem.
-
-    :param known: the pass's options; unknown ones are kept, so that its config refuses them
-    """
-    chosen = {name: value for name, value in options.items() if name in known and _is_chosen(value)}
-    searched = [Problem((*place, name), ONE_VALUE) for name, value in chosen.items() if value != "DEFAULT_VALUE"]
-    return {name: value for name, value in options.items() if name not in chosen}, searched
-
-
-def _is_chosen(value: Any) -> bool:
-    choices = ("DEFAULT_VALUE", "SEARCHABLE_VALUES")
-    return "olive_parameter_type" in value if isinstance(value, dict) else value in choices
 
 
 def unavailable(hook: str, name: str) -> str | None:

@@ -1,0 +1,64 @@
+"""Which of several measured models is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hfopt.api.record import CandidateRecord
+
+_KINDS = {"ms": "speed", "rows/s": "speed", "bytes": "size"}
+"""What a figure is about, by its unit; of any other unit: accuracy."""
+
+
+def merit(candidate: CandidateRecord) -> tuple[bool, list[float]]:
+    """A key by which better models come first: goals count most, then figures by priority."""
+    return candidate["goals_met"] is False, [_signed(figure) for figure in _by_priority(candidate)]
+
+
+def eligible(candidate: CandidateRecord) -> bool:
+    """Whether a search may choose it: all of it was found, and it is no slower than the input model.
+
+    That is of no account where a goal asks for size.
+    """
+    figures = candidate["metrics"].values()
+    for_size = any("goal" in figure and _kind(figure) == "size" for figure in figures)
+    return candidate["status"] == "succeeded" and (for_size or not any(map(is_slower, figures)))
+
+
+def is_slower(figure: Mapping[str, Any]) -> bool:
+    """Whether a model is timed, and slower than the input model beyond doubt."""
+    return "speedup" in figure and figure["speedup"]["low"] is not None and bool(figure["speedup"]["high"] < 1)
+
+
+def objectives(candidate: CandidateRecord) -> tuple[float, ...]:
+    """Of accuracy, speed and size the figure of the highest priority, where there is one; less is better."""
+    first: dict[str, float] = {}
+    for figure in _by_priority(candidate):
+        first.setdefault(_kind(figure), _signed(figure))
+    return tuple(first[kind] for kind in sorted(first))
+
+
+def front(candidates: Iterable[CandidateRecord]) -> list[CandidateRecord]:
+    """The Pareto front: those to which no other is better in one objective and not worse in any."""
+    kept: list[tuple[Sequence[float], CandidateRecord]] = []
+    for found, candidate in sorted(((objectives(each), each) for each in candidates), key=lambda pair: pair[0]):
+        if not any(_dominates(better, found) for better, _ in kept):
+            kept.append((found, candidate))
+    return [candidate for _, candidate in kept]
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and len(one) == len(other) and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _by_priority(candidate: CandidateRecord) -> list[Mapping[str, Any]]:
+    return sorted(candidate["metrics"].values(), key=lambda figure: int(figure["priority"]))
+
+
+def _kind(figure: Mapping[str, Any]) -> str:
+    return _KINDS.get(figure["unit"], "accuracy")
+
+
+def _signed(figure: Mapping[str, Any]) -> float:
+    return float(-figure["value"] if figure["higher_is_better"] else figure["value"])

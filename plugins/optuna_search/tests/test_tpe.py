@@ -1,0 +1,81 @@
+"""The algorithm tpe on spaces whose best point is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfopt.api.search import Dimension, Trial, points
+from hfopt_optuna_search.tpe import Tpe, TpeConfig
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Some dimensions; the last one is there only where the first one's first value is chosen."""
+
+    sizes: tuple[int, ...]
+
+    def next(self, chosen):
+        wanted = self.sizes if chosen.get("d0", 0) == 0 else self.sizes[:-1]
+        names = (f"d{number}" for number in range(len(wanted)))
+        return next(
+            (Dimension(n, tuple(range(s))) for n, s in zip(names, wanted, strict=True) if n not in chosen), None
+        )
+
+    def valid(self, point):
+        return sum(point.values()) != 1
+
+
+def search(space, objectives, **options):
+    """All points that are proposed, in order."""
+    algorithm, proposed, last = Tpe(TpeConfig(**options), space), [], None
+    while (point := algorithm.propose(last)) is not None:
+        proposed.append(point)
+        last = Trial(point, objectives(point), None)
+    return proposed
+
+
+def far(point):
+    """Squared distance from the point whose values are all 3."""
+    return (float(sum((value - 3) ** 2 for value in point.values())),)
+
+
+def test_it_finds_the_best_of_many_points_by_trying_few():
+    space, best = Grid((6, 6, 6, 6)), {"d0": 3, "d1": 3, "d2": 3}
+    assert len([*points(space)]) == 392
+
+    found = [best in search(space, far, num_samples=40, seed=seed) for seed in range(5)]
+
+    assert sum(found) >= 4, "a tenth of the points, drawn at random, has it once in ten times"
+
+
+@pytest.mark.parametrize("objectives", [far, lambda point: (*far(point), float(point["d0"])), lambda point: None])
+def test_the_same_seed_proposes_the_same_points_each_at_most_once(objectives):
+    space = Grid((3, 4, 2))
+
+    proposed = search(space, objectives, num_samples=12, seed=3)
+
+    assert proposed == search(space, objectives, num_samples=12, seed=3)
+    assert len({tuple(each.items()) for each in proposed}) == len(proposed) == 12
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 5))
+def test_more_samples_than_points_are_all_valid_points(sizes, seed):
+    space = Grid(tuple(sizes))
+
+    proposed = search(space, far, num_samples=200, seed=seed)
+
+    every = [tuple(sorted(each.items())) for each in points(space)]
+    assert sorted(tuple(sorted(each.items())) for each in proposed) == sorted(every)
+
+
+def test_what_failed_is_no_objective():
+    space = Grid((6, 6, 6))
+
+    proposed = search(space, lambda point: None if point["d0"] > 2 else far(point), num_samples=40, seed=1)
+
+    assert sum(point["d0"] > 2 for point in proposed[-15:]) < 8
