@@ -105,7 +105,7 @@ def test_what_names_no_such_function_keeps_its_data_config(config, functions):
 
 @pytest.mark.parametrize("nothing", [None, False, {}])
 def test_a_refused_key_that_asks_for_nothing_is_left_out(nothing):
-    assert strip_unsupported({"engine": {"search_strategy": nothing, "host": "here"}}) == (
+    assert strip_unsupported({"auto_optimizer_config": nothing, "engine": {"host": "here"}}) == (
         {"engine": {"host": "here"}},
         [],
         [],

@@ -53,7 +53,7 @@ def test_no_flow_is_every_pass_as_written(project, validated, nothing):
 def test_several_flows_are_a_search(project, refusal):
     project.config["pass_flows"] = [["first", "third"], ["second", "third"]]
 
-    assert refusal().endswith("pass_flows: there is no search in this version: of several flows, keep one\n")
+    assert "pass_flows: has several flows, and engine.search_strategy is not set\n  hint: set it" in refusal()
 
 
 @pytest.mark.parametrize(
@@ -155,17 +155,6 @@ def test_a_system_that_is_used_must_be_there(project, refusal):
     project.config["passes"]["first"]["host"] = "cloud"
 
     assert refusal().endswith("systems.cloud.type: system 'AzureML' is not available in this version\n")
-
-
-def test_one_cause_is_one_sentence(project, refusal):
-    project.config["engine"]["search_strategy"] = {"execution_order": "joint"}
-    project.config["passes"]["first"]["disable_search"] = False
-    project.config["passes"]["second"]["config"] = {"factor": "SEARCHABLE_VALUES"}
-
-    error = refusal()
-
-    assert error.count("there is no search in this version") == 1
-    assert "hint: likewise passes.first.disable_search, passes.second.config.factor" in error
 
 
 def test_a_name_that_is_a_task_of_another_version_is_a_name_like_any_other(project, refusal):

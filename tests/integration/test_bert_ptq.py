@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hfopt.config.document import read
 from hfopt_hf_hub.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
@@ -205,3 +206,34 @@ def fresh_folders(parent: Path) -> Iterator[Path]:
         folder = parent / str(number)
         folder.mkdir()
         yield folder
+
+
+SEARCH_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "search.md"
+
+
+@pytest.mark.timeout(300)
+def test_the_example_with_a_search_is_the_best_of_three_trials(start, tmp_path):
+    config = read(CONFIG).value
+    config["engine"] |= json.loads(SEARCH_PAGE.read_text().split("```json\n")[1].split("```")[0])
+    config["passes"]["transformers_optimization"]["disable_search"] = True
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+
+    process = start(tmp_path, "run", str(file))
+    stdout, stderr = process.communicate()
+
+    record = record_in(tmp_path)
+    (result,) = record["results"]
+    assert [each["execution_provider"] for each in record["skipped_accelerators"]] == ["OpenVINOExecutionProvider"]
+    assert (process.returncode == 0) is (record["status"] == "succeeded"), stdout + stderr
+    points = [tuple(each["choices"].values()) for each in result["candidates"]]
+    assert len(set(points)) == len(points) == 3
+    assert all(key.startswith("passes.quantization.") for each in result["candidates"] for key in each["choices"])
+    best = next(each for each in result["candidates"] if each["id"] == result["best"])
+    assert best["status"] == "succeeded"
+    assert (tmp_path / "models" / "bert_ptq_cpu" / "best" / "model.json").is_file()
+    assert "what was tried" in stdout
+    conversions = {
+        step["key"] for each in result["candidates"] for step in each["steps"] if step["name"] == "conversion"
+    }
+    assert len(conversions) == 1

@@ -46,7 +46,14 @@ def write(console: Console, record: Mapping[str, Any], folder: Path) -> None:
 def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
     interrupted = record["status"] == "interrupted"
     for result in record["results"]:
-        for candidate in result["candidates"]:
+        candidates = result["candidates"]
+        if any(each["choices"] for each in candidates):
+            yield _trials(result)
+            tried = len(candidates)
+            candidates = [each for each in candidates if each["id"] == result["best"]][:1]
+            if not candidates and not interrupted:
+                yield _no_best(result, tried)
+        for candidate in candidates:
             if candidate["status"] == "succeeded":
                 yield from _losses(candidate)
                 yield _table(result, candidate)
@@ -63,6 +70,39 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
     elif best:
         places = [near(place) for place in sorted(folder.glob(f"{BEST}*")) if (place / MODEL).is_file()]
         yield f"model: {', '.join(places)}   record: {near(folder / RECORD)}"
+
+
+def _trials(result: ResultRecord) -> Table:
+    """What a search has tried, a line for each trial."""
+    from rich.table import Column, Table
+
+    keys = list(dict.fromkeys(key for each in result["candidates"] for key in each["metrics"]))
+    title = "{device}, {execution_provider}: what was tried".format_map(result["accelerator"])
+    columns = [Column(key, justify="right") for key in keys]
+    table = Table(Column("#", justify="right"), "choices", *columns, "", title=title, title_justify="left")
+    for number, each in enumerate(result["candidates"], 1):
+        chosen = ", ".join(f"{place.rpartition('.')[2]}={value}" for place, value in each["choices"].items())
+        found = ((each["metrics"].get(key) or {}) for key in keys)
+        numbers = (_scaled(figure["value"], figure["unit"]) if figure else "" for figure in found)
+        table.add_row(str(number), chosen, *numbers, _standing(result, each))
+    return table
+
+
+def _standing(result: ResultRecord, candidate: CandidateRecord) -> str:
+    """What a trial came to, in a word or two."""
+    if candidate["status"] != "succeeded":
+        return candidate["status"]
+    if candidate["id"] == result["best"]:
+        return "best"
+    if candidate["goals_met"] is False:
+        return "goals missed"
+    return "Pareto front" if candidate["pareto"] else ""
+
+
+def _no_best(result: ResultRecord, tried: int) -> str:
+    errors = (each["error"]["message"] for each in result["candidates"] if each["error"] is not None)
+    reason = next(errors, "every model is slower than the input model")
+    return f"no result: none of {tried} trials may be chosen: {reason}"
 
 
 def _error(result: ResultRecord, candidate: CandidateRecord, log: Path) -> Iterator[str]:

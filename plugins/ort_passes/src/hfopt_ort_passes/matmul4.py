@@ -198,6 +198,7 @@ class OnnxMatMul4Quantizer(Pass):
 
     Config: ClassVar[type[Config]] = OnnxMatMul4QuantizerConfig
     accepts = frozenset({"ONNXModel"})
+    searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {"block_size": (32, 128), "is_symmetric": (True, False)}
     config: OnnxMatMul4QuantizerConfig
 
     def requires(self, model: ModelHandle) -> None:

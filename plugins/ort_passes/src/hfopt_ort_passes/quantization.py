@@ -53,6 +53,12 @@ class OnnxQuantization(Pass):
 
     Config: ClassVar[type[Config]] = OnnxQuantizationConfig
     accepts = frozenset({"ONNXModel"})
+    searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "quant_mode": ("dynamic", "static"),
+        "per_channel": (True, False),
+        "weight_type": ("QInt8", "QUInt8"),
+        "activation_type": ("QUInt8", "QInt8"),
+    }
     config: QuantizationConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
@@ -131,16 +137,22 @@ def _quantized(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: counts[name] for name in QUANTIZED_OPERATORS if name in counts}
 
 
+def _without(*names: str) -> dict[str, tuple[Any, ...]]:
+    return {name: values for name, values in OnnxQuantization.searchable.items() if name not in names}
+
+
 class OnnxStaticQuantization(OnnxQuantization):
     """`OnnxQuantization` in static mode."""
 
     Config: ClassVar[type[Config]] = OnnxStaticQuantizationConfig
+    searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = _without("quant_mode")
 
 
 class OnnxDynamicQuantization(OnnxQuantization):
     """`OnnxQuantization` in dynamic mode."""
 
     Config: ClassVar[type[Config]] = OnnxDynamicQuantizationConfig
+    searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = _without("quant_mode", "activation_type")
 
 
 def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
