@@ -46,7 +46,7 @@ def test_every_point_is_tried_and_the_best_is_the_result(searched, project):
 
     assert choices(project) == [(2.0, 0.75), (2.0, 2.0), (2.0, 0.25), (0.5, 0.75), (0.5, 2.0), (0.5, 0.25)]
     assert best(project) == (0.5, 2.0)
-    assert "trial 5: factor=0.5, factor=2.0: accuracy-accuracy" in done.stderr
+    assert "trial 5: first.factor=0.5, second.factor=2.0: accuracy-accuracy 93.00 %" in done.stderr
     saved = json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text())
     assert saved["slope"] == 0.5
 

@@ -16,7 +16,8 @@ from hfopt.api.protocol import Fault, Progress
 from hfopt.api.record import CandidateRecord
 from hfopt.base.text import duration, shown
 from hfopt.cache.manifest import Manifest
-from hfopt.engine.reporting import Reporter, trial_line
+from hfopt.engine.reporting import Reporter
+from hfopt.engine.summary import trial_line
 from hfopt.planning.graph import Plan, Step
 
 _TOOK = len("in the cache")
@@ -50,7 +51,8 @@ class Terminal(Reporter):
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         known = f", {cached} of them in the cache" if cached else ""
-        self._line(f"{total} steps{known}")
+        if total:
+            self._line(f"{total} steps{known}")
         self.width = max((len(step.name) for step in plan.steps()), default=0)
         if self.live:
             self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))

@@ -12,6 +12,7 @@ from hfopt.base.secrets import redacted
 from hfopt.base.text import duration, now
 from hfopt.base.version import __version__
 from hfopt.cache.manifest import Manifest
+from hfopt.engine.summary import trial_line
 from hfopt.planning.graph import Plan, Step
 
 
@@ -59,16 +60,6 @@ class LogReporter(Reporter):
 
     def failed(self, step: Step, fault: Fault) -> None:
         self.log.error("%s: %s", step.name, fault.message)
-
-
-def trial_line(number: int, record: CandidateRecord, *, best: bool) -> str:
-    """A trial in one line."""
-    choices = ", ".join(f"{place.rpartition('.')[2]}={value}" for place, value in record["choices"].items())
-    found = ", ".join(f"{key} {figure['value']:.5g}" for key, figure in record["metrics"].items())
-    failed = "failed" if record["error"] is None else f"failed: {record['error']['message']}"
-    told = found if record["status"] == "succeeded" else failed
-    mark = " (best so far)" if best else " (goals missed)" if record["goals_met"] is False else ""
-    return f"trial {number}: {choices or 'no choice'}: {told}{mark}"
 
 
 class LogFile(Reporter):

@@ -72,6 +72,22 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
         yield f"model: {', '.join(places)}   record: {near(folder / RECORD)}"
 
 
+def trial_line(number: int, candidate: CandidateRecord, *, best: bool) -> str:
+    """A trial of a search in one line."""
+    figures = candidate["metrics"].items()
+    found = ", ".join(f"{key} {_scaled(figure['value'], figure['unit'])}" for key, figure in figures)
+    reason = f": {candidate['error']['message']}" if candidate["error"] is not None else ""
+    told = found if candidate["status"] == "succeeded" else f"{candidate['status']}{reason}"
+    mark = " (best so far)" if best else " (goals missed)" if candidate["goals_met"] is False else ""
+    return f"trial {number}: {_chosen(candidate) or 'no choice'}: {told}{mark}"
+
+
+def _chosen(candidate: CandidateRecord) -> str:
+    """What a search has chosen."""
+    shown = {place.removeprefix("passes."): value for place, value in candidate["choices"].items()}
+    return ", ".join(f"{place}={'left out' if value is None else value}" for place, value in shown.items())
+
+
 def _trials(result: ResultRecord) -> Table:
     """What a search has tried, a line for each trial."""
     from rich.table import Column, Table
@@ -81,10 +97,9 @@ def _trials(result: ResultRecord) -> Table:
     columns = [Column(key, justify="right") for key in keys]
     table = Table(Column("#", justify="right"), "choices", *columns, "", title=title, title_justify="left")
     for number, each in enumerate(result["candidates"], 1):
-        chosen = ", ".join(f"{place.rpartition('.')[2]}={value}" for place, value in each["choices"].items())
         found = ((each["metrics"].get(key) or {}) for key in keys)
         numbers = (_scaled(figure["value"], figure["unit"]) if figure else "" for figure in found)
-        table.add_row(str(number), chosen, *numbers, _standing(result, each))
+        table.add_row(str(number), _chosen(each), *numbers, _standing(result, each))
     return table
 
 
@@ -178,8 +193,8 @@ def _before(result: ResultRecord, key: str, after: Mapping[str, Any]) -> Mapping
 
 
 def _after(result: ResultRecord, candidate: CandidateRecord) -> str:
-    """After which pass a candidate is; empty for the last candidate."""
-    if candidate["id"] == result["candidates"][-1]["id"]:
+    """After which pass a candidate is; empty for the last candidate, and for the trials of a search."""
+    if candidate["choices"] or candidate["id"] == result["candidates"][-1]["id"]:
         return ""
     return next(f"after {step['name']}" for step in candidate["steps"] if step["key"].startswith(candidate["id"]))
 
