@@ -36,7 +36,7 @@ from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
 from hfopt_data_containers.functions import Functions
-from hfopt_hf_data.spellings import Components, ComponentSection, SpelledSection
+from hfopt_data_containers.spellings import Components, ComponentSection, SpelledSection
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"

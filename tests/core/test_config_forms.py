@@ -167,11 +167,3 @@ def test_what_an_input_model_that_is_not_there_would_have_told_is_not_missing(pr
     project.config["input_model"] = {"type": "TensorFlowModel"}
 
     assert refusal().endswith("input_model.type: model type 'TensorFlowModel' is not available in this version\n")
-
-
-def test_a_data_config_that_nothing_uses_is_a_notice_if_its_container_is_not_there(project, validated):
-    project.config["data_configs"].append({"name": "raw", "type": "RawDataContainer"})
-
-    (notice,) = validated().notices
-
-    assert notice == "nothing uses data_configs[1]: data container 'RawDataContainer' is not available in this version"

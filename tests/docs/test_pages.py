@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hfopt.api.commands import OWN
+from hfopt.api.scripts import EVERYWHERE
 from hfopt.config.document import read
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def a_config_and_what_it_needs(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("a_config_and_what_it_needs")
 def test_a_python_snippet_runs(text):
 
-    exec(compile(text, "snippet", "exec"), {"__name__": "snippet"})
+    exec(compile(text, "snippet", "exec"), {"__name__": "snippet", **EVERYWHERE})
 
 
 @pytest.mark.parametrize("text", blocks("sh"))

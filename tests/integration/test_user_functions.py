@@ -48,12 +48,18 @@ INPUT_MODEL = {
 }
 
 
+def write_section(folder, heading):
+    """The config and the script below a heading of the page."""
+    text = PAGE.read_text().partition(f"## {heading}\n")[2]
+    config, script = re.search(r"```json\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL).groups()
+    (folder / re.match(r"# (\S+)", script)[1]).write_text(script)
+    (folder / "config.json").write_text(json.dumps({"input_model": INPUT_MODEL, **json.loads(config)}))
+
+
 @pytest.fixture
 def project(tmp_path):
     """The section's config and script, with a model, 50 images and labels of which 10 are wrong."""
-    text = PAGE.read_text().partition("## Data and metrics of one's own\n")[2]
-    config, script = re.search(r"```json\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL).groups()
-    (tmp_path / "data_script.py").write_text(script)
+    write_section(tmp_path, "Data and metrics of one's own")
     (tmp_path / "model_script.py").write_text(MODEL_SCRIPT)
     names: dict = {}
     exec(MODEL_SCRIPT, names)
@@ -66,7 +72,6 @@ def project(tmp_path):
     (tmp_path / "images").mkdir()
     np.save(tmp_path / "images" / "images.npy", images)
     np.save(tmp_path / "images" / "labels.npy", labels)
-    (tmp_path / "config.json").write_text(json.dumps({"input_model": INPUT_MODEL, **json.loads(config)}))
     return tmp_path, logits
 
 
@@ -126,3 +131,22 @@ def test_a_function_that_fails_is_told_with_its_line(project):
 
     failure = "evaluate fails: AttributeError: 'LoadedModel' object has no attribute 'open'\n    session = model.open()"
     assert f"data_script.py, line 43: {failure}" in told
+
+
+def test_datasets_of_registered_functions_raw_files_and_ones(project):
+    folder, _ = project
+    write_section(folder, "Datasets of one's own, raw files, and ones")
+    images, labels = (np.load(folder / "images" / f"{name}.npy") for name in ("images", "labels"))
+    np.save(folder / "images" / "images.npy", images + 0.5)  # the script takes the mean away
+    (folder / "raw" / "image").mkdir(parents=True)
+    for row, image in enumerate(images):
+        image.tofile(folder / "raw" / "image" / f"{row:03}.bin")
+    np.save(folder / "raw" / "labels.npy", labels)
+
+    run(folder)
+
+    found = json.loads((folder / "hfopt-output" / "run.json").read_text())["results"][0]["candidates"][0]["metrics"]
+    of_dataset, of_files = found["accuracy-accuracy_score"], found["raw-accuracy_score"]
+    assert (of_dataset["value"], of_dataset["n"]) == (0.75, 40)  # of the first 40, 10 are wrong
+    assert (of_files["value"], of_files["n"]) == (0.8, 50)
+    assert found["latency-avg"]["value"] > 0

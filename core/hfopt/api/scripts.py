@@ -34,7 +34,7 @@ def _named(name: str | None = None) -> Callable[[Any], Any]:
 
 _REGISTER = ("register", "register_dataset", "register_pre_process", "register_post_process", "register_dataloader")
 FRAMEWORKS = SimpleNamespace(ONNX="ONNX", PYTORCH="PyTorch")
-_EVERYWHERE = {"Framework": FRAMEWORKS, "Registry": SimpleNamespace(**dict.fromkeys(_REGISTER, _named))}
+EVERYWHERE = {"Framework": FRAMEWORKS, "Registry": SimpleNamespace(**dict.fromkeys(_REGISTER, _named))}
 """What every script finds without importing it."""
 
 
@@ -42,7 +42,7 @@ def load_function(script: Path, name: str, *, folder: Path | None = None, names:
     """A function of a script.
 
     :param folder: from which it may import: its ``script_dir``
-    :param names: what the script finds without importing it, besides `_EVERYWHERE`
+    :param names: what the script finds without importing it, besides `EVERYWHERE`
     :raises PreconditionFailed: the script fails, with its line; or has no such function
     """
     module = _load(script, folder, names)
@@ -89,7 +89,7 @@ def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> Module
         if spec is None or spec.loader is None:
             raise PreconditionFailed(f"{script} is not a Python file")
         module = module_from_spec(spec)
-        vars(module).update({**_EVERYWHERE, **names})
+        vars(module).update({**EVERYWHERE, **names})
         sys.modules[name] = module
         try:
             with own_line(script, "can't be loaded", folder):

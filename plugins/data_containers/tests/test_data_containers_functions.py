@@ -8,7 +8,8 @@ import pytest
 from hfopt import DataContext, PreconditionFailed
 from hfopt.testing import scored, validate
 from hfopt_data_containers.custom import Custom
-from hfopt_data_containers.functions import DataloaderFunc, EvaluateFunc, Functions, figures, output_of
+from hfopt_data_containers.functions import DataloaderFunc, EvaluateFunc, Functions, figures
+from hfopt_data_containers.processed import output_of
 
 SCRIPT = """
 import numpy as np
@@ -116,7 +117,7 @@ def test_a_loader_with_a_length_yields_as_many_batches(batches):
         ("unequal", "batch 0 has 2 rows and 3 labels", None),
         (
             "breaks",
-            "{script}, line 41: what breaks returns fails: KeyError: 'lost'\n    raise KeyError(\"lost\")",
+            "{script}, line 41: what a function returned fails: KeyError: 'lost'\n    raise KeyError(\"lost\")",
             None,
         ),
     ],

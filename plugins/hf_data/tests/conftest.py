@@ -11,9 +11,9 @@ import pytest
 from hfopt import DataContext, Dataset
 from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
+from hfopt_data_containers.spellings import SpelledSection
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
-from hfopt_hf_data.spellings import SpelledSection
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "##ly"]
 

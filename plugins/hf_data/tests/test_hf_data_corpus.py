@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hfopt import DataContext, PreconditionFailed
 from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
+from hfopt_data_containers.spellings import SpelledSection
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.container import HuggingfaceContainer
-from hfopt_hf_data.spellings import SpelledSection
 
 WORDS = [f"w{number}" for number in range(8)]
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"

@@ -12,9 +12,9 @@ import pytest
 from hfopt import PreconditionFailed
 from hfopt.api.config import ConfigContext
 from hfopt.testing import validate
+from hfopt_data_containers.spellings import SpelledSection
 from hfopt_hf_data.config import HuggingfaceContainerConfig, LoadDataset
 from hfopt_hf_data.container import HuggingfaceContainer
-from hfopt_hf_data.spellings import SpelledSection
 
 
 def mistakes(folder, defaults=None, **params):

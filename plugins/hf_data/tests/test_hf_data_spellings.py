@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfopt_data_containers.spellings import SpelledSection, normalize
 from hfopt_hf_data.config import COMPONENTS
-from hfopt_hf_data.spellings import SpelledSection, normalize
 
 KNOWN = {component: {"ready": None, "planned": "comes later"} for component in COMPONENTS}
 

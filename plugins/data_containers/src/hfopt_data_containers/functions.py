@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +15,9 @@ from hfopt.api.arrays import Array
 from hfopt.api.config import OptionError
 from hfopt.api.data import DataSection, ReadData
 from hfopt.api.scripts import FRAMEWORKS
-from hfopt_data_containers.batches import Stored, write
-from hfopt_data_containers.loading import array_of, kind_of, made_by
+from hfopt_data_containers.batches import write
+from hfopt_data_containers.loading import kind_of, made_by
+from hfopt_data_containers.processed import Processed
 from hfopt_data_containers.script import Function, LoadedModel, ScriptOptions, accepted
 
 Options = dict[str, Any]
@@ -99,54 +101,14 @@ class DataloaderFunc(_OfFunctions):
     def prepare(self, context: DataContext) -> None:
         config = self.config
         loader = config.call("dataloader_func", config.data_dir, config.batch_size, model_framework=FRAMEWORKS.ONNX)
-        batches = made_by(loader, str(config.dataloader_func), config.script)
+        batches = made_by(loader, config.named("dataloader_func"), config.script)
         write(batches, context.folder, context.progress)
 
     def open(self, folder: Path) -> Dataset:
-        return _Processed(folder, self.config)
-
-
-class _Processed(Stored):
-    """Stored batches, and predictions as the user's function makes them; those of metric_func are the model's."""
-
-    def __init__(self, folder: Path, config: Functions) -> None:
-        super().__init__(folder)
-        self._config = config
-        self._processes = config.post_processing_func is not None and config.metric_func is None
-
-    def predict(self, session: Session, batch: Batch) -> Array | Sequence[Array]:
-        found = super().predict(session, batch)
-        if len(found) != len(batch.rows):
-            what = self._config.named("post_processing_func") if self._processes else "the model"
-            raise PreconditionFailed(f"{what} yields {len(found)} predictions for {len(batch.rows)} rows of a batch")
-        return found
-
-    def post_process(self, outputs: Mapping[str, Array]) -> Array:
-        if not self._processes:
-            return super().post_process(outputs)
-        found = self._config.call("post_processing_func", output_of(outputs))
-        return array_of(found, f"what {self._config.named('post_processing_func')} returns")
-
-
-class Outputs(dict[str, Any]):
-    """Several outputs, by name, as attributes and by position, as transformers has them."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(f"the model has no output {name!r}; it has {', '.join(self)}") from error
-
-    def __getitem__(self, key: str | int) -> Any:
-        return [*self.values()][key] if isinstance(key, int) else super().__getitem__(key)
-
-
-def output_of(outputs: Mapping[str, Array]) -> Any:
-    """What a model yields as a user's function takes it: a tensor; of several outputs `Outputs` of tensors."""
-    import torch
-
-    tensors = {name: torch.from_numpy(each.copy()) for name, each in outputs.items()}
-    return next(iter(tensors.values())) if len(tensors) == 1 else Outputs(tensors)
+        config, process = self.config, None
+        if config.post_processing_func is not None and config.metric_func is None:  # which makes predictions itself
+            process = partial(config.call, "post_processing_func")
+        return Processed(folder, process, config.named("post_processing_func"))
 
 
 class EvaluateFunc(_OfFunctions):

@@ -18,17 +18,17 @@ UNENDING = 4
 """Batches that are taken of a loader that has neither a length nor an iterator: nothing tells where it ends."""
 
 
-def made_by(loader: Any, function: str, script: Script) -> Iterator[Made]:
+def made_by(loader: Any, what: str, script: Script | None = None) -> Iterator[Made]:
     """The batches of a dataloader: of PyTorch's, of onnxruntime's calibration, or any iterable of them.
 
     A batch is inputs and labels; or inputs alone, where they are a mapping or an array. Inputs without names are named
     by their position: "0", "1"...
 
-    :param function: of the script, which returned it
+    :param what: the function that returned it, for messages
+    :param script: of which it is
     :raises PreconditionFailed: it yields something else, or fails, with the script's line
     """
-    what = f"{script.file}: {function}"
-    for number, item in enumerate(_own_line(_items(loader, what), function, script)):
+    for number, item in enumerate(items_of(loader, what, script)):
         inputs, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
         if not isinstance(inputs, Mapping):
             several = inputs if isinstance(inputs, tuple | list) else [inputs]
@@ -38,15 +38,17 @@ def made_by(loader: Any, function: str, script: Script) -> Iterator[Made]:
         yield Made(feeds, None if labels is None else _labels(labels, place))
 
 
-def _own_line(items: Iterator[Any], function: str, script: Script) -> Iterator[Any]:
-    """The same; where it fails, the line of the script is told."""
-    while True:
-        with own_line(script.file, f"what {function} returns fails", script.folder):
+def items_of(loader: Any, what: str, script: Script | None) -> Iterator[Any]:
+    """What a dataloader or dataset yields; where it fails, the line of the script is told."""
+    items = _items(loader, what)
+    while script is not None:
+        with own_line(script.file, "what a function returned fails", script.folder):
             try:
                 item = next(items)
             except StopIteration:
                 return
         yield item
+    yield from items
 
 
 def _items(loader: Any, what: str) -> Iterator[Any]:

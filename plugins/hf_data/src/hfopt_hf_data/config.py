@@ -46,7 +46,7 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
         "default_calibration_dataloader": "not needed: passes calibrate with any data; write default_dataloader",
     },
 }
-"""The types that Olive has, and why they can't be had here: `hfopt_hf_data.spellings.normalize`."""
+"""The types that Olive has, and why they can't be had here: `hfopt_data_containers.spellings.normalize`."""
 
 
 class Dataloader(Config):

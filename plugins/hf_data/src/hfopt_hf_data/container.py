@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from hfopt import Config, DataContainer, DataContext, Dataset
 from hfopt.api.data import DataSection, ReadData
+from hfopt_data_containers.spellings import SpelledSection, normalize
 from hfopt_hf_data.config import COMPONENTS, HuggingfaceContainerConfig, with_defaults
-from hfopt_hf_data.spellings import SpelledSection, normalize
 from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION
 
 

@@ -8,7 +8,7 @@ from 0.6.2 on it stands in ``load_dataset_config`` and the like. A container tak
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -57,7 +57,7 @@ class Components(Config):
 class SpelledSection(DataSection):
     """What an entry of ``data_configs`` may hold besides its name and type."""
 
-    user_script: str | None = Field(None, description="A Python file with functions that the options name.")
+    user_script: str | None = Field(None, description="A Python file with functions that types and options name.")
     script_dir: str | None = Field(None, description="A folder from which user_script may import.")
     components: Components | None = Field(None, description="The same by component; params_config wins.")
     load_dataset_config: OpenComponentSection | None = Field(None, description=_NEWER.format("load_dataset"))
@@ -66,7 +66,9 @@ class SpelledSection(DataSection):
     dataloader_config: OpenComponentSection | None = Field(None, description=_NEWER.format("dataloader"))
 
 
-def normalize(section: SpelledSection, known: Mapping[str, Mapping[str, str | None]]) -> ReadData:
+def normalize(
+    section: SpelledSection, known: Mapping[str, Mapping[str, str | None]], scripted: Collection[str] = ()
+) -> ReadData:
     """Rewrite a data config as ``params_config`` with ``component_kwargs``.
 
     In the format of 0.6.1 the first value wins, in this order: ``component_kwargs``, ``params_config``,
@@ -74,6 +76,7 @@ def normalize(section: SpelledSection, known: Mapping[str, Mapping[str, str | No
 
     :param known: the container's components, each with the types that a config may name for it, and why the container
         can't be had with that type; None: it can
+    :param scripted: the components that may be functions of user_script
     """
     nested = section.params_config.get(_NESTED)
     if not isinstance(nested, dict | None):
@@ -90,10 +93,21 @@ def normalize(section: SpelledSection, known: Mapping[str, Mapping[str, str | No
         options = _merged(_options(inside, (_TOP, _NESTED, component)), flat, written, problems)
         by_component[component] = {name: option.value for name, option in options.items()}
         places |= {(_TOP, _NESTED, component, name): option.place for name, option in options.items()}
-        problems += _type_problems(component, written, types)
+        of_script = section.user_script is not None and component in scripted
+        problems += _type_problems(component, written, types, scripted=of_script)
     params = {**section.params_config, _NESTED: by_component} if places else section.params_config
     default_place = None if _TOP in section.model_fields_set else ()
     return ReadData(params, places, default_place, tuple(problems))
+
+
+def types_of(section: SpelledSection, known: Mapping[str, Mapping[str, str | None]]) -> dict[str, str]:
+    """The types that a data config gives components: as the container calls them, or functions of a script."""
+    found = {}
+    for component, types in known.items():
+        written = [said.type for said in _sections(section, component).values() if said.type is not None]
+        for name in written[:1]:
+            found[component] = next((each for each in types if each.casefold() == name.casefold()), name)
+    return found
 
 
 def _options(values: Mapping[str, Any] | None, place: Place) -> Options:
@@ -140,9 +154,12 @@ def _contradictions(said: Options, again: Options) -> list[Problem]:
 
 
 def _type_problems(
-    component: str, written: Mapping[Place, ComponentSection], known: Mapping[str, str | None]
+    component: str, written: Mapping[Place, ComponentSection], known: Mapping[str, str | None], *, scripted: bool
 ) -> list[Problem]:
-    """What is wrong with the type that the config gives a component."""
+    """What is wrong with the type that the config gives a component.
+
+    :param scripted: whether it may be a function of a script
+    """
     types = [_options({"type": said.type}, at) for at, said in written.items()]
     contradictions = _contradictions(types[0], types[-1])
     name, place = _ranked(*types)["type"]
@@ -151,5 +168,7 @@ def _type_problems(
     for each, reason in known.items():
         if each.casefold() == name.casefold():
             return [] if reason is None else [Problem(place, reason)]
+    if scripted:
+        return []
     able = ", ".join(each for each, reason in known.items() if reason is None) or "none"
     return [Problem(place, f"no {component} component named {name!r}; there is {able}", did_you_mean(name, known))]
