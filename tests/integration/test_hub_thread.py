@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
 import pytest
 
 from hfopt_hf_hub.testing.hub import TOKEN
@@ -66,17 +74,75 @@ def test_a_model_that_the_hub_has_not_is_one_sentence(by_name, hub):
     assert "Traceback" not in done.stderr
 
 
-def test_a_token_in_the_environment_opens_a_gated_model_and_is_written_nowhere(by_name, hub, tiny_model, tmp_path):
+@pytest.fixture
+def gated(by_name, hub, tiny_model):
+    """The same project, whose model and data only an account with access may have; its system says so."""
     hub.add_model("acme/gated", tiny_model, readers={TOKEN})
+    hub.add_dataset("acme/private", {"reviews.csv": (b"text,label\n" + b"good film,1\n" * 8)}, readers={TOKEN})
     by_name.config["input_model"]["config"]["hf_config"]["model_name"] = "acme/gated"
-    refused = by_name.run()
+    by_name.config["systems"] = {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}
+    by_name.config["engine"] |= {"host": "here", "target": "here"}
+    return by_name
+
+
+def run_watched(thread):
+    """Run it: exit code, what is shown, and the arguments and environments of all processes that it starts."""
+    thread.write()
+    environment = os.environ | thread.environment
+    command = thread.command("run", "config.json")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    seen: set[str] = set()
+    with subprocess.Popen(command, cwd=thread.folder, env=environment, **pipes) as running:
+        reader = ThreadPoolExecutor().submit(running.stdout.read)
+        while running.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(running.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        arguments, variables = child.cmdline(), child.environ()
+                        if arguments != command:  # else it is this command's copy, which is not another program yet
+                            seen |= {*arguments, *variables.values()}
+            time.sleep(0.01)
+    return running.returncode, reader.result(), seen
+
+
+@pytest.mark.parametrize("kept", ["environment", "login"])
+def test_a_token_opens_a_gated_model_and_dataset_and_is_written_nowhere(gated, hub, tmp_path, kept):
+    refused = gated.run()
     assert refused.returncode == 1
     assert "acme/gated is gated: it needs an account that has accepted its licence" in refused.stderr
+    login = Path(hub.environment["HF_HOME"]) / "token"
+    if kept == "login":
+        login.write_text(TOKEN)
+    else:
+        gated.environment["HF_TOKEN"] = TOKEN
+    gated.config["data_configs"][0]["params_config"] = {"data_name": "acme/private", "label_cols": "label"}
 
-    by_name.environment["HF_TOKEN"] = TOKEN
-    done = by_name.run()
+    code, shown, seen = run_watched(gated)
 
-    assert done.returncode == 0, done.stderr
+    assert code == 0, shown
+    assert "acme/private: revision main is " in shown
     written = [file for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
-    assert written == []
-    assert TOKEN not in done.stdout + done.stderr
+    assert written == ([login] if login.is_relative_to(tmp_path) and kept == "login" else [])
+    assert TOKEN not in shown
+    assert len(seen) > 10
+    assert [each for each in seen if TOKEN in each] == []
+
+
+def test_gated_data_without_access_say_which_page_to_open(gated, hub, tiny_model):
+    hub.tokens.add("hf_stranger")
+    gated.config["input_model"]["config"]["hf_config"]["model_name"] = "acme/tiny"
+    gated.config["data_configs"][0]["params_config"] = {"data_name": "acme/private", "label_cols": "label"}
+
+    nobody = gated.run()
+    gated.environment["HF_TOKEN"] = "hf_stranger"
+    stranger = gated.run()
+    gated.environment["HF_TOKEN"] = "hf_wrong"
+    wrong = gated.run()
+
+    page = f"{hub.url}/datasets/acme/private"
+    assert "acme/private is gated: it needs an account that has accepted its licence" in nobody.stderr
+    assert f"accept the licence at {page}, then set HF_TOKEN or run `hf auth login`" in nobody.stderr
+    assert "acme/private is gated, and the account whose token is used has no access to it" in stranger.stderr
+    assert f"ask for access at {page}" in stranger.stderr
+    assert "the hub does not accept the token" in wrong.stderr
+    assert {each.returncode for each in (nobody, stranger, wrong)} == {1}
