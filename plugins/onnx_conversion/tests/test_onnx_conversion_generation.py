@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import transformers
 
 from hfopt import ModelHandle, PreconditionFailed
 from hfopt.api.example import MASK
+from hfopt.testing import validate
 from hfopt_hf_model_loader.config import PyTorchModelConfig
+from hfopt_hf_model_loader.io_config import IoConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 from hfopt_onnx_conversion.generation import compare, write
 from hfopt_onnx_model.generating import following, greedy
@@ -183,3 +186,72 @@ def test_tokens_after_one_that_differs_do_not_count_as_equal(open_model, llama, 
     written.tokens[1, 3] += 1
     with open_model(converted, {}) as made:
         assert compare(written, made) == {"equal": 96 - 29, "of": 96}
+
+
+TOKENS, TOTAL = {"0": "rows", "1": "tokens"}, {"0": "rows", "1": "total_sequence_length"}
+NAMED = {
+    "input_names": ["input_ids", "attention_mask", "position_ids"],
+    "output_names": ["logits"],
+    "input_shapes": [[2, 8], [2, 40], [2, 8]],
+    "input_types": ["int32", "int32", "int32"],
+    "dynamic_axes": {"input_ids": TOKENS, "attention_mask": TOTAL, "position_ids": TOKENS},
+    "kv_cache": True,
+}
+"""As Olive's examples of Llama write it."""
+
+
+def named(folder: Path, **changes) -> ModelHandle:
+    options = {"model_path": str(folder), "hf_config": {"task": "text-generation"}, "io_config": {**NAMED, **changes}}
+    return PyTorchModel(PyTorchModelConfig.model_validate_json(json.dumps(options))).fetch(None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"input_shapes": None, "input_types": None},
+        {"kv_cache": {"past_sequence_length": 32, "ort_past_key_name": "past_key_values.<id>.key", "world_size": 1}},
+    ],
+    ids=["shapes", "without shapes", "options"],
+)
+def test_a_cache_that_io_config_asks_for_is_taken_and_returned(changes, llama, convert, tmp_path):
+    result = convert(named(llama, **changes), tmp_path / "made")
+
+    taken = {spec.name: (spec.dtype, spec.axes) for spec in result.model.inputs}
+    assert taken["input_ids"] == ("int32" if "input_types" not in changes else "int64", ("rows", "tokens"))
+    assert taken["past_key_values.1.key"] == ("float32", ("rows", 2, "past_sequence_length", 8))
+    assert {"logits", "present.0.key", "present.1.value"} <= result.report["parity"]["outputs"].keys()
+    assert "warning" not in result.report
+    assert result.report["generated"] == {"equal": 96, "of": 96}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"input_shapes": [[2, 8], [2, 8], [2, 8]]},
+            "kv_cache: attention_mask has 8 tokens in input_shapes, and input_ids 8",
+        ),
+        (
+            {"input_names": ["inputs_embeds"], "input_shapes": [[2, 8, 32]], "input_types": None},
+            "kv_cache: the model is not known to keep keys and values of earlier tokens",
+        ),
+    ],
+)
+def test_a_cache_that_does_not_fit_the_inputs_is_refused(changes, message, llama):
+    with pytest.raises(PreconditionFailed) as failure:
+        named(llama, **changes)
+
+    assert failure.value.message == message
+
+
+def test_names_of_the_cache_are_optimums(tmp_path):
+    problems = []
+
+    validate(IoConfig, {**NAMED, "kv_cache": {"ort_past_key_name": "past_key_<id>"}}, (), problems)
+
+    (problem,) = problems
+    assert problem.path == ("kv_cache", "ort_past_key_name")
+    assert problem.message == (
+        "keys and values are called past_key_values.<id>.key and present.<id>.key, as optimum calls them"
+    )

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hfopt import Config
-from hfopt.api.config import OptionError, only
-
-_CACHE = "is not available in this version: name the past keys and values among the inputs and outputs instead"
+from hfopt.api.config import OptionError
+from hfopt_hf_model_loader.kv_cache import KvCacheConfig
 
 
 def _by_position(axes: Any) -> Any:
@@ -62,7 +61,11 @@ class IoConfig(Config):
     string_to_int_dim_params: tuple[str, ...] | None = Field(
         None, description='Of those names, numbers that are sizes after all: ["64"].'
     )
-    kv_cache: Annotated[Any, only(None, False, because=_CACHE)] = Field(None, description="Not available.")
+    kv_cache: bool | KvCacheConfig | None = Field(
+        None,
+        description="Keys and values of earlier tokens are inputs and outputs too, past_key_values.N.key and "
+        "present.N.key: true, or their options.",
+    )
 
     @model_validator(mode="after")
     def _counts(self) -> IoConfig:

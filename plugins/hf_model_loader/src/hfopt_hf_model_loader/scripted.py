@@ -18,6 +18,7 @@ from hfopt.api.scripts import load_function
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.io_config import IoConfig
+from hfopt_hf_model_loader.kv_cache import with_cache
 from hfopt_hf_model_loader.named import Call, named_module, tensors_in
 from hfopt_hf_model_loader.script_options import ComponentConfig, ScriptOptions
 
@@ -231,6 +232,8 @@ def _io_and_call(
 ) -> tuple[IoConfig, Call]:
     script = script_of(config)
     model.io_config = io_of(config.io_config, script, model)
+    if model.io_config is not None:
+        model.io_config = with_cache(model.io_config, derived)
     return call_of(model.io_config, config.dummy_inputs_func, script, model, derived)
 
 
