@@ -49,23 +49,21 @@ def parts(
         raise PreconditionFailed(
             f"the mask of {model_class.__name__} is not of its encoder's states: parts of it can't read it", hint=hint
         )
-    kept, hidden = _kept(model_class, own, whole)
+    kept, width = _kept(model_class, own, whole)
     if not kept:
         raise PreconditionFailed(
             f"{model_class.__name__} does not keep keys and values of its decoder's tokens and of its encoder's states",
             hint=hint,
         )
-    dynamic = any(isinstance(axis, str) for spec in encoder for axis in spec.axes[1:])
-    length = STATES_AXIS if dynamic else int(hidden[1])
     ids = next(spec for spec in whole if spec.name == DECODER_IDS)
-    mask = [TensorSpec(name=STATES_MASK, dtype="int64", axes=(BATCH_AXIS, length), high=2)] if masked else []
+    mask = [TensorSpec(name=STATES_MASK, dtype="int64", axes=(BATCH_AXIS, STATES_AXIS), high=2)] if masked else []
     first = [ids.model_copy(update={"name": "input_ids"}), *mask]
-    states = TensorSpec(name=STATES, dtype="float32", axes=(BATCH_AXIS, length, int(hidden[2])))
+    states = TensorSpec(name=STATES, dtype="float32", axes=(BATCH_AXIS, STATES_AXIS, width))
     past = [
         TensorSpec(
             name=f"{PAST}.{number}.{side}.{kind}",
             dtype="float32",
-            axes=(BATCH_AXIS, shape[1], PAST_AXIS if side == SIDES[0] else length, shape[3]),
+            axes=(BATCH_AXIS, shape[1], PAST_AXIS if side == SIDES[0] else STATES_AXIS, shape[3]),
         )
         for number, layer in enumerate(kept)
         for side, shapes in layer.items()
@@ -76,8 +74,8 @@ def parts(
 
 def _kept(
     model_class: type[PreTrainedModel], own: PretrainedConfig, whole: Sequence[TensorSpec]
-) -> tuple[list[dict[str, dict[str, Sequence[int]]]], Sequence[int]]:
-    """The shapes of what each layer keeps and of the encoder's states, computed without weights."""
+) -> tuple[list[dict[str, dict[str, Sequence[int]]]], int]:
+    """The shapes of what each layer keeps, and the width of the encoder's states, computed without weights."""
     import torch
 
     sized = copy.deepcopy(own)
@@ -92,13 +90,13 @@ def _kept(
     past = getattr(found, PAST, None)
     caches = [getattr(past, name, None) for name in ("self_attention_cache", "cross_attention_cache")]
     if None in caches:
-        return [], found.encoder_last_hidden_state.shape
+        return [], 0
     layers = zip(*(cache.layers for cache in caches), strict=True)
     kept = [
         {side: {"key": each.keys.shape, "value": each.values.shape} for side, each in zip(SIDES, layer, strict=True)}
         for layer in layers
     ]
-    return kept, found.encoder_last_hidden_state.shape
+    return kept, found.encoder_last_hidden_state.shape[-1]
 
 
 def part_of(model: PreTrainedModel, inputs: Iterable[str]) -> torch.nn.Module:
