@@ -81,6 +81,13 @@ _T5 = {
     "num_heads": 4,
     "decoder_start_token_id": 0,
 }
+_WHISPER = {
+    **_SEQ2SEQ,
+    "num_mel_bins": 8,
+    "max_source_positions": 30,
+    "max_target_positions": 64,
+    "begin_suppress_tokens": None,
+}
 _VIT = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -218,6 +225,11 @@ ARCHITECTURES = (
     Architecture("Bart", "text-classification", _SEQ2SEQ),
     Architecture("Bart", "feature-extraction", _SEQ2SEQ),
     Architecture("T5", "text-classification", {**_T5, "eos_token_id": 1, "pad_token_id": 0}),
+    Architecture("T5", "text2text-generation", _T5),
+    Architecture("Bart", "summarization", _SEQ2SEQ),
+    Architecture("Marian", "translation", _SEQ2SEQ),
+    Architecture("MBart", "translation", _SEQ2SEQ),
+    Architecture("Whisper", "automatic-speech-recognition", _WHISPER),
     Architecture("ViT", "image-classification", _VIT),
     Architecture("DeiT", "image-classification", _VIT),
     Architecture("Beit", "image-classification", {**_VIT, "vocab_size": 10}),
