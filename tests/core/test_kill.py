@@ -274,3 +274,43 @@ def test_ending_a_forked_child_does_not_end_its_parent():
     done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{-signal.SIGTERM}\n", "")
+
+
+@pytest.mark.timeout(300)
+def test_a_search_that_is_killed_again_and_again_is_the_same_as_one_that_is_not(make_project):
+    kills = int(os.environ.get("HFOPT_KILLS", "6"))
+
+    def searching():
+        project = make_project()
+        factors = {"search": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]}
+        project.config["passes"] = {
+            "first": {"type": "Scale", "config": {"factor": factors, "seconds": 0.05}},
+            "second": {"type": "Scale", "config": {"factor": {"search": [0.5, 2.0]}}},
+        }
+        options = {"num_samples": 10, "seed": 5}
+        project.config["engine"]["search_strategy"] = {"search_algorithm": "random", "search_algorithm_config": options}
+        return project
+
+    def trials(project):
+        (result,) = project.record["results"]
+        return [(each["id"], each["choices"], each["metrics"]) for each in result["candidates"]], result["best"]
+
+    undisturbed, killed = searching(), searching()
+    assert undisturbed.run().returncode == 0
+    chance = random.Random(7)
+    for _ in range(kills):
+        finished = artifacts(killed)
+        process = killed.start()
+        time.sleep(chance.uniform(0.3, 1.8))
+        started = descendants_of(process.pid)
+        process.kill()
+        process.communicate()
+        assert gone(started), "a worker outlived its host"
+        assert finished <= artifacts(killed), "a finished step was lost"
+    assert killed.run().returncode == 0
+
+    assert trials(killed) == trials(undisturbed)
+    assert artifacts(killed) == artifacts(undisturbed)
+    done = [line for line in killed.executed if line.startswith("Scale")]
+    once = [line for line in undisturbed.executed if line.startswith("Scale")]
+    assert len(done) <= len(once) + kills, "a finished step was repeated"
