@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from hfopt.engine.ranking import eligible, front, rivals
+
 
 @pytest.fixture
 def searched(project):
@@ -189,6 +191,71 @@ def test_models_of_the_pareto_front_are_marked(searched, project):
 
     (result,) = project.record["results"]
     assert [tuple(each["choices"].values()) for each in result["candidates"] if each["pareto"]] == [(0.5, 2.0)]
+
+
+def test_models_that_only_their_time_tells_apart_are_timed_in_turn_at_the_end(searched, project):
+    latency = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [{"name": "p50"}]}
+    passes = {"first": {"type": "Scale", "config": {"factor": {"search": [1.0, 2.0, 3.0, 4.0, 5.0]}}}}
+
+    done = searched(passes=passes, evaluators={"e": {"metrics": [latency]}})
+
+    (result,) = project.record["results"]
+    ids = [each["id"] for each in result["candidates"]]
+    assert 1 <= len(result["finals"]) <= 3
+    for final in result["finals"]:
+        assert {final["incumbent"], final["challenger"]} <= set(ids)
+        assert final["metric"] == "latency-p50"
+        assert final["speedup"]["value"] > 0
+    last = result["finals"][-1]
+    assert result["best"] == (last["challenger"] if last["speedup"]["value"] > 1 else last["incumbent"])
+    assert "latency-p50: timed in turn, trial " in done.stdout
+
+
+def model(name, goals=True, **figures):
+    """A candidate with an accuracy, a latency relative to the input model's, and a size."""
+    known = {
+        "accuracy": {"unit": "proportion", "higher_is_better": True, "priority": figures.pop("accuracy_first", 1)},
+        "latency": {"unit": "ms", "higher_is_better": False, "priority": 2},
+    }
+    metrics = {key: {**known[key], "value": value} for key, value in figures.items()}
+    if "latency" in metrics:
+        ratio = 10 / metrics["latency"]["value"]
+        metrics["latency"]["speedup"] = {"value": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}
+    return {"id": name, "status": "succeeded", "goals_met": goals, "metrics": metrics}
+
+
+def test_rivals_are_as_good_in_all_that_counts_more_and_as_fast_within_their_intervals():
+    best = model("best", accuracy=0.9, latency=2.0)
+    others = [
+        model("as fast", accuracy=0.9, latency=2.1),
+        model("slower", accuracy=0.9, latency=3.0),
+        model("worse", accuracy=0.8, latency=2.0),
+        model("goals missed", goals=False, accuracy=0.9, latency=2.0),
+    ]
+
+    key, close = rivals(best, others)
+
+    assert key == "latency"
+    assert [each["id"] for each in close] == ["as fast"]
+
+
+def test_the_front_has_what_nothing_else_is_better_than():
+    models = [
+        model("accurate", accuracy=0.95, latency=5.0),
+        model("fast", accuracy=0.8, latency=1.0),
+        model("between", accuracy=0.9, latency=2.0),
+        model("worse in both", accuracy=0.85, latency=2.5),
+    ]
+
+    assert {each["id"] for each in front(models)} == {"accurate", "fast", "between"}
+
+
+def test_a_model_that_is_slower_beyond_doubt_is_chosen_only_where_a_goal_asks_for_size():
+    slower = model("slower", accuracy=0.99, latency=12.0)
+
+    assert not eligible(slower)
+    slower["metrics"]["size"] = {"unit": "bytes", "value": 3, "higher_is_better": False, "priority": 3, "goal": {}}
+    assert eligible(slower)
 
 
 REFUSALS = {

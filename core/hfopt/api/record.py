@@ -40,6 +40,15 @@ class CandidateRecord(ModelRecord):
     choices: dict[str, Any]
 
 
+class FinalRecord(TypedDict):
+    """Two candidates of a search, timed against each other at its end."""
+
+    incumbent: str
+    challenger: str
+    metric: str
+    speedup: dict[str, Any] | None
+
+
 class ResultRecord(TypedDict):
     """What was found for one accelerator."""
 
@@ -47,4 +56,5 @@ class ResultRecord(TypedDict):
     system: str
     input_model: ModelRecord
     candidates: list[CandidateRecord]
+    finals: list[FinalRecord]
     best: str | None

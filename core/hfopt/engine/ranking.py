@@ -11,6 +11,10 @@ _KINDS = {"ms": "speed", "rows/s": "speed", "bytes": "size"}
 """What a figure is about, by its unit; of any other unit: accuracy."""
 
 
+MOST_RIVALS = 3
+"""Models that are timed against the best one of a search at its end."""
+
+
 def merit(candidate: CandidateRecord) -> tuple[bool, list[float]]:
     """A key by which better models come first: goals count most, then figures by priority."""
     return candidate["goals_met"] is False, [_signed(figure) for figure in _by_priority(candidate)]
@@ -37,6 +41,26 @@ def objectives(candidate: CandidateRecord) -> tuple[float, ...]:
     for figure in _by_priority(candidate):
         first.setdefault(_kind(figure), _signed(figure))
     return tuple(first[kind] for kind in sorted(first))
+
+
+def rivals(best: CandidateRecord, others: Iterable[CandidateRecord]) -> tuple[str | None, list[CandidateRecord]]:
+    """Models that nothing tells from the best one but how long they take, and that not beyond doubt.
+
+    :return: the key of the figure that decides, and at most `MOST_RIVALS`, the best first
+    """
+    ranked = sorted(best["metrics"].items(), key=lambda pair: int(pair[1]["priority"]))
+    timed = next((at for at, (_, figure) in enumerate(ranked) if "speedup" in figure), None)
+    if timed is None or (slowest := ranked[timed][1]["speedup"]["low"]) is None:
+        return None, []
+    key = ranked[timed][0]
+    goals, figures = merit(best)
+    close = []
+    for each in others:
+        own_goals, own = merit(each)
+        fastest = each["metrics"].get(key, {}).get("speedup", {}).get("high")
+        if (own_goals, own[:timed]) == (goals, figures[:timed]) and fastest is not None and fastest >= slowest:
+            close.append(each)
+    return key, sorted(close, key=merit)[:MOST_RIVALS]
 
 
 def front(candidates: Iterable[CandidateRecord]) -> list[CandidateRecord]:

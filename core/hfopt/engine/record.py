@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.metrics import Estimate, Metric
-from hfopt.api.record import CandidateRecord, Figures, ResultRecord, StepRecord
+from hfopt.api.record import CandidateRecord, Figures, FinalRecord, ResultRecord, StepRecord
 from hfopt.base.files import RECORD, write_atomically
 from hfopt.base.text import now
 from hfopt.base.version import __version__
@@ -20,7 +20,7 @@ from hfopt.engine.ranking import front
 from hfopt.engine.state import SPOILT, EndedRun, RunState
 from hfopt.engine.summary import text_of
 from hfopt.measuring import machine
-from hfopt.planning.graph import Branch, Candidate, Step
+from hfopt.planning.graph import Branch, Candidate, Final, Step
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +112,20 @@ def _result(branch: Branch, candidates: list[CandidateRecord], run: EndedRun) ->
             "metrics": _input_metrics(branch, branch.candidates, run),
         },
         "candidates": candidates,
+        "finals": [_final(each, run) for each in branch.finals],
         "best": None if best is None else run.identifier(best.model),
+    }
+
+
+def _final(final: Final, run: EndedRun) -> FinalRecord:
+    """Two candidates that were timed against each other, or should have been."""
+    manifest = run.state.manifests.get(final.measurement)
+    speedup = None if manifest is None else manifest.metrics[final.key].speedup
+    return {
+        "incumbent": run.identifier(final.incumbent.model),
+        "challenger": run.identifier(final.challenger.model),
+        "metric": final.key,
+        "speedup": None if speedup is None else speedup.model_dump(),
     }
 
 

@@ -36,7 +36,7 @@ from hfopt.engine.search import searching
 from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Candidate, Plan, Step
+from hfopt.planning.graph import Candidate, Final, Plan, Step
 from hfopt.systems.in_process import InProcessSystem
 from hfopt.systems.local import LocalSystem
 
@@ -141,7 +141,7 @@ def _results(config: RunConfig, candidates: Iterable[Candidate]) -> Iterator[lis
 
 
 def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, keep: Callable[[], None]) -> bool:
-    """Add the candidates that the strategy wants now. The plan has them when the driver knows their keys.
+    """Add what the strategy wants now. The plan has it when the driver knows its keys.
 
     :param keep: writes what has been found so far
     :return: whether there are any
@@ -149,9 +149,13 @@ def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, k
     added = list(strategy.more(builder, run))
     if added and any(branch.candidates for branch in run.plan.branches):
         keep()
-    for branch, candidate in added:
-        driver.announce(driver.add(_results(run.plan.config, [candidate])))
-        branch.candidates.append(candidate)
+    for branch, each in added:
+        if isinstance(each, Final):
+            driver.announce(driver.add([[each.measurement]]))
+            branch.finals.append(each)
+        else:
+            driver.announce(driver.add(_results(run.plan.config, [each])))
+            branch.candidates.append(each)
     return bool(added)
 
 

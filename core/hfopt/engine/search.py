@@ -15,13 +15,13 @@ from hfopt.api.record import CandidateRecord
 from hfopt.api.search import Point, SearchAlgorithm, Trial
 from hfopt.config.resolve import Search
 from hfopt.config.space import ConfiguredPass, SearchSpace, Stage
-from hfopt.engine.ranking import eligible, merit, objectives
+from hfopt.engine.ranking import eligible, merit, objectives, rivals
 from hfopt.engine.record import candidate_record
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import Strategy
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Branch, Candidate
+from hfopt.planning.graph import Branch, Candidate, Final
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,12 @@ def searching(search: Search, reporter: Reporter) -> Strategy:
     """The strategy that a config's ``search_strategy`` asks for."""
     searches: dict[Branch, BranchSearch] = {}
 
-    def more(builder: Builder, run: EndedRun) -> Iterator[tuple[Branch, Candidate]]:
+    def more(builder: Builder, run: EndedRun) -> Iterator[tuple[Branch, Candidate | Final]]:
         for branch in run.plan.branches:
-            found = searches.setdefault(branch, BranchSearch(search, branch, reporter))
-            if (candidate := found.next(builder, run)) is not None:
-                yield branch, candidate
+            if branch not in searches:
+                searches[branch] = BranchSearch(search, branch, builder, run, reporter)
+            if (wanted := searches[branch].next()) is not None:
+                yield branch, wanted
 
     return Strategy(more, lambda branch, _: searches[branch].best if branch in searches else None)
 
@@ -60,49 +61,72 @@ class BranchSearch:
     Its ``best`` is the best candidate so far of those that may be chosen.
     """
 
-    def __init__(self, search: Search, branch: Branch, reporter: Reporter) -> None:
+    def __init__(self, search: Search, branch: Branch, builder: Builder, run: EndedRun, reporter: Reporter) -> None:
         self.best: Candidate | None = None
-        self._search, self._branch, self._reporter = search, branch, reporter
-        self._started = time.monotonic()
-        self._tried = 0
-        self._best_record: CandidateRecord | None = None
-        self._course = joint(search) if search.section.execution_order == "joint" else pass_by_pass(search)
-        self._attempt = next(self._course, None)
-        self._candidate: Candidate | None = None
+        self._search, self._branch, self._builder, self._run, self._reporter = search, branch, builder, run, reporter
+        self._eligible: dict[Candidate, CandidateRecord] = {}
+        self._wanted = self._course()
+        self._last: Candidate | Final | None = None
 
-    def next(self, builder: Builder, run: EndedRun) -> Candidate | None:
-        """The next candidate, when all that the one before needs is settled; None: not yet, or no more."""
-        if self._candidate is not None and self._attempt is not None:
-            if not all(run.state.settled(step) for step in self._candidate.steps()):
-                return None
-            self._attempt = self._after(self._attempt, self._candidate, run)
-        if self._attempt is None:
+    def next(self) -> Candidate | Final | None:
+        """What is to be done now, once all that was asked for before is settled; None: not yet, or nothing more."""
+        last = self._last
+        steps = [last.measurement] if isinstance(last, Final) else [] if last is None else last.steps()
+        if not all(self._run.state.settled(step) for step in steps):
             return None
-        passes = self._attempt.passes
-        figures = next(reversed(dict(passes).values())).figures or builder.config.figures
-        self._candidate = builder.candidate(
-            self._branch, passes, figures, required=False, choices=self._attempt.choices
-        )
-        return self._candidate
+        self._last = next(self._wanted, None)
+        return self._last
 
-    def _after(self, attempt: Attempt, candidate: Candidate, run: EndedRun) -> Attempt | None:
-        """What is tried after a candidate that has ended."""
-        record = candidate_record(candidate, self._branch, run)
-        self._tried += 1
-        if attempt.whole and eligible(record) and (not self._best_record or merit(record) < merit(self._best_record)):
-            self.best, self._best_record = candidate, record
-        self._reporter.tried(self._tried, record, best=self.best is candidate)
-        section = self._search.section
-        if section.stop_when_goals_met and self.best is candidate and record["goals_met"]:
-            return None
-        if self._tried == section.max_iter:
-            return None
-        if section.max_time is not None and time.monotonic() - self._started >= section.max_time:
-            return None
-        try:
-            return self._course.send(record)
-        except StopIteration:
-            return None
+    def _course(self) -> Iterator[Candidate | Final]:
+        """Trials, each resumed when it is settled, and finals."""
+        section, started, tried = self._search.section, time.monotonic(), 0
+        course = joint(self._search) if section.execution_order == "joint" else pass_by_pass(self._search)
+        attempt = next(course, None)
+        while attempt is not None:
+            figures = next(reversed(dict(attempt.passes).values())).figures or self._builder.config.figures
+            choices = attempt.choices
+            candidate = self._builder.candidate(self._branch, attempt.passes, figures, required=False, choices=choices)
+            yield candidate
+            tried += 1
+            record = candidate_record(candidate, self._branch, self._run)
+            self._consider(candidate, record, whole=attempt.whole)
+            self._reporter.tried(tried, record, best=self.best is candidate)
+            met = section.stop_when_goals_met and self.best is candidate and record["goals_met"]
+            late = section.max_time is not None and time.monotonic() - started >= section.max_time
+            if met or late or tried == section.max_iter:
+                break
+            attempt = _after(course, record)
+        yield from self._finals()
+
+    def _consider(self, candidate: Candidate, record: CandidateRecord, *, whole: bool) -> None:
+        if whole and eligible(record):
+            self._eligible[candidate] = record
+            if self.best is None or merit(record) < merit(self._eligible[self.best]):
+                self.best = candidate
+
+    def _finals(self) -> Iterator[Final]:
+        """The best one against each that only its time tells from it: which is faster of two that run in turn."""
+        if self.best is None:
+            return
+        others = {record["id"]: each for each, record in self._eligible.items()}
+        best = self._eligible[self.best]
+        key, close = rivals(best, [each for each in self._eligible.values() if each["id"] != best["id"]])
+        for challenger in (others[record["id"]] for record in close):
+            figures = [figure for figure in challenger.figures if figure.key == key]
+            [measurement] = self._builder.measurements(self._branch, self.best.model, challenger.model, figures)
+            yield Final(self.best, challenger, str(key), measurement)
+            manifest = self._run.state.manifests.get(measurement)
+            speedup = None if manifest is None else manifest.metrics[str(key)].speedup
+            if speedup is not None and speedup.value > 1:
+                self.best = challenger
+
+
+def _after(course: Course, record: CandidateRecord) -> Attempt | None:
+    """What is tried after what came of the last attempt; None: nothing more."""
+    try:
+        return course.send(record)
+    except StopIteration:
+        return None
 
 
 def joint(search: Search) -> Course:

@@ -8,7 +8,7 @@ from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfopt.api.record import CandidateRecord, ResultRecord
+from hfopt.api.record import CandidateRecord, FinalRecord, ResultRecord
 from hfopt.base.files import BEST, LOG, RECORD
 from hfopt.base.text import near, size
 from hfopt.cache.store import MODEL
@@ -49,6 +49,7 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
         candidates = result["candidates"]
         if any(each["choices"] for each in candidates):
             yield _trials(result)
+            yield from (_final(result, each) for each in result["finals"])
             tried = len(candidates)
             candidates = [each for each in candidates if each["id"] == result["best"]][:1]
             if not candidates and not interrupted:
@@ -101,6 +102,17 @@ def _trials(result: ResultRecord) -> Table:
         numbers = (_scaled(figure["value"], figure["unit"]) if figure else "" for figure in found)
         table.add_row(str(number), _chosen(each), *numbers, _standing(result, each))
     return table
+
+
+def _final(result: ResultRecord, final: FinalRecord) -> str:
+    """What came of two trials that were timed in turn."""
+    trials = {each["id"]: number for number, each in enumerate(result["candidates"], 1)}
+    one, other = trials[final["challenger"]], trials[final["incumbent"]]
+    if (speedup := final["speedup"]) is None:
+        return f"trial {one} could not be timed against trial {other}"
+    within = "" if speedup["low"] is None else f" [{speedup['low']:.2f}, {speedup['high']:.2f}]"
+    told = f"{speedup['value']:.2f} times as fast{within} as trial {other}"
+    return f"{final['metric']}: timed in turn, trial {one} is {told}"
 
 
 def _standing(result: ResultRecord, candidate: CandidateRecord) -> str:

@@ -124,7 +124,7 @@ class Builder:
             figures=figures,
             baseline=self._scores(branch, branch.model, figures, compared=False) if compared else (),
             scores=self._scores(branch, steps[-1], figures, compared=compared),
-            measurements=self._measurements(branch, steps[-1], figures),
+            measurements=self.measurements(branch, branch.model, steps[-1], figures),
             required=required,
             choices=choices or {},
         )
@@ -168,8 +168,10 @@ class Builder:
         paths = chosen.paths if chosen.cls.predicts_with_paths else ()
         return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs, paths=paths)
 
-    def _measurements(self, branch: Branch, candidate: Step, figures: Sequence[Figure]) -> tuple[Step, ...]:
-        """One measure step for each data config that is timed on, and each way of timing on it."""
+    def measurements(
+        self, branch: Branch, baseline: Step, candidate: Step, figures: Sequence[Figure]
+    ) -> tuple[Step, ...]:
+        """One model timed against another: a step for each data config that is timed on, and each way of timing."""
         groups: dict[tuple[str, str, str, bool], list[Figure]] = {}
         for figure in figures:
             if figure.kind in TIMED_KINDS and figure.data is not None:
@@ -180,7 +182,7 @@ class Builder:
             wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
             timing = TimingConfig(**own[0].options)
             config = MeasureConfig(figures=wanted, timing=timing, settings=dict(own[0].settings))
-            inputs = {"baseline": branch.model, "candidate": candidate, "data": branch.data[name]}
+            inputs = {"baseline": baseline, "candidate": candidate, "data": branch.data[name]}
             steps.append(self._core_step(branch, "measure", candidate, config, inputs, measures=True))
         return tuple(steps)
 

@@ -89,18 +89,34 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
+class Final:
+    """Two candidates of a search, timed against each other at its end.
+
+    :param key: of the figure that decides
+    :param measurement: the step that has the first as its baseline
+    """
+
+    incumbent: Candidate
+    challenger: Candidate
+    key: str
+    measurement: Step
+
+
+@dataclass(frozen=True, eq=False)
 class Branch:
     """What is done for one accelerator.
 
     :param model: the step that yields the input model
     :param data: the prepared data, by name
     :param candidates: models that are measured; there may be more as a run goes on
+    :param finals: likewise
     """
 
     accelerator: Accelerator
     model: Step
     data: dict[str, Step]
     candidates: list[Candidate] = field(default_factory=list)
+    finals: list[Final] = field(default_factory=list)
 
     def steps(self) -> list[Step]:
         """Every step once, each after its parents, but what comes early first."""
