@@ -110,6 +110,43 @@ def test_functions_of_the_page_yield_data_and_judge_models(project):
     assert after["latency-avg"]["n"] > 0
 
 
+EVALUATE_SCRIPT = """
+import datasets
+import evaluate
+
+class Off(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
+        return evaluate.MetricInfo(description="", citation="", features=features)
+
+    def _compute(self, predictions, references, by):
+        return {"more": {"most": max(abs(a - b) / by for a, b in zip(predictions, references))}}
+"""
+
+
+def test_a_metric_of_evaluate_runs_code_of_ones_own_which_counts_in_keys(project):
+    folder, logits = project
+    text = (PAGE.parent / "metrics.md").read_text()
+    metric = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    config = json.loads((folder / "config.json").read_text())
+    rows = config["evaluators"]["evaluator"]["metrics"][0]["user_config"]
+    config["evaluators"]["evaluator"]["metrics"] = [{**metric, "user_config": rows}]
+    config["passes"].pop("quantization")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "off.py").write_text(EVALUATE_SCRIPT)
+
+    def found():
+        run(folder)
+        record = json.loads((folder / "hfopt-output" / "run.json").read_text())
+        return record["results"][0]["candidates"][0]["metrics"]["distance-off"]
+
+    labels = np.load(folder / "images" / "labels.npy")
+    most = np.abs(logits.argmax(1).numpy() - labels).max()
+    assert (found()["value"], found()["low"], found()["higher_is_better"]) == (most / 2, None, False)
+    (folder / "off.py").write_text(EVALUATE_SCRIPT.replace("max(", "3 * max("))
+    assert found()["value"] == 3 * most / 2
+
+
 def test_rows_are_read_once_and_an_edited_script_reads_them_anew(project):
     folder, _ = project
     made = []

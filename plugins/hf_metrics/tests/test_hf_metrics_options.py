@@ -52,13 +52,20 @@ def test_every_metric_needs_no_options_and_is_better_when_higher_unless_it_is_an
     )
 
 
-def test_an_unknown_metric_is_answered_with_those_there_are():
-    with pytest.raises(UnknownName) as unknown:
+def test_a_misspelt_metric_is_a_name_that_is_not_known():
+    with pytest.raises(UnknownName, match=r"^no metric named 'acuracy'; there is accuracy, cer, exact_match,"):
+        HuggingfaceMetrics().statistic("acuracy", options({}))
+
+
+def test_a_metric_that_is_not_built_in_needs_code_of_its_own():
+    with pytest.raises(ValueError) as unknown:
         HuggingfaceMetrics().statistic("bleu", options({}))
 
     assert str(unknown.value) == (
-        "no metric named 'bleu'; there is accuracy, cer, exact_match, f1, matthews_correlation, mse, pearsonr, "
-        "perplexity, precision, recall, roc_auc, seqeval, spearmanr, squad, squad_v2, wer"
+        "no metric named 'bleu' is built in; there is accuracy, cer, exact_match, f1, matthews_correlation, mse, "
+        "pearsonr, perplexity, precision, recall, roc_auc, seqeval, spearmanr, squad, squad_v2, wer. Others of "
+        "evaluate run code of their own: load_params names it (path), or allows what is in the cache "
+        '("trust_remote_code": true)'
     )
 
 
@@ -93,10 +100,10 @@ def test_another_result_than_the_metrics_own_is_refused(name, key, yields):
     "written, place, message, hint",
     [
         (
-            {"load_params": {"config_name": "mrpc"}},
-            "metric_config.load_params",
-            "scripts from the hub are not run in this version",
-            None,
+            {"load_params": {"paths": "bleu.py"}},
+            "metric_config.load_params.paths",
+            "unknown key",
+            "did you mean 'path'?",
         ),
         (
             {"compute_params": {"average": "marco"}},

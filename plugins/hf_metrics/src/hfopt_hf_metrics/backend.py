@@ -10,9 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from hfopt import Config, MetricBackend, Statistic, WholeStatistic
 from hfopt.api.config import UnknownName
+from hfopt.api.text import did_you_mean
 from hfopt_hf_metrics.classification import BINARY, SCORES, Accuracy, MatthewsCorrelation, Score
 from hfopt_hf_metrics.config import ComputeParams, HuggingfaceMetricsConfig
 from hfopt_hf_metrics.entities import EntityScore, TokenAccuracy
+from hfopt_hf_metrics.evaluated import Evaluated
 from hfopt_hf_metrics.perplexity import Perplexity
 from hfopt_hf_metrics.regression import MeanSquaredError, Pearson, Spearman
 from hfopt_hf_metrics.roc import RocAuc
@@ -20,6 +22,10 @@ from hfopt_hf_metrics.texts import ErrorRate, ExactMatch, Squad
 
 _Made = Callable[[ComputeParams, str], Statistic | WholeStatistic]
 _OVERALL = "overall_"
+_NOT_OURS = (
+    "no metric named {name!r} is built in; there is {known}. Others of evaluate run code of their own: load_params "
+    'names it (path), or allows what is in the cache ("trust_remote_code": true)'
+)
 
 
 class Known(NamedTuple):
@@ -71,6 +77,10 @@ class HuggingfaceMetrics(MetricBackend):
     Config: ClassVar[type[Config]] = HuggingfaceMetricsConfig
 
     def statistic(self, name: str, config: Any) -> Statistic | WholeStatistic:
+        if config.load_params is not None and config.load_params.runs_code:
+            return Evaluated(name, config.load_params, config.compute_params or {}, config.result_key)
+        if name not in METRICS and did_you_mean(name, METRICS) is None:
+            raise ValueError(_NOT_OURS.format(name=name, known=", ".join(sorted(METRICS))))
         if name not in METRICS:
             raise UnknownName("metric", name, sorted(METRICS))
         params, known = config.compute_params or ComputeParams(), METRICS[name]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+    model_validator,
+)
 
 from hfopt import Config
-from hfopt.api.config import only
-
-_SCRIPTS = "scripts from the hub are not run in this version"
+from hfopt_hf_metrics.evaluated import LoadParams
 
 
 class ComputeParams(Config):
@@ -21,7 +27,7 @@ class ComputeParams(Config):
         "macro for roc_auc.",
     )
     pos_label: int = Field(1, description="The class that counts as positive, for binary.")
-    labels: tuple[int, ...] | None = Field(
+    labels: list[int] | None = Field(
         None, min_length=1, description="The classes that count, for macro, micro and weighted; null: all."
     )
     multi_class: Literal["ovr", "ovo"] = Field(
@@ -40,12 +46,22 @@ class ComputeParams(Config):
         return self
 
 
+def _of_any_metric(written: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """What evaluate's own code is told is not known here."""
+    loaded = info.data.get("load_params")
+    return written if loaded is not None and loaded.runs_code and isinstance(written, dict) else check(written)
+
+
+def _as_written(params: Any, dump: SerializerFunctionWrapHandler) -> Any:
+    return params if isinstance(params, dict) else dump(params)
+
+
 class HuggingfaceMetricsConfig(Config):
     """``metric_config`` of a ``huggingface_metrics`` figure."""
 
-    compute_params: ComputeParams | None = Field(None, description="What the metric is told: average...")
-    load_params: Annotated[dict[str, Any] | None, only(None, {}, because=_SCRIPTS)] = Field(
-        None, description="Not available."
+    load_params: LoadParams | None = Field(None, description="Of a metric that evaluate computes: where its code is.")
+    compute_params: Annotated[ComputeParams | None, WrapValidator(_of_any_metric), WrapSerializer(_as_written)] = Field(
+        None, description="What the metric is told: average... Of one with load_params, whatever its compute takes."
     )
     result_key: str | None = Field(
         None,
