@@ -99,6 +99,11 @@ class Session(ABC):
     """A batch that it takes, where the user has said one."""
     unwrapped: Any = None
     """What functions of the user's are given, where that is not `live`."""
+    stored: Mapping[str, Callable[..., Any]] = {}
+    """Weights that stay in their files and are read whenever ``live`` needs them, by parameter's name.
+
+    Called with slices along a weight's axes (none: all of it), each reads a ``torch.Tensor``.
+    """
 
     @property
     def rows_are_independent(self) -> bool:
@@ -177,7 +182,8 @@ class ModelLoader(Configured):
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
         """Load the model.
 
-        :param settings: overrides of ``handle.inference_settings``; ``threads`` is the number of intra-op CPU threads
+        :param settings: overrides of ``handle.inference_settings``; ``threads`` is the number of intra-op CPU threads;
+            ``brief``: few batches will be run and none is timed, so that weights may stay in their files
         :raises PreconditionFailed: the runtime refuses the model, with the runtime's reason
         """
 

@@ -21,13 +21,13 @@ def compared(result: PassResult, model: ModelHandle, context: PassContext, parit
         return result
     context.progress("parity", 0, None)
     try:
-        with context.open(model, {}) as source:
+        with context.open(model, {"brief": True}) as source:
             examples = record(source, _shapes_of_both(model, result.model))
     except PreconditionFailed as error:
         said = f"not compared with the model before, which can't run the examples: {error.message}"
         return result.with_report({}, said)
     try:
-        with context.open(result.model, {}) as made:
+        with context.open(result.model, {"brief": True}) as made:
             report = compare(examples, made, relative=parity.relative or result.tolerance, absolute=parity.absolute)
     except PreconditionFailed as error:
         said = f"the model that this pass made can't be run: {error.message}"

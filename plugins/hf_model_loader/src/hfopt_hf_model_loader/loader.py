@@ -95,12 +95,16 @@ class PyTorchModel(ModelLoader):
         )
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
-        from hfopt_hf_model_loader import file_formats, generation, scripted, seq2seq
+        from hfopt_hf_model_loader import file_formats, generation, scripted, seq2seq, stored
         from hfopt_hf_model_loader.session import TorchSession, device_for, load
 
         device, attention = device_for(accelerator, settings), settings.get("attn_implementation")
         if self.config.scripted:
             return scripted.opened(handle, self.config, device, attention)
+        if settings.get("brief") and device == "cpu":
+            session = stored.opened(handle, self.config, attention)
+            if session is not None:
+                return session
         model = load(handle.path, self.config, device, attention)
         if generation.keeps_past(self.config.hugging_face, type(model)):
             names = [spec.name for spec in handle.inputs]

@@ -60,10 +60,17 @@ def device_for(accelerator: Accelerator, settings: Mapping[str, Any]) -> str:
     return DEVICES[accelerator.device]
 
 
-def load(folder: Path, config: PyTorchModelConfig, device: str, attention: str | None = None) -> torch.nn.Module:
+def load(
+    folder: Path,
+    config: PyTorchModelConfig,
+    device: str,
+    attention: str | None = None,
+    tensors: dict[str, torch.Tensor] | None = None,
+) -> torch.nn.Module:
     """Load a model as transformers does, or from a file that holds it whole.
 
     :param attention: ``attn_implementation`` instead of the config's
+    :param tensors: the checkpoint, instead of what is in the files
     :raises PreconditionFailed: transformers can't load it, or the checkpoint lacks weights that the model needs
     """
     if config.file is not None and config.whole_file:
@@ -75,7 +82,9 @@ def load(folder: Path, config: PyTorchModelConfig, device: str, attention: str |
     arguments = from_pretrained_arguments(written, attention, device)
     place: Path | None = folder
     if config.file is not None:
-        place, arguments = None, {**arguments, "config": own, "state_dict": file_formats.tensors(config.file)}
+        tensors = file_formats.tensors(config.file)
+    if tensors is not None:
+        place, arguments = None, {**arguments, "config": own, "state_dict": tensors}
     with _quiet() as reported:
         try:
             with own_code(f"transformers can't load {config.file or folder}"):
@@ -137,7 +146,8 @@ class TorchSession(Session):
         self, model: torch.nn.Module, inputs: Sequence[TensorSpec], device: str = "cpu", example: Feeds | None = None
     ) -> None:
         self.example = example
-        placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
+        elsewhere = any(each.is_meta for each in model.parameters())
+        placed = elsewhere or getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
         self._model = model if placed else model.to(device)
         self._device = device
         self.inputs = inputs

@@ -109,8 +109,9 @@ class OnnxConversion(Pass):
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
-        target = context.folder / f"{context.name}.onnx"
-        with context.open(model, {"attn_implementation": "eager"}) as source:
+        target, config = context.folder / f"{context.name}.onnx", self.config
+        brief = not config.use_dynamo_exporter and (config.target_opset or 0) <= TORCHSCRIPT_OPSETS[1]
+        with context.open(model, {"attn_implementation": "eager", "brief": brief}) as source:
             tolerance = self._set_dtype(source)
             written = generation.write(source, model) if generation.writes(model) else None
             context.progress("export", 0, None)
@@ -118,9 +119,9 @@ class OnnxConversion(Pass):
                 source,
                 model.inputs,
                 target,
-                self.config.target_opset,
-                exporters=_EXPORTERS[self.config.use_dynamo_exporter],
-                external=self.config,
+                config.target_opset,
+                exporters=_EXPORTERS[config.use_dynamo_exporter],
+                external=config,
             )
         converted = handle_of(target, like=model)
         told = {"summary": f"opset {how.opset}, by {how.exporter}", **asdict(how)}
@@ -169,7 +170,7 @@ def _compared(result: PassResult, written: Written, context: PassContext) -> Pas
     from hfopt_onnx_conversion.generation import compare
 
     context.progress("generate", 0, None)
-    with context.open(result.model, {}) as made:
+    with context.open(result.model, {"brief": True}) as made:
         found = compare(written, made)
     same = f"{found['equal']} of {found['of']} tokens equal"
     differs = None if found["equal"] == found["of"] else f"it writes other texts than PyTorch: {same}"

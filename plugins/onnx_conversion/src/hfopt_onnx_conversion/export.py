@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt_onnx_conversion.dynamo import LOGGERS, capture
+from hfopt_onnx_conversion.stored import settle
 from hfopt_onnx_conversion.tracing import output_specs, trace
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import save
@@ -61,6 +62,8 @@ def export(
     """
     outputs = output_specs(source, inputs)
     failed: dict[str, str] = {}
+    if source.stored:
+        exporters = [exporter for exporter in exporters if exporter == "torchscript"]
     for exporter in exporters:
         wanted = DEFAULT_OPSETS[exporter] if opset is None else opset
         if wanted not in OPSETS[exporter]:
@@ -75,7 +78,7 @@ def export(
                 failed[exporter] = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
                 continue
             clean(model)
-            save(model, target, external, source=Path(folder))
+            save(model, target, external, source=Path(folder), later=settle(model, source))
         return Exported(exporter, wanted, failed)
     raise PreconditionFailed(f"the model can't be exported: {describe_failures(failed)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LENGTHS = (5, 3, 8)
 """Tokens of the prompts, which are one batch."""
 TOKENS = 32
+FEW_TOKENS = 4
+"""Of a model whose weights stay in their files: they are read for each."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def writes(model: ModelHandle) -> bool:
 def write(source: Session, model: ModelHandle) -> Written | None:
     """What transformers' own ``generate`` writes; None if it has too few positions for a prompt, or no such method.
 
+    Where weights stay in their files, PyTorch writes a few tokens without that method, which wants them all on a device.
+
     :param source: its ``live`` is or holds transformers' model
     """
     if any(spec.name == DECODER_IDS for spec in model.inputs):
@@ -52,8 +56,15 @@ def write(source: Session, model: ModelHandle) -> Written | None:
         return None
     ids = np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), max(LENGTHS)))
     mask = (np.arange(max(LENGTHS)) >= max(LENGTHS) - np.array(LENGTHS)[:, None]).astype(np.int64)
+    if source.stored:
+        return _by(source, {"input_ids": ids, MASK: mask}, min(count, FEW_TOKENS))
     found = _generate(network, count, inputs=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
     return Written(found[:, max(LENGTHS) :], lambda session: greedy(session, {"input_ids": ids, MASK: mask}, count))
+
+
+def _by(source: Session, feeds: Mapping[str, NDArray[Any]], count: int) -> Written:
+    """What a session writes itself."""
+    return Written(greedy(source, feeds, count), lambda session: greedy(session, feeds, count))
 
 
 def _after_reading(source: Session, model: ModelHandle) -> Written | None:

@@ -6,7 +6,8 @@ them silently; so what is traced takes its inputs by position and calls the mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ def trace(
 ) -> ModelProto:
     """The graph of an open PyTorch model; what the exporter wrote as external data is left in `folder`.
 
+    Weights that stay in their files are inputs behind the others, and nothing is known of their values.
+
     :param source: its ``live`` is a ``torch.nn.Module``
     :param folder: for the files that the exporter writes, removed by the caller
     :raises Exception: whatever the tracer meets in the model's code
@@ -38,9 +41,11 @@ def trace(
     import torch
 
     feeds = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
+    weights = {name: each for name, each in source.live.named_parameters() if name in source.stored}
     names = [spec.name for spec in inputs]
     target = folder / "traced.onnx"
-    module, arguments = _by_position(source.live, names, [spec.name for spec in outputs]), _tensors(feeds, names)
+    module = _by_position(source.live, names, [*weights], [spec.name for spec in outputs])
+    arguments = _tensors(feeds, names) + tuple(torch.zeros((), dtype=w.dtype).expand(w.shape) for w in weights.values())
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         # the exporter traces no scripts inside of others
         module = torch.jit.trace(module, arguments, check_trace=False)
@@ -48,7 +53,7 @@ def trace(
         module,
         arguments,
         str(target),
-        input_names=names,
+        input_names=[*names, *weights],
         output_names=[spec.name for spec in outputs],
         dynamic_axes={spec.name: dynamic_axes(spec) for spec in (*inputs, *outputs)},
         opset_version=opset,
@@ -125,8 +130,10 @@ def dynamic_axes(spec: TensorSpec) -> dict[int, str]:
     return {position: axis for position, axis in enumerate(spec.axes) if isinstance(axis, str)}
 
 
-def _by_position(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> torch.nn.Module:
-    """The module with inputs and outputs in fixed positions."""
+def _by_position(
+    module: torch.nn.Module, inputs: Sequence[str], weights: Sequence[str], outputs: Sequence[str]
+) -> torch.nn.Module:
+    """The module with inputs, some of its weights, and outputs in fixed positions."""
     import torch
 
     class ByPosition(torch.nn.Module):
@@ -135,7 +142,25 @@ def _by_position(module: torch.nn.Module, inputs: Sequence[str], outputs: Sequen
             self.model = module
 
         def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            found = self.model(**dict(zip(inputs, values, strict=True)))
+            given = dict(zip(weights, values[len(inputs) :], strict=True))
+            with _having(module, given):
+                found = self.model(**dict(zip(inputs, values, strict=False)))
             return tuple(found[name] for name in outputs)
 
     return ByPosition().eval()
+
+
+@contextmanager
+def _having(module: torch.nn.Module, given: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """While it has other weights; torch.func.functional_call does not do that to what is being traced."""
+    values = {module.get_parameter(name): value for name, value in given.items()}
+    places = [
+        (part, name, each) for part in module.modules() for name, each in part._parameters.items() if each in values
+    ]
+    for part, name, each in places:
+        part._parameters[name] = values[each]  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for part, name, each in places:
+            part._parameters[name] = each

@@ -6,6 +6,7 @@ Nothing here runs a model.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hfopt.api.files import regular_file
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.weights import (
     MOST_AXES,
+    Later,
     bring_in,
     check_size,
     data_of,
@@ -80,7 +82,12 @@ def outline(path: Path) -> ModelProto:
 
 
 def save(
-    model: ModelProto, path: Path, external: ExternalDataConfig | None = None, *, source: Path | None = None
+    model: ModelProto,
+    path: Path,
+    external: ExternalDataConfig | None = None,
+    *,
+    source: Path | None = None,
+    later: Mapping[str, Later] | None = None,
 ) -> None:
     """Write a model into one file, or its weights beside it; weights of more than 2 GB are always beside it.
 
@@ -88,6 +95,7 @@ def save(
 
     :param external: how they are written; None: as its defaults say
     :param source: another folder, where the external data lie of a model that was loaded without them
+    :param later: data of initializers that have none, by name
     :raises PreconditionFailed: more is left inside than a file can hold
     """
     import onnx
@@ -95,23 +103,26 @@ def save(
 
     options = external or ExternalDataConfig()
     folder = source or path.parent
-    beside = options.save_as_external_data or weight_bytes(model, folder) >= EXTERNAL_THRESHOLD
+    later = later or {}
+    size = weight_bytes(model, folder) + sum(each.size for each in later.values())
+    beside = options.save_as_external_data or size >= EXTERNAL_THRESHOLD
     name = options.external_data_name or f"{path.name}.data"
     written = 0
     for tensor, in_a_node in tensors(model):
         can_leave = (
             beside and tensor.data_type != onnx.TensorProto.STRING and (options.convert_attribute or not in_a_node)
         )
-        if not can_leave and not uses_external_data(tensor):
+        elsewhere = tensor.name in later and not in_a_node
+        if not can_leave and not elsewhere and not uses_external_data(tensor):
             continue
-        data = data_of(tensor, folder)
-        large = len(data) >= max(1, options.size_threshold) and not must_stay_inside(tensor, len(data))
+        data = later[tensor.name] if elsewhere else _at_once(data_of(tensor, folder))
+        large = data.size >= max(1, options.size_threshold) and not must_stay_inside(tensor, data.size)
         if can_leave and large:
             place = name if options.all_tensors_to_one_file else f"{name}.{written:04}"
-            move_out(tensor, data, path.parent / place, append=options.all_tensors_to_one_file and written > 0)
+            move_out(tensor, data.read(), path.parent / place, append=options.all_tensors_to_one_file and written > 0)
             written += 1
-        elif uses_external_data(tensor):
-            bring_in(tensor, data)
+        elif elsewhere or uses_external_data(tensor):
+            bring_in(tensor, b"".join(data.read()))
     inside = sum(tensor.ByteSize() for tensor, _ in tensors(model))
     if inside >= FILE_LIMIT:
         raise PreconditionFailed(
@@ -119,6 +130,10 @@ def save(
             hint="lower size_threshold, or set convert_attribute",
         )
     onnx.save(model, str(path))
+
+
+def _at_once(data: bytes) -> Later:
+    return Later(len(data), lambda: [data])
 
 
 def outgrows_protobuf(model: ModelHandle) -> bool:

@@ -124,10 +124,15 @@ class ONNXModel(ModelLoader):
         return path / name
 
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:
+        from hfopt_onnx_model import weights
+        from hfopt_onnx_model.parts import PartsSession
         from hfopt_onnx_model.session import open_session
 
-        wanted = settings_of(handle, settings)
-        return open_session(handle.path, wanted, chosen_providers(wanted, accelerator), settings.get("threads"))
+        wanted, threads = settings_of(handle, settings), settings.get("threads")
+        providers = chosen_providers(wanted, accelerator)
+        if settings.get("brief") and handle.size_bytes >= weights.HELD and [*providers] == ["CPUExecutionProvider"]:
+            return PartsSession(handle.path, wanted, threads)
+        return open_session(handle.path, wanted, providers, threads)
 
     @classmethod
     def unavailable(cls, accelerator: Accelerator) -> str | None:

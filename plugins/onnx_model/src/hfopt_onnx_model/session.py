@@ -58,7 +58,7 @@ def open_session(
     first = PROVIDERS[next(iter(providers))]
     if first.memory == "cuda":
         preload_cuda()
-    with _refusing(f"ONNX Runtime refuses {path.name}"):
+    with refusing(f"ONNX Runtime refuses {path.name}"):
         session = onnxruntime.InferenceSession(
             str(path),
             session_options(settings, threads, profile=path.stem),
@@ -68,7 +68,7 @@ def open_session(
         )
     check_no_fallback(list(providers), session.get_providers())
     if settings.tuning_op_result:
-        with _refusing("ONNX Runtime refuses the tuning results"):
+        with refusing("ONNX Runtime refuses the tuning results"):
             session.set_tuning_results([dict(result) for result in settings.tuning_op_result], error_on_invalid=True)
     device_id = int(next(iter(providers.values())).get("device_id", 0))
     return OrtSession(session, path, memory=first.memory, device_id=device_id, io_bind=bool(settings.io_bind))
@@ -125,18 +125,18 @@ class OrtSession(Session):
         return not mixes_rows(load(self._path, weights=False))
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        with _refusing("ONNX Runtime can't run the model"):
+        with refusing("ONNX Runtime can't run the model"):
             if not self._bind_to_run:
                 found = self._session.run(self._names, suited(feeds, self.inputs))
             else:
                 binding = self._bound(feeds, outputs_in=HOST)
                 self._session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
-                found = [_array(value) for value in binding.get_outputs()]
+                found = [array(value) for value in binding.get_outputs()]
         return dict(zip(self._names, found, strict=True))
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
-        with _refusing("ONNX Runtime can't take the data"):
+        with refusing("ONNX Runtime can't take the data"):
             binding = self._bound(feeds, outputs_in=self._memory)
         session = self._session
 
@@ -144,7 +144,7 @@ class OrtSession(Session):
             try:
                 session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
-            except Exception as error:  # as in _refusing, which would be timed too
+            except Exception as error:  # as in refusing, which would be timed too
                 raise PreconditionFailed(f"ONNX Runtime can't run the model: {reason(error)}") from error
 
         return call
@@ -180,7 +180,7 @@ class OrtSession(Session):
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """ONNX Runtime's exceptions as one of ours: it raises a dozen types without a common base."""
     try:
         yield
@@ -230,15 +230,15 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
     )
 
 
-def _array(value: onnxruntime.OrtValue) -> NDArray[Any]:
+def array(value: onnxruntime.OrtValue) -> NDArray[Any]:
     """A value on the host as an array. ONNX Runtime has none for bfloat16, which is the upper half of a float32."""
     import ctypes
 
     import numpy as np
 
     if value.data_type() != "tensor(bfloat16)":
-        array: NDArray[Any] = value.numpy()
-        return array
+        plain: NDArray[Any] = value.numpy()
+        return plain
     shape = value.shape()
     bits = (ctypes.c_uint16 * int(np.prod(shape))).from_address(value.data_ptr())
     return (np.ctypeslib.as_array(bits).astype(np.uint32) << 16).view(np.float32).reshape(shape)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 """A multiple of it is an offset from which a file can be mapped into memory."""
+
+HELD = 2_000_000_000
+"""Bytes of a model's weights from which they are read anew for each of a few runs, and not held in memory."""
 
 SMALL = 1024
 """Bytes below which a tensor may be one whose values an operator's meaning depends on: axes, shapes, pads."""
@@ -32,6 +36,18 @@ MOST_AXES = 64
 """Of a NumPy array."""
 PACKED = 4
 """How many elements at most share one of those numbers."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """The data of a tensor that are read when they are written.
+
+    :param size: bytes
+    :param read: yields them, block by block
+    """
+
+    size: int
+    read: Callable[[], Iterable[bytes]]
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
@@ -190,9 +206,10 @@ def bring_in(tensor: TensorProto, data: bytes) -> None:
     tensor.ClearField("external_data")
 
 
-def move_out(tensor: TensorProto, data: bytes, file: Path, *, append: bool) -> None:
+def move_out(tensor: TensorProto, blocks: Iterable[bytes], file: Path, *, append: bool) -> None:
     """Append a tensor to a file of external data, at an offset from which it can be mapped into memory.
 
+    :param blocks: its bytes
     Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md.
     """
     from onnx.external_data_helper import set_external_data
@@ -200,8 +217,9 @@ def move_out(tensor: TensorProto, data: bytes, file: Path, *, append: bool) -> N
     with open(file, "ab" if append else "wb") as stream:
         stream.write(bytes(-stream.tell() % PAGE))
         offset = stream.tell()
-        stream.write(data)
+        stream.writelines(blocks)
+        length = stream.tell() - offset
     tensor.raw_data = b""
-    set_external_data(tensor, file.name, offset, len(data))
+    set_external_data(tensor, file.name, offset, length)
     for field in ("raw_data", *TYPED):
         tensor.ClearField(field)

@@ -86,7 +86,7 @@ class WeightWriter:
             bring_in(tensor, data)
         else:
             file, append = self._next_file()
-            move_out(tensor, data, file, append=append)
+            move_out(tensor, [data], file, append=append)
 
     def copy(self, tensor: TensorProto, folder: Path) -> None:
         """Store the data that a tensor has beside another model, block by block.
@@ -97,12 +97,8 @@ class WeightWriter:
         if self._stays_inside(tensor, length):
             bring_in(tensor, data_of(tensor, folder))
             return
-        blocks = _blocks(source, offset, length)
         file, append = self._next_file()
-        move_out(tensor, next(blocks, b""), file, append=append)
-        with file.open("ab") as stream:
-            stream.writelines(blocks)
-        next(entry for entry in tensor.external_data if entry.key == "length").value = str(length)
+        move_out(tensor, _blocks(source, offset, length), file, append=append)
 
     def _stays_inside(self, tensor: TensorProto, size: int) -> bool:
         self.bytes += size
