@@ -63,6 +63,7 @@ bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/calibration_memory.py
 	$(BIN)/python benchmarks/large_model.py
 	$(BIN)/python benchmarks/int4_memory.py
+	$(BIN)/python benchmarks/bigger_than_memory.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/corpus.py
 	$(BIN)/python benchmarks/decode.py

@@ -217,7 +217,7 @@ def test_the_source_given_by_the_model_loader_is_asked_for_plain_attention(tmp_p
     context = PassContext(tmp_path, Accelerator(), 1, 0, {}, open_any, None, lambda *_: None)
     OnnxConversion(OnnxConversionConfig()).run(handle, context)
 
-    assert asked == [{"attn_implementation": "eager"}]
+    assert asked == [{"attn_implementation": "eager", "brief": True}]
 
 
 def test_half_precision_is_exported_by_a_cast_and_compared_to_its_tolerance(tmp_path):

@@ -45,8 +45,7 @@ def opened(handle: ModelHandle, config: PyTorchModelConfig, attention: str | Non
         given[name] = tensor
         if read is not None:
             reads[tensor.data_ptr()] = read
-    model = load(handle.path, config, "cpu", attention, given)
-    del given
+    model = load(handle.path, config, "cpu", attention, {**given})  # which it may empty: an address is one tensor's
     stored = {name: reads[each.data_ptr()] for name, each in model.named_parameters() if each.data_ptr() in reads}
     _leave(model, stored)
     if any(each.isnan().any() for each in model.state_dict().values() if not each.is_meta and each.is_floating_point()):

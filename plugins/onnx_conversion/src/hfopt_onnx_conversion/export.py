@@ -62,8 +62,6 @@ def export(
     """
     outputs = output_specs(source, inputs)
     failed: dict[str, str] = {}
-    if source.stored:
-        exporters = [exporter for exporter in exporters if exporter == "torchscript"]
     for exporter in exporters:
         wanted = DEFAULT_OPSETS[exporter] if opset is None else opset
         if wanted not in OPSETS[exporter]:

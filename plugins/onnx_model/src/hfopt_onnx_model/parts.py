@@ -1,4 +1,4 @@
-"""An ONNX model that is run in parts, one after the other, for few runs: memory holds the weights of one part at a time."""
+"""An ONNX model that is run in parts, one after the other: memory holds the weights of one part at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 512_000_000
 """Bytes of weights in a part, unless a single node has more."""
-WHY_NOT_LIVE = "a model of this size is run in parts here, and there is no session of all of it"
+WHOLE_NOT_HELD = "a model of this size is run in parts here: no session has all of it"
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class PartsSession(Session):
         self._parts = list(cut(load(path, weights=False), path.parent, MOST))
         self._options = session_options(settings, threads, profile=path.stem)
         self._options.add_session_config_entry("session.disable_prepacking", "1")
-        self._options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(path.parent)
-        )
+        self._options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         from onnxruntime import OrtValue
@@ -83,11 +81,11 @@ class PartsSession(Session):
         return dict(zip(names, session.run_with_ort_values(names, taken), strict=True))
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
-        raise PreconditionFailed(WHY_NOT_LIVE)
+        raise PreconditionFailed(WHOLE_NOT_HELD)
 
     @property
     def live(self) -> Any:
-        raise PreconditionFailed(WHY_NOT_LIVE)
+        raise PreconditionFailed(WHOLE_NOT_HELD)
 
 
 def cut(model: ModelProto, folder: Path, most: int) -> Iterator[Part]:
@@ -129,7 +127,7 @@ def _grouped(nodes: Sequence[NodeProto], sizes: Mapping[str, int], most: int) ->
     held: set[str] = set()
     for node in nodes:
         taken = _reads(node) & sizes.keys()
-        if group and sum(sizes[name] for name in held | taken) > most:
+        if group and taken - held and sum(sizes[name] for name in held | taken) > most:
             yield group
             group, held = [], set()
         group.append(node)

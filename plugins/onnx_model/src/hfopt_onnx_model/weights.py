@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 """A multiple of it is an offset from which a file can be mapped into memory."""
 
-HELD = 2_000_000_000
+HELD = 1_000_000_000
 """Bytes of a model's weights from which they are read anew for each of a few runs, and not held in memory."""
 
 SMALL = 1024
