@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def writes(model: ModelHandle) -> bool:
 def write(source: Session, model: ModelHandle) -> Written | None:
     """What transformers' own ``generate`` writes; None if it has too few positions for a prompt, or no such method.
 
-    Where weights stay in their files, PyTorch writes a few tokens without that method, which wants them all on a device.
+    Where weights stay in their files, a few tokens are written without that method, which wants a device.
 
     :param source: its ``live`` is or holds transformers' model
     """
@@ -56,15 +56,14 @@ def write(source: Session, model: ModelHandle) -> Written | None:
         return None
     ids = np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), max(LENGTHS)))
     mask = (np.arange(max(LENGTHS)) >= max(LENGTHS) - np.array(LENGTHS)[:, None]).astype(np.int64)
+    feeds = {"input_ids": ids, MASK: mask}
     if source.stored:
-        return _by(source, {"input_ids": ids, MASK: mask}, min(count, FEW_TOKENS))
-    found = _generate(network, count, inputs=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
-    return Written(found[:, max(LENGTHS) :], lambda session: greedy(session, {"input_ids": ids, MASK: mask}, count))
-
-
-def _by(source: Session, feeds: Mapping[str, NDArray[Any]], count: int) -> Written:
-    """What a session writes itself."""
-    return Written(greedy(source, feeds, count), lambda session: greedy(session, feeds, count))
+        count = min(count, FEW_TOKENS)
+        tokens = greedy(source, feeds, count)
+    else:
+        found = _generate(network, count, inputs=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+        tokens = found[:, max(LENGTHS) :]
+    return Written(tokens, lambda session: greedy(session, feeds, count))
 
 
 def _after_reading(source: Session, model: ModelHandle) -> Written | None:
