@@ -39,6 +39,14 @@ def test_it_is_not_opened_as_a_whole(composite, tmp_path):
     assert failed.value.message == "a model of the parts encoder, decoder is opened part by part, not as a whole"
 
 
+def test_a_decoder_without_its_later_steps_is_no_whole_model(composite, tmp_path):
+    encoder, decoder = composite.fetch(FetchContext(tmp_path, lambda *_: None)).components.values()
+    parts = {"encoder_model": encoder, "decoder_model": decoder}
+
+    with pytest.raises(PreconditionFailed, match="is opened part by part, not as a whole"):
+        composite.open(ModelHandle(type="CompositeModel", path=tmp_path, files=(), components=parts), Accelerator(), {})
+
+
 def test_names_and_parts_are_as_many():
     with pytest.raises(ValueError, match="has 1 names, and there are 0 model_components"):
         CompositeModelConfig.model_validate({"model_component_names": ["a"]}, strict=False)

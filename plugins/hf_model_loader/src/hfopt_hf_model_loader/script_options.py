@@ -28,7 +28,7 @@ def needs_script(name: str) -> str:
 class ComponentConfig(Config):
     """One of ``hf_config.components``."""
 
-    name: PlainName = Field(description="What it is called: its folder, among the results.")
+    name: PlainName = Field(description="What it is called: its file, among the results.")
     io_config: IoConfig | Function = Field(description="What it takes and returns, or a function that says so.")
     component_func: Function | None = Field(
         None, description="A function that gets the model and returns the component's module; null: the whole model."

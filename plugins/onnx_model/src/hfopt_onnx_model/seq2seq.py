@@ -27,8 +27,8 @@ HIDDEN, STATES, STATES_MASK = "last_hidden_state", "encoder_hidden_states", "enc
 
 
 def writes(parts: Collection[str]) -> bool:
-    """Whether parts of these names are a model that writes."""
-    return ({*parts} - {ENCODER}) in ({DECODER}, {DECODER, LATER}, {MERGED})
+    """Whether parts of these names are a whole model that writes."""
+    return ({*parts} - {ENCODER}) in ({DECODER, LATER}, {MERGED})
 
 
 def whole_inputs(parts: Mapping[str, Sequence[TensorSpec]]) -> tuple[TensorSpec, ...]:
@@ -50,8 +50,7 @@ class WritingSession(Session):
     def __init__(self, parts: Mapping[str, Session]) -> None:
         self._parts = dict(parts)
         self._encoder = parts.get(ENCODER)
-        self._first = parts[DECODER] if DECODER in parts else parts[MERGED]
-        self._later = parts.get(LATER, self._first)
+        self._first, self._later = (parts[DECODER], parts[LATER]) if LATER in parts else (parts[MERGED],) * 2
         self.outputs = self._first.outputs
         self.inputs = whole_inputs({name: part.inputs for name, part in parts.items()})
 
