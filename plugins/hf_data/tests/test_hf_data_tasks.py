@@ -237,6 +237,16 @@ def test_questions_that_have_no_context_or_answers_are_told(write, refused, row,
     assert refused("question-answering") == message
 
 
+@pytest.mark.parametrize(("question", "stride", "room"), [("a", 4, 4), ("a a a a", 1, 1), ("film " * 9, 1, 0)])
+def test_a_question_that_leaves_no_room_for_a_window_to_go_on_is_told(write, refused, question, stride, room):
+    write(QUESTION, QUESTION | {"question": question})
+
+    assert refused("question-answering", stride=stride) == (
+        f"row {0 if stride == 4 else 1}: the question leaves {room} of 8 tokens for its context, of which two windows "
+        f"share {stride}"
+    )
+
+
 def test_a_question_without_its_columns_is_told(write, refused):
     write({"q": "a"})
 

@@ -36,13 +36,15 @@ def prepare(given: Given) -> Prepared:
     question, context = names_of(config.input_cols) or QUESTION_AND_CONTEXT
     labels = names_of(config.label_cols) or ([ANSWERS] if ANSWERS in given.data.column_names else [])
     check_columns(given.data, [question, context, *labels])
-    if not tokeniser.tokenizer.is_fast:
-        raise PreconditionFailed("the tokenizer does not say where tokens stand in a text: it has no tokenizer.json")
+    tokeniser.check_places()
+    shared = config.stride or min(STRIDE, (tokeniser.limit or STRIDE) // 3)
 
     def rows() -> Iterator[Columns]:
         for start, batch in given.batches([question, context, *labels]):
             texts = {question: [_stripped(text) for text in batch[question]], context: batch[context]}
-            encoding = tokeniser.encoding(texts, start, **_windows(tokeniser, config.stride))
+            tokeniser.check(question, texts[question], start)
+            _check_room(texts[question], tokeniser, shared, start)
+            encoding = tokeniser.encoding(texts, start, **_windows(tokeniser, shared))
             columns = {name: _grouped(values, encoding) for name, values in tokeniser.inputs(encoding).items()}
             spans = [_spans(encoding, window) for window in range(len(encoding["input_ids"]))]
             columns[BEGINS] = _grouped([begins for begins, _ in spans], encoding)
@@ -61,17 +63,25 @@ def _stripped(question: Any) -> Any:
     return question.lstrip() if isinstance(question, str) else question
 
 
-def _windows(tokeniser: Any, stride: int | None) -> dict[str, Any]:
-    """How the tokenizer cuts a context."""
+def _check_room(questions: Sequence[str], tokeniser: Any, shared: int, start: int) -> None:
+    """That questions leave more tokens for a context than two windows share: else no window would go any further."""
     if tokeniser.limit is None:
-        return {"return_offsets_mapping": True, "return_overflowing_tokens": True}
-    shared = min(STRIDE, tokeniser.limit // 3) if stride is None else stride
-    return {
-        "truncation": "only_second",
-        "stride": shared,
-        "return_offsets_mapping": True,
-        "return_overflowing_tokens": True,
-    }
+        return
+    around = tokeniser.tokenizer.num_special_tokens_to_add(pair=True)
+    asked = tokeniser.tokenizer(list(questions), add_special_tokens=False, verbose=False)["input_ids"]
+    for row, ids in enumerate(asked, start):
+        if (room := tokeniser.limit - around - len(ids)) <= shared:
+            raise PreconditionFailed(
+                f"row {row}: the question leaves {max(room, 0)} of {tokeniser.limit} tokens for its context, of which "
+                f"two windows share {shared}",
+                hint="set stride to less, or leave such questions out",
+            )
+
+
+def _windows(tokeniser: Any, shared: int) -> dict[str, Any]:
+    """How the tokenizer cuts a context."""
+    whole = {"return_offsets_mapping": True, "return_overflowing_tokens": True}
+    return whole if tokeniser.limit is None else {**whole, "truncation": "only_second", "stride": shared}
 
 
 def _grouped(values: Sequence[Any], encoding: Mapping[str, Any]) -> list[list[Any]]:

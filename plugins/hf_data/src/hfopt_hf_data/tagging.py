@@ -35,6 +35,7 @@ def prepare(given: Given) -> Prepared:
     named = names_of_feature(inner_of(feature) or feature)
     classes = Classes(given.attributes, named)
     tokeniser = given.processor
+    tokeniser.check_places()
 
     def rows() -> Iterator[Columns]:
         for start, batch in given.batches([words, *filter(None, [tags])]):

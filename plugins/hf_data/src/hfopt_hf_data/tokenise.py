@@ -91,6 +91,14 @@ class Tokeniser:
         """Of what a tokenizer says, what the model takes."""
         return {name: encoding[name] for name in self.tokenizer.model_input_names if name in encoding}
 
+    def check_places(self) -> None:
+        """That the tokenizer says where its tokens stand in a text.
+
+        :raises PreconditionFailed: it does not
+        """
+        if not self.tokenizer.is_fast:
+            raise PreconditionFailed("the tokenizer does not say where its tokens stand in a text: it is a slow one")
+
     def check(self, name: str, values: Sequence[Any], start: int, *, words: bool = False) -> None:
         """That every row of a column has a text, or a list of words, within the limits.
 
