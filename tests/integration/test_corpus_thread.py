@@ -177,6 +177,41 @@ def test_the_config_of_the_page_on_writing_text_runs(run_config, folder):
     for name in ("speed-ttft", "speed-tpot"):
         assert found[name]["unit"] == "ms"
         assert found[name]["speedup"]["low"] < found[name]["speedup"]["value"] < found[name]["speedup"]["high"]
+    best = folder / "out" / "best"
+    assert written_by_genai(best, [5, 17, 33, 8], 20) == written_by_onnxruntime(best, [5, 17, 33, 8], 20)
+
+
+def written_by_genai(best: Path, prompt: list[int], count: int) -> list[int]:
+    import onnxruntime_genai
+
+    model = onnxruntime_genai.Model(str(best))
+    options = onnxruntime_genai.GeneratorParams(model)
+    length = len(prompt) + count
+    options.set_search_options(max_length=length, min_length=length, do_sample=False)
+    generator = onnxruntime_genai.Generator(model, options)
+    generator.append_tokens(prompt)
+    while not generator.is_done():
+        generator.generate_next_token()
+    return [int(token) for token in generator.get_sequence(0)[len(prompt) :]]
+
+
+def written_by_onnxruntime(best: Path, prompt: list[int], count: int) -> list[int]:
+    """The same by the model alone, where an end of the text (token 1) is put off, too."""
+    import numpy as np
+
+    from hfopt import Accelerator
+    from hfopt_onnx_model.generating import following
+    from hfopt_onnx_model.loader import ONNXModel
+
+    loader = ONNXModel(ONNXModel.Config(model_path=str(best)))
+    tokens, feeds = [], {"input_ids": np.array([prompt])}
+    with loader.open(loader.fetch(None), Accelerator(), {"threads": 1}) as session:
+        for _ in range(count):
+            found = session.run(feeds)
+            found["logits"][..., 1] = -np.inf
+            feeds = following(feeds, found)
+            tokens.append(int(feeds["input_ids"][0, -1]))
+    return tokens
 
 
 @pytest.mark.timeout(300)

@@ -91,6 +91,18 @@ def test_inputs_and_outputs_have_the_names_and_axes_that_optimum_gives_them(conv
     assert shapes["present.1.value"] == ("batch_size", 2, both, 8)
 
 
+def test_genai_is_told_sizes_and_names(converted):
+    (file,) = (file for file in converted.companions if file.name == "genai_config.json")
+    told = json.loads(file.read_text())
+
+    decoder = told["model"].pop("decoder")
+    assert told["model"] == {"type": "decoder", "vocab_size": 60, "context_length": 128, **ENDS}
+    assert told["search"] == {"past_present_share_buffer": False, "max_length": 128}
+    assert (decoder["head_size"], decoder["num_key_value_heads"], decoder["num_hidden_layers"]) == (8, 2, 2)
+    assert decoder["inputs"]["past_key_names"] == "past_key_values.%d.key"
+    assert decoder["outputs"]["present_value_names"] == "present.%d.value"
+
+
 def test_a_loop_over_onnxruntime_alone_writes_what_generate_writes(llama, converted):
     model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     session = onnxruntime.InferenceSession(str(converted.path))

@@ -105,7 +105,7 @@ class OnnxConversion(Pass):
             )
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
-        from hfopt_onnx_conversion import generation
+        from hfopt_onnx_conversion import genai, generation
         from hfopt_onnx_conversion.export import describe_failures, export
         from hfopt_onnx_model.graph import handle_of, load, node_counts
 
@@ -124,6 +124,8 @@ class OnnxConversion(Pass):
                 external=config,
             )
         converted = handle_of(target, like=model)
+        if generation.writes(model):
+            converted = converted.with_(companions=(*converted.companions, genai.write_config(model, target)))
         told = {"summary": f"opset {how.opset}, by {how.exporter}", **asdict(how)}
         report: dict[str, Any] = {**told, "operators": node_counts(load(target, weights=False))}
         if how.failed:
