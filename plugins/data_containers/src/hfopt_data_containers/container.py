@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -69,8 +70,9 @@ class ComponentContainer(DataContainer):
     def prepare(self, context: DataContext) -> None:
         write(self._made(), context.folder, context.progress)
 
+    @abstractmethod
     def _made(self) -> Iterator[Made]:
-        raise NotImplementedError
+        """The batches, one after another."""
 
     def open(self, folder: Path) -> Dataset:
         process = partial(self.call, POST) if self.has(POST) else None
