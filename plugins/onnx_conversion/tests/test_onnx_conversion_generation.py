@@ -80,6 +80,14 @@ def converted(convert, llama, tmp_path_factory) -> ModelHandle:
     return convert(described(llama), tmp_path_factory.mktemp("converted") / "made").model
 
 
+def test_the_other_exporter_keeps_a_past_under_the_same_names(convert, llama, converted, tmp_path):
+    result = convert(described(llama), tmp_path / "made", use_dynamo_exporter=True)
+
+    assert result.report["generated"] == {"equal": 96, "of": 96}
+    assert [spec.name for spec in result.model.inputs] == [spec.name for spec in converted.inputs]
+    assert [spec.name for spec in result.model.outputs] == [spec.name for spec in converted.outputs]
+
+
 def test_inputs_and_outputs_have_the_names_and_axes_that_optimum_gives_them(converted):
     both = "past_sequence_length + sequence_length"
     shapes = {spec.name: spec.axes for spec in (*converted.inputs, *converted.outputs)}

@@ -46,20 +46,53 @@ def capture(
     import onnx_ir
     import torch
 
+    module = _by_plain_names(source.live, inputs)
     feeds = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE), padded=True))
-    tensors = {spec.name: torch.from_numpy(feeds[spec.name]) for spec in inputs}
+    tensors = {_plain(spec): torch.from_numpy(feeds[spec.name]) for spec in inputs}
     try:
         from transformers.exporters import OnnxConfig, OnnxExporter
     except ImportError:
-        captured = _with_torch(source.live, tensors, inputs, outputs, opset)
+        captured = _with_torch(module, tensors, inputs, outputs, opset)
     else:
-        shapes = {spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs}
-        config = OnnxConfig(dynamic_shapes=shapes, opset_version=opset)
-        captured = OnnxExporter().export(source.live, copy.copy(tensors), config).program
+        config = OnnxConfig(dynamic_shapes=_dynamic(inputs), opset_version=opset)
+        captured = OnnxExporter().export(module, copy.copy(tensors), config).program
     name_axes(captured, inputs)
+    for spec, value in zip(inputs, captured.graph.inputs, strict=True):
+        value.name = spec.name
     target = folder / "captured.onnx"
     onnx_ir.save(captured, str(target), external_data="captured.onnx.data")
     return load(target, weights=False)
+
+
+def _dynamic(inputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Which axes may change their size, as torch.export is told."""
+    import torch
+
+    return {_plain(spec): dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs}
+
+
+def _plain(spec: TensorSpec) -> str:
+    """An input's name as one of Python's, which torch.export wants: ``past_key_values_0_key``."""
+    return spec.name.replace(".", "_")
+
+
+def _by_plain_names(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> torch.nn.Module:
+    """The module, which takes its inputs by these names; itself, where they have no others."""
+    import torch
+
+    names = {_plain(spec): spec.name for spec in inputs}
+    if [*names] == [*names.values()]:
+        return module
+
+    class ByPlainNames(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, **tensors: torch.Tensor) -> Any:
+            return self.model(**{names[name]: each for name, each in tensors.items()})
+
+    return ByPlainNames().eval()
 
 
 def _with_torch(
@@ -79,7 +112,7 @@ def _with_torch(
             kwargs=dict(tensors),
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
-            dynamic_shapes={spec.name: dict.fromkeys(dynamic_axes(spec), torch.export.Dim.DYNAMIC) for spec in inputs},
+            dynamic_shapes=_dynamic(inputs),
             opset_version=opset,
             dynamo=True,
             verbose=False,
