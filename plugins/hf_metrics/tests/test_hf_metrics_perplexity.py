@@ -11,7 +11,6 @@ from hfopt import PreconditionFailed
 from hfopt.testing import scored
 from hfopt_hf_metrics.backend import METRICS, HuggingfaceMetrics
 from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
-from hfopt_hf_metrics.torch_names import TorchMetrics, TorchMetricsConfig
 
 SURPRISES = np.array([[3.0, 2.0], [0.0, 0.0], [5.0, 6.0]])
 TOKENS = np.array([[7, 4, 9], [5, -100, -100], [1, 2, 3]])
@@ -25,7 +24,6 @@ def ragged():
 
 def perplexities():
     yield HuggingfaceMetrics().statistic("perplexity", HuggingfaceMetricsConfig())
-    yield TorchMetrics().statistic("perplexity", TorchMetricsConfig(ignore_index=-100))
 
 
 @pytest.mark.parametrize("labels", [TOKENS, ragged()], ids=["padded", "unpadded"])

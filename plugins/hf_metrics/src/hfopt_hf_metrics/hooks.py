@@ -11,9 +11,4 @@ def hfopt_metric_backends() -> list[Component]:
         Component(
             "huggingface_metrics", "hfopt_hf_metrics.backend:HuggingfaceMetrics", "accuracy, f1 and others, no hub"
         ),
-        Component(
-            "torch_metrics",
-            "hfopt_hf_metrics.torch_names:TorchMetrics",
-            "accuracy_score, f1_score and others",
-        ),
     ]

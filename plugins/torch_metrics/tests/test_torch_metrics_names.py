@@ -10,8 +10,8 @@ from sklearn import metrics as sklearn_metrics
 
 from hfopt import PreconditionFailed
 from hfopt.api.config import UnknownName
-from hfopt.testing import validate
-from hfopt_hf_metrics.torch_names import TorchMetrics, TorchMetricsConfig
+from hfopt_torch_metrics.backend import TorchMetrics
+from hfopt_torch_metrics.config import TorchMetricsConfig
 
 SKLEARN = {
     "f1_score": sklearn_metrics.f1_score,
@@ -72,33 +72,6 @@ def test_a_class_that_the_metric_is_not_told_of_is_an_error(name):
         value(name, [(0, 0), (1, 2)])
 
     assert failure.value.hint == 'set metric_config to {"task": "multiclass", "num_classes": ...}'
-
-
-@pytest.mark.parametrize(
-    ("written", "place", "message"),
-    [
-        ({"task": "multiclass"}, "num_classes", "is required: task is multiclass"),
-        ({"task": "multilabel"}, "num_labels", "is required: task is multilabel"),
-        (
-            {"task": "multilabel", "num_labels": 3, "threshold": 0.3},
-            "threshold",
-            "labels are chosen at 0.5 in this version",
-        ),
-        ({"top_k": 3}, "top_k", "the class with the largest score is a row's prediction in this version"),
-        ({"ignore_index": 0}, "ignore_index", "every row counts in this version"),
-    ],
-)
-def test_options_that_ask_for_something_else_are_refused_with_the_reason(written, place, message):
-    problems = []
-
-    validate(TorchMetricsConfig, written, (), problems)
-
-    assert [(".".join(map(str, each.path)), each.message) for each in problems] == [(place, message)]
-
-
-@pytest.mark.parametrize("written", [{"threshold": 0.3}, {"top_k": 1, "validate_args": False}, {"num_labels": None}])
-def test_options_that_change_nothing_for_classes_are_accepted(written):
-    assert value("f1_score", [(0, 0), (1, 1), (1, 0)], **written)[0] == pytest.approx(2 / 3)
 
 
 def test_an_unknown_metric_is_answered_with_those_there_are():

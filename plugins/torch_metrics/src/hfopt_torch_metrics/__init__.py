@@ -1,0 +1,1 @@
+"""Metrics for hfopt under the names and with the options of torchmetrics."""
