@@ -16,13 +16,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from hfopt import Accelerator, ModelHandle, PassContext, PassResult
+from hfopt import Accelerator, ModelHandle, PassContext, PassResult, PreconditionFailed
 from hfopt.api.parity import Parity
 from hfopt.testing import run_compared
 from hfopt_hf_model_loader import stored
 from hfopt_hf_model_loader.config import PyTorchModelConfig
 from hfopt_hf_model_loader.loader import PyTorchModel
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
+from hfopt_onnx_conversion.export import export
 from hfopt_onnx_model import parts, weights
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
 
@@ -160,6 +161,22 @@ def test_weights_that_can_not_stay_are_held(kind, stay, tmp_path):
     with open_model(handle, {}) as held, open_model(handle, {"brief": True}) as session:
         assert not session.stored
         assert np.array_equal(session.run(feeds)["logits"], held.run(feeds)["logits"], equal_nan=True)
+
+
+def test_what_torchscript_can_not_trace_is_told_how_it_may_be_exported(stay, tmp_path):
+    def reads_in_python(*_):
+        if torch.jit.is_tracing():
+            raise ValueError("this model reads its input in Python")
+
+    session = open_model(save(tmp_path / "model", LLAMA), {"brief": True})
+    session.live.register_forward_pre_hook(reads_in_python)
+    with session, pytest.raises(PreconditionFailed) as refused:
+        export(session, session.inputs, tmp_path / "model.onnx")
+
+    assert refused.value.message == (
+        "the model can't be exported: torchscript failed: ValueError: this model reads its input in Python"
+    )
+    assert refused.value.hint == "use_dynamo_exporter: true holds all weights in memory"
 
 
 CONVERT = """

@@ -62,6 +62,8 @@ def export(
     """
     outputs = output_specs(source, inputs)
     failed: dict[str, str] = {}
+    if source.stored:
+        exporters = ["torchscript"]
     for exporter in exporters:
         wanted = DEFAULT_OPSETS[exporter] if opset is None else opset
         if wanted not in OPSETS[exporter]:
@@ -78,7 +80,8 @@ def export(
             clean(model)
             save(model, target, external, source=Path(folder), later=settle(model, source))
         return Exported(exporter, wanted, failed)
-    raise PreconditionFailed(f"the model can't be exported: {describe_failures(failed)}")
+    hint = "use_dynamo_exporter: true holds all weights in memory" if source.stored else None
+    raise PreconditionFailed(f"the model can't be exported: {describe_failures(failed)}", hint=hint)
 
 
 def describe_failures(failed: Mapping[str, str]) -> str:
