@@ -212,9 +212,11 @@ def test_a_run_in_one_spelling_finds_what_a_run_in_the_other_made(project):
             ".dataloader_config.type: rows come in batches; batch_size 1 makes batches of one row",
         ),
         (
-            {"load_dataset_config": CSV, "post_process_data_config": {"task": "ner"}},
-            ".post_process_data_config.task: this version prepares data for text-classification and text-generation "
-            "only, not for ner",
+            {"load_dataset_config": CSV, "post_process_data_config": {"task": "object-detection"}},
+            ".post_process_data_config.task: data are prepared for audio-classification, automatic-speech-recognition, "
+            "feature-extraction, fill-mask, image-classification, question-answering, summarization, "
+            "text2text-generation, text-classification, text-generation, token-classification and translation; not for "
+            "object-detection",
         ),
         ({"pre_process_data_config": COLUMNS}, ": data_name is required"),
     ],
