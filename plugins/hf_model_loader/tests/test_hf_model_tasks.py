@@ -43,6 +43,18 @@ def test_a_feature_that_is_of_another_task_is_refused():
     )
 
 
+def test_every_task_of_the_pipelines_is_known_with_its_classes():
+    from transformers.pipelines import SUPPORTED_TASKS, TASK_ALIASES
+
+    classes = {task: {each.__name__ for each in how["pt"]} for task, how in SUPPORTED_TASKS.items() if how.get("pt")}
+    known = {task: {*TASKS.get(SYNONYMS.get(task, task), ())} for task in classes}
+    others = {"decision": {"AutoModelForImageTextToText", "AutoModelForCausalLM"}}  # prompted, without a head for it
+    assert {task: found - known[task] - others.get(task, set()) for task, found in classes.items()} == {
+        task: set() for task in classes
+    }
+    assert {name for name in TASK_ALIASES if name not in TASKS} <= SYNONYMS.keys()
+
+
 def test_every_synonym_is_of_a_task_and_every_class_is_one_of_transformers():
     import transformers
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from hfopt.api.config import UnknownName
 
 TASKS: Mapping[str, tuple[str, ...]] = {
+    "any-to-any": ("AutoModelForMultimodalLM",),
     "audio-classification": ("AutoModelForAudioClassification",),
     "audio-frame-classification": ("AutoModelForAudioFrameClassification",),
     "audio-xvector": ("AutoModelForAudioXVector",),
-    "automatic-speech-recognition": ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq"),
+    "automatic-speech-recognition": ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq", "AutoModelForTDT"),
+    "decision": ("AutoModelForDecision",),
     "depth-estimation": ("AutoModelForDepthEstimation",),
     "document-question-answering": ("AutoModelForDocumentQuestionAnswering",),
     "feature-extraction": ("AutoModel",),
@@ -25,6 +27,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
     ),
     "image-to-image": ("AutoModelForImageToImage",),
     "image-to-text": ("AutoModelForImageTextToText", "AutoModelForVision2Seq"),
+    "keypoint-matching": ("AutoModelForKeypointMatching",),
     "mask-generation": ("AutoModelForMaskGeneration",),
     "masked-image-modeling": ("AutoModelForMaskedImageModeling",),
     "multiple-choice": ("AutoModelForMultipleChoice",),
@@ -36,6 +39,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
     "table-question-answering": ("AutoModelForTableQuestionAnswering",),
     "text-classification": ("AutoModelForSequenceClassification",),
     "text-generation": ("AutoModelForCausalLM",),
+    "text-to-audio": ("AutoModelForTextToWaveform", "AutoModelForTextToSpectrogram"),
     "text2text-generation": ("AutoModelForSeq2SeqLM",),
     "token-classification": ("AutoModelForTokenClassification",),
     "translation": ("AutoModelForSeq2SeqLM",),
@@ -49,6 +53,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 """By task, transformers' classes, of which the first that has a model of the type is taken."""
 
 SYNONYMS: Mapping[str, str] = {
+    "audio-ctc": "automatic-speech-recognition",
     "causal-lm": "text-generation",
     "conversational": "text-generation",
     "ctc": "automatic-speech-recognition",
@@ -64,6 +69,7 @@ SYNONYMS: Mapping[str, str] = {
     "seq2seq-lm": "text2text-generation",
     "sequence-classification": "text-classification",
     "speech2seq-lm": "automatic-speech-recognition",
+    "text-to-speech": "text-to-audio",
     "vision2seq-lm": "image-to-text",
     "vqa": "visual-question-answering",
 }
