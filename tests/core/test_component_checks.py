@@ -51,6 +51,7 @@ PASSES = {
             NO_ACCEPTS,
             "lacks the method requires(self, model)",
             f"lacks the method {RUN}",
+            "lacks the method assembled(self, result, model, context)",
         ],
     ),
     "bare": (type("Bare", (Pass,), {}), [NO_CONFIG, NO_ACCEPTS, f"lacks the method {RUN}"]),

@@ -209,6 +209,7 @@ def test_timings_of_several_candidates_are_each_shown_beside_the_one_that_they_w
         return {
             "id": key,
             "status": "succeeded",
+            "choices": {},
             "steps": [step],
             "size_bytes": 1,
             "metrics": {"latency-avg": figure(value, difference)["latency-avg"] | {"speedup": speedup}},
