@@ -16,9 +16,9 @@ DATA = "data"
 FUSED = frozenset({
     "albert", "audio-spectrogram-transformer", "bart", "beit", "bert", "camembert", "clip", "clip_text_model",
     "clip_vision_model", "convbert", "deberta", "deberta-v2", "deit", "dinov2", "distilbert", "dpt", "electra",
-    "gemma", "gpt2", "gpt_neox", "hubert", "layoutlm", "layoutlmv3", "llama", "marian", "mbart", "mistral", "modernbert",
-    "mpnet", "mt5", "owlvit", "phi", "qwen2", "qwen3", "roberta", "roformer", "segformer", "siglip", "swin",
-    "t5", "videomae", "vit", "wav2vec2", "wav2vec2-conformer", "wavlm", "whisper", "xlm-roberta", "yolos",
+    "gemma", "gpt2", "gpt_neox", "hubert", "layoutlm", "layoutlmv3", "llama", "marian", "mbart", "mistral",
+    "modernbert", "mpnet", "mt5", "owlvit", "phi", "qwen2", "qwen3", "roberta", "roformer", "segformer", "siglip",
+    "swin", "t5", "videomae", "vit", "wav2vec2", "wav2vec2-conformer", "wavlm", "whisper", "xlm-roberta", "yolos",
 })  # fmt: skip
 """Values of model_type that OrtTransformersOptimization knows."""
 
