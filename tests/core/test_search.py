@@ -258,6 +258,18 @@ def test_a_model_that_is_slower_beyond_doubt_is_chosen_only_where_a_goal_asks_fo
     assert eligible(slower)
 
 
+def test_an_evaluator_of_the_last_pass_is_enough_to_choose_by_and_without_any_there_is_no_search(searched, project):
+    del project.config["engine"]["evaluator"]
+    passes = {"first": {"type": "Scale", "config": {"factor": {"search": [2.0, 1.0]}}}}
+
+    done = searched(passes=passes, code=2)
+
+    assert "engine.search_strategy: needs figures to choose by: set engine.evaluator" in done.stderr
+    passes["first"]["evaluator"] = "e"
+    searched(passes=passes)
+    assert best(project) == (1.0,)
+
+
 REFUSALS = {
     "values without a search": (
         {"first": {"type": "Scale", "config": {"factor": {"search": [1.0, 2.0]}}}},

@@ -98,7 +98,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     space = _space(check, raw, input_model, passes.Surroundings(engine, systems, evaluators, DEFAULT_SYSTEM))
     ordered = dict(space.every()) if space is not None else {}
     _check_evaluators(check, engine, wanted, ordered)
-    search = _search(check, engine, wanted, space)
+    search = _search(check, engine, space)
     packagers = _packagers(check, engine)
     if check.problems or input_model is None:
         raise check.error()
@@ -221,14 +221,12 @@ def _space(
     return space
 
 
-def _search(
-    check: Checker, engine: schema.Engine, wanted: tuple[Figure, ...] | None, space: SearchSpace | None
-) -> Search | None:
+def _search(check: Checker, engine: schema.Engine, space: SearchSpace | None) -> Search | None:
     section = engine.search
     if section is None:
         return None
     place = ("engine", "search_strategy")
-    if not wanted and engine.evaluator is None:
+    if engine.evaluator is None and space is not None and not any(entry.figures for _, entry in space.every()):
         check.problem(place, "needs figures to choose by: set engine.evaluator")
     named = schema.Section(type=section.search_algorithm, config=section.search_algorithm_config)
     algorithm = check.attempt(_algorithm, check, named, place)
