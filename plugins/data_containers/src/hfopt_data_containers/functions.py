@@ -148,7 +148,7 @@ class _Judged(Dataset):
         return [figures(found, config.named("evaluate_func"))]
 
     def post_process(self, outputs: Mapping[str, Array]) -> Array:
-        raise NotImplementedError("predict says all")  # no outputs of a model get here
+        raise NotImplementedError("the function runs the model itself")  # by `predict`, which calls nothing else
 
 
 def _device_of(live: Any) -> tuple[str, list[str]]:

@@ -56,7 +56,7 @@ class Evaluated(WholeStatistic):
             metric = _loaded(self.load.path or self.name, self.load.config_name, folder)
             try:
                 found = metric.compute(**rows, **self.compute)
-            except Exception as error:  # it is somebody's code: it raises what it likes
+            except Exception as error:  # a metric is a script that anybody wrote: it raises what it likes
                 raise PreconditionFailed(f"{self.name} of evaluate fails: {type(error).__name__}: {error}") from error
         for part in (self.key or self.name).split("."):
             if not isinstance(found, Mapping) or part not in found:
@@ -91,6 +91,6 @@ def _loaded(place: str, config_name: str | None, folder: str) -> Any:
     except FileNotFoundError as error:
         hint = f'where there is a network, python -c "import evaluate; evaluate.load({place!r})" puts it there'
         raise PreconditionFailed(f"evaluate's cache has no metric {place!r}", hint=hint) from error
-    except Exception as error:  # it is somebody's code: it raises what it likes
+    except Exception as error:  # loading runs the metric's script, which anybody wrote
         first = str(error).strip().partition("\n")[0]
         raise PreconditionFailed(f"evaluate can't load {place}: {type(error).__name__}: {first}") from error

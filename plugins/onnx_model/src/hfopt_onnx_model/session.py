@@ -144,7 +144,7 @@ class OrtSession(Session):
             try:
                 session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
-            except Exception as error:  # as in refusing, which would be timed too
+            except Exception as error:  # its types have no common base; `refusing` would be timed too
                 raise PreconditionFailed(f"ONNX Runtime can't run the model: {reason(error)}") from error
 
         return call

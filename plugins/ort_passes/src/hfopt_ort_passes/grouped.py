@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from hfopt import Accelerator, PreconditionFailed
+from hfopt_onnx_model.session import refusing
 from hfopt_ort_passes.cached_attention import Attention, cached_attention
 from hfopt_ort_passes.fusion_options import OrtTransformersOptimizationConfig
 from hfopt_ort_passes.making import Making, attribute, written
@@ -66,11 +67,11 @@ def is_installed() -> bool:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    probe = parser.parse_model(PROBE).SerializeToString()
     try:
-        onnxruntime.InferenceSession(
-            parser.parse_model(PROBE).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception:  # noqa: BLE001 - ONNX Runtime raises a dozen types without a common base
+        with refusing("ONNX Runtime lacks it"):
+            onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    except PreconditionFailed:
         return False
     return True
 
