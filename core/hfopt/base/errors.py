@@ -122,10 +122,11 @@ def foreseen(error: BaseException, place: object = None) -> HfoptError | None:
     :param place: where it is, if the error does not say: one of writing to an open file does not
     :return: None if it is a bug
     """
-    for each in reversed([*_with_causes(error)]):
+    kinds = (ImportError, RuntimeError, OSError, MemoryError)  # the text of a failed validation can be of megabytes
+    for each in [each for each in _with_causes(error) if isinstance(each, kinds)][::-1]:
         text = " ".join(str(each).split())
         no_memory = isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM
-        if no_memory or (isinstance(each, ImportError | RuntimeError | OSError) and _NO_MEMORY.search(text)):
+        if no_memory or _NO_MEMORY.search(text):
             hint = "use a smaller model or batch, or allow more memory and threads (ulimit -v, ulimit -u)"
             return HfoptError(": ".join(filter(None, ["not enough memory", text])), hint=hint)
     if isinstance(error, HfoptError):

@@ -54,11 +54,15 @@ def validate(model: type[M], value: Any, place: Place, context: ConfigContext | 
 
 def _as_meant(error: ValidationError, value: Any) -> Any:
     """The value with what it can only mean in place of what is refused; None if nothing is clear."""
-    corrected = deepcopy(value)
-    for detail in error.errors(include_url=False):
-        place, meaning = _place(detail, value), meant(detail["type"], detail["input"], detail.get("ctx", {}))
-        if place and meaning is not UNCLEAR:
-            reduce(getitem, place[:-1], corrected)[place[-1]] = meaning
+    clear = [
+        (place, meaning)
+        for detail in error.errors(include_url=False)
+        if (meaning := meant(detail["type"], detail["input"], detail.get("ctx", {}))) is not UNCLEAR
+        and (place := _place(detail, value))
+    ]
+    corrected = deepcopy(value) if clear else value
+    for place, meaning in clear:
+        reduce(getitem, place[:-1], corrected)[place[-1]] = meaning
     return None if json.dumps(corrected) == json.dumps(value) else corrected
 
 
