@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import sys
 
 from pydantic import Field
 
 from hfopt import Component, hookimpl
 from hfopt.api.systems import SystemConfig
-from hfopt.systems.local import LocalSystem
+from hfopt.api.workers import ProcessWorker, WorkerSystem, environment
 
 
 class FarConfig(SystemConfig):
     packages: str = Field(description="The folder.")
 
 
-class Far(LocalSystem):
+class Far(WorkerSystem):
     Config = FarConfig
-    answered_here: ClassVar = ()
 
     def prepare(self, progress):
         progress(f"preparing {self.config.packages}", 1, 1)
 
-    def environment(self):
-        return {**super().environment(), "PYTHONPATH": self.config.packages}
+    def start(self, step):
+        given = {**environment(offline=self.context.offline), "PYTHONPATH": self.config.packages}
+        return ProcessWorker([sys.executable], given, self.context)
 
 
 @hookimpl

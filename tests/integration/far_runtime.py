@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import sys
 
 from pydantic import Field
 
 from hfopt import Component, hookimpl
 from hfopt.api.systems import SystemConfig
-from hfopt.systems.local import LocalSystem
+from hfopt.api.workers import ProcessWorker, WorkerSystem, environment
 
 
 class FarRuntimeConfig(SystemConfig):
     packages: str = Field(description="The folder, as `pip install --target` makes it.")
 
 
-class FarRuntime(LocalSystem):
+class FarRuntime(WorkerSystem):
     Config = FarRuntimeConfig
-    answered_here: ClassVar = ()
 
-    def environment(self):
-        return {**super().environment(), "PYTHONPATH": self.config.packages}
+    def start(self, step):
+        given = {**environment(offline=self.context.offline), "PYTHONPATH": self.config.packages}
+        return ProcessWorker([sys.executable], given, self.context)
 
 
 @hookimpl

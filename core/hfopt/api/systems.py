@@ -49,6 +49,9 @@ class SystemContext:
 
     :param store: the artifact store's folder
     :param log: the file that takes whatever workers and their libraries print
+    :param bundle: makes a folder with the packages of hfopt and its plugins, for the PYTHONPATH of a worker that has
+        them not, and ``-p`` files in its ``plugin-files``; the same folder each time
+    :param distributions: of hfopt and the plugins that the steps of this system may need, whose requirements hold there
     :param plugin_files: ``-p`` files, loaded by every worker
     :param offline: no worker may make a request
     :param log_levels: environment of workers that says what they log: see `hfopt.api.logs`
@@ -56,6 +59,8 @@ class SystemContext:
 
     store: Path
     log: Path
+    bundle: Callable[[], Path]
+    distributions: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     offline: bool = False
     log_levels: Mapping[str, str] = field(default_factory=dict)

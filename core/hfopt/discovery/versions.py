@@ -31,6 +31,8 @@ from hfopt.discovery.sources import GROUP
 if TYPE_CHECKING:
     from hfopt.discovery.plugins import RegisteredComponent
 
+AS_AT_HOME = "hfopt-version"
+"""In a bundled distribution's metadata: what it counts as where it was bundled."""
 _SKIPPED = {"__pycache__", ".git", ".venv", "tests"}
 _PARSING = Lock()
 """CPython 3.11 fails now and then where several threads parse at once (its issue 106905)."""
@@ -70,18 +72,7 @@ class Environment:
 
         :return: as `fingerprint` of the core and of every imported distribution, and ``module:<name>`` to a digest
         """
-        offers = cache(metadata.packages_distributions)  # reads every distribution there is
-        local: dict[str, Path] = {file.stem: file}
-        installed: set[str] = set()
-        queue = [file]
-        for place in queue:  # which grows meanwhile
-            imported = {name for source in _files(place) if source.suffix == ".py" for name in _imports(source)}
-            for name in imported - local.keys() - sys.stdlib_module_names:
-                if homes := _distributions_of(name, offers):
-                    installed.update(homes)
-                elif (found := _find(name, file.parent)) is not None:
-                    local[name] = found
-                    queue.append(found)
+        local, installed = local_modules(file)
         versions = self._closure((name, frozenset()) for name in (PROJECT, *installed))
         return versions | {f"module:{name}": digest_sources([place]) for name, place in sorted(local.items())}
 
@@ -94,6 +85,26 @@ class Environment:
                 found[name] = self.version(name)
                 queue += self.needs(name, extras).difference(queue)
         return dict(sorted(found.items()))
+
+
+def local_modules(file: Path) -> tuple[dict[str, Path], set[str]]:
+    """What a ``-p`` file and its local modules import: local modules, itself among them, and installed distributions.
+
+    :return: file or folder by the module's name, and the distributions' names
+    """
+    offers = cache(metadata.packages_distributions)  # reads every distribution there is
+    local: dict[str, Path] = {file.stem: file}
+    installed: set[str] = set()
+    queue = [file]
+    for place in queue:  # which grows meanwhile
+        imported = {name for source in source_files(place) if source.suffix == ".py" for name in _imports(source)}
+        for name in imported - local.keys() - sys.stdlib_module_names:
+            if homes := _distributions_of(name, offers):
+                installed.update(homes)
+            elif (found := _find(name, file.parent)) is not None:
+                local[name] = found
+                queue.append(found)
+    return local, installed
 
 
 def _needs(name: str, extras: frozenset[str]) -> frozenset[tuple[NormalizedName, frozenset[str]]]:
@@ -110,6 +121,8 @@ def _needs(name: str, extras: frozenset[str]) -> frozenset[tuple[NormalizedName,
 
 def _version(name: str) -> str:
     installed = metadata.distribution(name)
+    if (at_home := installed.read_text(AS_AT_HOME)) is not None:
+        return at_home
     if roots := editable_roots(installed):
         return f"source:{digest_sources(roots)}"
     may_differ = (
@@ -141,12 +154,13 @@ def digest_sources(roots: Iterable[Path]) -> str:
     """One digest for the names and bytes of files, and of all files below folders, compiled ones and tests aside."""
     digest = sha256()
     for root in roots:
-        for file in _files(root):
+        for file in source_files(root):
             digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def _files(root: Path) -> Iterator[Path]:
+def source_files(root: Path) -> Iterator[Path]:
+    """A file, or all files below a folder in order, compiled ones, tests and hidden ones aside."""
     if root.is_file():
         yield root
     for file in sorted(root.rglob("*")):

@@ -17,9 +17,11 @@ from typing import Any
 
 from hfopt.api import logs
 from hfopt.api.systems import System, SystemConfig, SystemContext
+from hfopt.base.component import PROJECT
 from hfopt.base.errors import ExitCode, HfoptError, PluginError, UsageError
 from hfopt.base.files import LOG
 from hfopt.base.text import near, now
+from hfopt.cache.bundle import bundle
 from hfopt.cache.digests import Digests
 from hfopt.cache.journal import Journal
 from hfopt.cache.locks import using_cache
@@ -85,14 +87,21 @@ def run(
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
     files = tuple(file.absolute() for file in plugin_files)
     levels = (engine.log_severity_level, engine.ort_log_severity_level, engine.ort_py_log_severity_level)
-    context = SystemContext(store.root, folder / LOG, files, offline, logs.environment_for(*levels))
+    context = SystemContext(
+        store=store.root,
+        log=folder / LOG,
+        bundle=partial(bundle, store, plugins),
+        plugin_files=files,
+        offline=offline,
+        log_levels=logs.environment_for(*levels),
+    )
     with ExitStack() as stack:
         if not stack.enter_context(using_cache(store.root)):
             reporter.notice(f"{store.root}: there are no locks on its file system: don't run two configs on it at once")
         if (aside := store.set_aside_older()) is not None:
             reporter.notice(f"the cache was of another release of hfopt: it is set aside in {near(aside)}")
         builder = Builder(resolved, plugins)
-        systems = _open_systems(resolved, builder.fetching, context, in_process, reporter, stack)
+        systems = _open_systems(builder, context, in_process, reporter, stack)
         plan = _plan(builder, systems, reporter)
         stack.callback(digests.save)
         log = stack.enter_context(journal.run(resolved.document.file, folder))
@@ -212,18 +221,17 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 def _open_systems(
-    config: RunConfig, fetching: str, context: SystemContext, in_process: bool, reporter: Reporter, stack: ExitStack
+    builder: Builder, context: SystemContext, in_process: bool, reporter: Reporter, stack: ExitStack
 ) -> dict[str, System]:
-    """The systems that the config uses, ready; a worker starts when it gets its first step.
-
-    :param fetching: the one that makes requests, which need not be the config's
-    """
+    """The systems that the config uses, ready; a worker starts when it gets its first step."""
+    config, needed = builder.config, builder.distributions()
     systems: dict[str, System] = {}
-    used = (fetching, config.host, config.target, *config.hosts)
+    used = (builder.fetching, config.host, config.target, *config.hosts)
     for name in dict.fromkeys(used):
         chosen = config.systems.get(name)
         cls: type[System] = InProcessSystem if in_process else LocalSystem if chosen is None else chosen.cls
-        systems[name] = cls(SystemConfig() if chosen is None else chosen.config, context)
+        theirs = replace(context, distributions=(PROJECT, *needed.get(name, ())))
+        systems[name] = cls(SystemConfig() if chosen is None else chosen.config, theirs)
         stack.push(partial(_close, systems[name]))
         systems[name].prepare(partial(reporter.preparing, name))
     return systems

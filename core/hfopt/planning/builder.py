@@ -18,7 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.config.space import ConfiguredPass
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
-from hfopt.planning.graph import Branch, Candidate, Plan, Step
+from hfopt.planning.graph import Branch, Candidate, Plan, Step, closure
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
 DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
@@ -83,6 +83,19 @@ class Builder:
         branches = tuple(self._branch(accelerator) for accelerator in wanted if accelerator not in unavailable)
         skipped = tuple((accelerator, unavailable[accelerator]) for accelerator in wanted if accelerator in unavailable)
         return Plan(self.config, branches, skipped)
+
+    def distributions(self) -> dict[str, tuple[str, ...]]:
+        """The distributions of the plugins that the steps of each system may need, by its name."""
+        found: dict[str, dict[str, None]] = {}
+        for branch in self.plan({}).branches:
+            candidates = branch.candidates
+            if self.config.search is not None:
+                tried = {str(number): entry for number, (_, entry) in enumerate(self.config.search.space.every())}
+                candidates = [self.candidate(branch, tried, self.config.figures)]
+            for step in closure(step for each in candidates for step in (*each.steps(), *each.baseline)):
+                named = (each.distribution for each in step.needs if each.distribution is not None)
+                found.setdefault(step.system, {}).update(dict.fromkeys(named))
+        return {name: tuple(sorted(needed)) for name, needed in found.items()}
 
     def _branch(self, accelerator: Accelerator) -> Branch:
         """The steps for one accelerator: a candidate after the last pass, and after each that has an evaluator.

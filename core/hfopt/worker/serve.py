@@ -20,11 +20,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import cast, get_args
+
+from packaging.requirements import Requirement
 
 from hfopt.api import logs, scripts
 from hfopt.api.protocol import Fault, Progress, Question, Request, StepKind, StepRequest, StepResult
@@ -38,6 +40,7 @@ from hfopt.cache.locks import exclusive, machine_lock
 from hfopt.cache.manifest import Manifest, Uses, digest_of, list_files, make_read_only
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
+from hfopt.discovery.versions import AS_AT_HOME
 from hfopt.worker.context import StepContext
 from hfopt.worker.forks import fork_from_here
 from hfopt.worker.inputs import inputs_unchanged
@@ -137,15 +140,37 @@ def fault_of(error: BaseException, place: Path | None = None) -> Fault:
 
 
 def check_distributions(needed: Mapping[str, str]) -> None:
-    """See that hfopt and the plugins that a step needs are here, in the version that the host has.
+    """See that hfopt and the plugins that a step needs are here, in the version that the host has, and what they need.
 
     :param needed: version by name
     :raises PluginError: with the package, what is needed and what was found
     """
     for name, version in needed.items():
-        found = next((each.version for each in metadata.distributions(name=name)), "none")
-        if found != version:
-            raise PluginError(f"{name} {version} is needed where the step runs; found: {found}")
+        if (found := _found(name)) != version:
+            hint = f"hfopt can't bring {name} if it has compiled files: install {name}=={version} there"
+            raise PluginError(f"{name} {version} is needed where the step runs; found: {found}", hint=hint)
+        if wrong := _misfits(name):
+            told = "; ".join(f"{need} is needed by {name}; found: {there}" for need, there in wrong.items())
+            command = f"{sys.executable} -m pip install {' '.join(map(repr, wrong))}"
+            raise PluginError(f"packages where the step runs don't fit: {told}", hint=command)
+
+
+def _found(name: str) -> str:
+    return next((each.version for each in metadata.distributions(name=name)), "none")
+
+
+@cache
+def _misfits(name: str) -> dict[str, str]:
+    """What is found here instead of the requirements of a distribution that was brought here; pip sees to others."""
+    if metadata.distribution(name).read_text(AS_AT_HOME) is None:
+        return {}
+    needs = [Requirement(line) for line in metadata.requires(name) or () if "extra" not in line]
+    found = {need: _found(need.name) for need in needs if need.marker is None or need.marker.evaluate()}
+    return {
+        f"{need.name}{need.specifier}": there
+        for need, there in found.items()
+        if there == "none" or not need.specifier.contains(there, prereleases=True)
+    }
 
 
 def _make_in_turn(step: StepContext, peak: Callable[[], int | None], emit: Callable[[Progress], None]) -> Manifest:
