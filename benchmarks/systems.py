@@ -1,0 +1,97 @@
+"""Milliseconds of a step that does nothing, on a worker that is warm (`make bench`).
+
+What a system adds to each step: the request and its answer, the artifact's folder, its manifest on the disk. The first
+step starts the worker and does not count; rounds of all systems alternate, in one sitting; medians count. A system
+whose plugin or engine is not there is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hfopt.api.model import Accelerator
+from hfopt.api.protocol import StepRequest
+from hfopt.api.systems import System, SystemContext
+from hfopt.cache.bundle import bundle
+from hfopt.cache.store import ArtifactStore
+from hfopt.discovery.plugins import Plugins
+from hfopt.testing import lines
+
+ROUNDS, STEPS = 5, 20
+SYSTEMS = {
+    "LocalSystem": ({}, 5.0),
+    "PythonEnvironment": ({"python_environment_path": sys.prefix}, 5.0),
+    "Docker": ({}, 50.0),
+}
+"""Each with its options, and the most milliseconds."""
+
+
+def step(folder: Path, plugins: Plugins, number: int) -> StepRequest:
+    """A step that copies four bytes."""
+    return StepRequest(
+        key=f"{number:064x}",
+        name="points",
+        kind="data",
+        component=plugins.find("hfopt_data_containers", "TestPoints").full_name,
+        config={"data_file": str(folder / "points.json")},
+        inputs={},
+        accelerator=Accelerator(device="cpu", execution_provider="CPUExecutionProvider"),
+        threads=1,
+    )
+
+
+def opened(name: str, folder: Path, plugins: Plugins) -> System:
+    store, file = ArtifactStore(folder), Path(lines.__file__)
+    (folder / "points.json").write_text("[[1, 0]]")
+    context = SystemContext(store.root, folder / "log", lambda: bundle(store, plugins), ("hfopt",), (file,))
+    cls = plugins.find("hfopt_systems", name).load()
+    system = cls(cls.Config.model_validate(SYSTEMS[name][0]), context)
+    system.prepare(lambda *_: None)
+    return system
+
+
+def timed(system: System, requests: list[StepRequest]) -> float:
+    """Milliseconds for each of some steps, one after another."""
+    start = time.perf_counter()
+    for request in requests:
+        (future,) = system.submit([request], lambda _: None)
+        if (fault := future.result(120).fault) is not None:
+            raise RuntimeError(fault.message)
+    return (time.perf_counter() - start) / len(requests) * 1e3
+
+
+def main() -> int:
+    plugins = Plugins.discover([Path(lines.__file__)])
+    systems: dict[str, tuple[System, Path]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in SYSTEMS:
+            folder = Path(temporary, name)
+            folder.mkdir()
+            try:
+                systems[name] = opened(name, folder, plugins), folder
+                timed(systems[name][0], [step(folder, plugins, 0)])
+            except Exception as error:  # noqa: BLE001 - a plugin or an engine that is not there is said and left out
+                print(f"{name}: left out: {error}")
+                systems.pop(name, None)
+        numbers = iter(range(1, 1 + ROUNDS * STEPS))
+        found: dict[str, list[float]] = {name: [] for name in systems}
+        for _ in range(ROUNDS):
+            some = [next(numbers) for _ in range(STEPS)]
+            for name, (system, folder) in systems.items():
+                found[name].append(timed(system, [step(folder, plugins, number) for number in some]))
+        for system, _ in systems.values():
+            system.close()
+    missed = 0
+    for name, each in found.items():
+        most = SYSTEMS[name][1]
+        print(f"{name}: {statistics.median(each):.1f} ms a step, wanted: {most:g}")
+        missed += statistics.median(each) > most
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
