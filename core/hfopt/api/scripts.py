@@ -63,7 +63,7 @@ def load_function(script: Path, name: str, *, folder: Path | None = None, names:
 def forget() -> None:
     """Take the scripts' folders from the import path, and scripts and what they imported from there out of memory."""
     for name, module in [*sys.modules.items()]:
-        if name.startswith(_MODULE) or any(_imported_from(folder, name, module) for folder in _FOLDERS):
+        if name.startswith(_MODULE) or (_FOLDERS and any(_imported_from(each, name, module) for each in _FOLDERS)):
             del sys.modules[name]
     for folder in _FOLDERS:
         with suppress(ValueError):  # the script itself may have taken it away

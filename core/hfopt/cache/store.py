@@ -64,8 +64,9 @@ class ArtifactStore:
 
     def find(self, key: str) -> Manifest | None:
         """The manifest, if the artifact and all that it uses are what their manifests say."""
-        with suppress(ArtifactMissing):
-            return self.need(key)
+        if self.folder(key).is_dir():
+            with suppress(ArtifactMissing):
+                return self.need(key)
         return None
 
     def damage(self, key: str) -> str:

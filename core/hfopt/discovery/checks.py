@@ -117,8 +117,11 @@ def declared(hook: str, offer: object) -> list[Component]:
 
 def component_faults(target: Any, base: type) -> list[str]:
     """Everything that keeps an object from being a component of a kind."""
-    if not isinstance(target, type):
-        return ["is not a class"]
+    return _class_faults(target, base) if isinstance(target, type) else ["is not a class"]
+
+
+@cache
+def _class_faults(target: type, base: type) -> list[str]:
     faults = [] if issubclass(target, base) else [f"is not a subclass of {inspect.formatannotation(base)}"]
     return [*faults, *_attribute_faults(target, base), *_method_faults(target, base)]
 
