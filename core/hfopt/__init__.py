@@ -16,7 +16,7 @@ _NAMES = {
     "hfopt.api.model": ("Accelerator", "FetchContext", "ModelHandle", "ModelLoader", "Session", "TensorSpec"),
     "hfopt.api.packaging": ("Packager", "RankedModel"),
     "hfopt.api.passes": ("Pass", "PassContext", "PassResult"),
-    "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext"),
+    "hfopt.api.resources": ("Reference", "Resolved", "Resource", "ResourceContext", "TokenProvider"),
     "hfopt.api.search": ("SearchAlgorithm",),
     "hfopt.api.systems": ("System",),
     "hfopt.base.component": ("Component", "hookimpl"),

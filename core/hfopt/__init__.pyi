@@ -26,6 +26,7 @@ from hfopt.api.resources import Reference as Reference
 from hfopt.api.resources import Resolved as Resolved
 from hfopt.api.resources import Resource as Resource
 from hfopt.api.resources import ResourceContext as ResourceContext
+from hfopt.api.resources import TokenProvider as TokenProvider
 from hfopt.api.search import SearchAlgorithm as SearchAlgorithm
 from hfopt.api.systems import System as System
 from hfopt.base.component import Component as Component

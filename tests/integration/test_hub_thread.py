@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,20 +77,48 @@ def test_a_model_that_the_hub_has_not_is_one_sentence(by_name, hub):
 
 @pytest.fixture
 def gated(by_name, hub, tiny_model):
-    """The same project, whose model and data only an account with access may have; its system says so."""
+    """The same project, whose model and data only an account with access may have."""
     hub.add_model("acme/gated", tiny_model, readers={TOKEN})
     hub.add_dataset("acme/private", {"reviews.csv": (b"text,label\n" + b"good film,1\n" * 8)}, readers={TOKEN})
     by_name.config["input_model"]["config"]["hf_config"]["model_name"] = "acme/gated"
-    by_name.config["systems"] = {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}
-    by_name.config["engine"] |= {"host": "here", "target": "here"}
     return by_name
 
 
-def run_watched(thread):
+def say(thread, hf_token):
+    """Have the config say whether a token is needed."""
+    thread.config["systems"] = {"here": {"type": "LocalSystem", "config": {"hf_token": hf_token}}}
+    thread.config["engine"] |= {"host": "here", "target": "here"}
+
+
+VAULT = """
+import os
+from pathlib import Path
+from hfopt import Component, TokenProvider, hookimpl
+
+class Vault(TokenProvider):
+    def token(self, hub):
+        with open("asked", "a") as asked:
+            print(hub, file=asked)
+        return Path(FILE).read_text()
+
+@hookimpl
+def hfopt_token_providers():
+    return [Component("vault", f"{__name__}:Vault", "A file beside the project")]
+"""
+
+
+def vault(thread, file, token):
+    """Arguments that bring a plugin which knows a token."""
+    file.write_text(token)
+    (thread.folder / "vault.py").write_text(VAULT.replace("FILE", repr(str(file))))
+    return ("-p", "vault.py")
+
+
+def run_watched(thread, *arguments):
     """Run it: exit code, what is shown, and the arguments and environments of all processes that it starts."""
     thread.write()
     environment = os.environ | thread.environment
-    command = thread.command("run", "config.json")
+    command = thread.command("run", "config.json", *arguments)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     seen: set[str] = set()
     with subprocess.Popen(command, cwd=thread.folder, env=environment, **pipes) as running:
@@ -105,27 +134,99 @@ def run_watched(thread):
     return running.returncode, reader.result(), seen
 
 
-@pytest.mark.parametrize("kept", ["environment", "login"])
+@pytest.fixture
+def homes(gated, tmp_path):
+    """Folders below `tmp_path` for whatever is written outside of the project."""
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        (tmp_path / name).mkdir()
+        gated.environment[name] = str(tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", ["environment", "login", "provider"])
+@pytest.mark.usefixtures("homes")
 def test_a_token_opens_a_gated_model_and_dataset_and_is_written_nowhere(gated, hub, tmp_path, kept):
     refused = gated.run()
     assert refused.returncode == 1
     assert "acme/gated is gated: it needs an account that has accepted its licence" in refused.stderr
-    login = Path(hub.environment["HF_HOME"]) / "token"
+    login, arguments = Path(hub.environment["HF_HOME"]) / "token", ()
     if kept == "login":
         login.write_text(TOKEN)
-    else:
+    elif kept == "environment":
         gated.environment["HF_TOKEN"] = TOKEN
+    else:
+        arguments = vault(gated, login.with_name("vault"), TOKEN)
     gated.config["data_configs"][0]["params_config"] = {"data_name": "acme/private", "label_cols": "label"}
+    say(gated, True)
 
-    code, shown, seen = run_watched(gated)
+    code, shown, seen = run_watched(gated, *arguments)
 
     assert code == 0, shown
     assert "acme/private: revision main is " in shown
-    written = [file for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
-    assert written == ([login] if login.is_relative_to(tmp_path) and kept == "login" else [])
+    forms = [TOKEN.encode(), b64encode(TOKEN.encode())]
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    written = [file for file in files if any(form in file.read_bytes() for form in forms)]
+    assert written == {"login": [login], "provider": [login.with_name("vault")]}.get(kept, [])
+    assert {".sqlite", ".json", ".log", ".onnx", ".safetensors"} <= {file.suffix for file in files}
     assert TOKEN not in shown
     assert len(seen) > 10
     assert [each for each in seen if TOKEN in each] == []
+
+
+def test_a_token_that_is_needed_and_missing_is_said_before_the_hub_is_asked(by_name, hub):
+    say(by_name, True)
+
+    done = by_name.run()
+
+    assert done.returncode == 1
+    assert (
+        f"hf_token is true, and there is no token for {hub.url}\n"
+        "  hint: run `hf auth login`, or set HF_TOKEN, or leave hf_token out if nothing is gated\n"
+    ) in done.stderr
+    assert hub.requests == []
+
+
+def test_no_token_is_sent_where_the_config_says_so_and_no_provider_is_asked(by_name, hub, tmp_path):
+    arguments = vault(by_name, tmp_path / "secret", TOKEN)
+    by_name.environment["HF_TOKEN"] = TOKEN
+    say(by_name, False)
+
+    done = by_name.run(*arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert not any(request.authorized for request in hub.requests)
+    assert not (by_name.folder / "asked").exists()
+
+
+def test_a_provider_is_asked_once_and_only_if_the_user_has_no_token_and_something_is_to_be_fetched(
+    by_name, hub, tmp_path
+):
+    arguments = vault(by_name, tmp_path / "secret", TOKEN)
+    asked = by_name.folder / "asked"
+    by_name.environment["HF_TOKEN"] = TOKEN
+    assert by_name.run(*arguments).returncode == 0
+    assert not asked.exists()
+
+    by_name.environment["HF_TOKEN"] = ""
+    offline = by_name.run(*arguments, "--offline")
+    assert offline.returncode == 0, offline.stderr
+    assert not asked.exists()
+
+    online = by_name.run(*arguments)
+    assert online.returncode == 0, online.stderr
+    assert asked.read_text() == f"{hub.url}\n"
+
+
+def test_a_provider_that_fails_is_told_without_what_it_knows(by_name, tmp_path):
+    arguments = vault(by_name, tmp_path / "secret", TOKEN)
+    failing = VAULT.replace("return Path(FILE).read_text()", "raise PreconditionFailed('the vault is locked')")
+    plugin = failing.replace("import Component,", "import Component, PreconditionFailed,")
+    (by_name.folder / "vault.py").write_text(plugin)
+
+    done = by_name.run(*arguments)
+
+    assert done.returncode == 1
+    assert "the vault is locked" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_gated_data_without_access_say_which_page_to_open(gated, hub, tiny_model):

@@ -97,6 +97,20 @@ def hfopt_resources() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_token_providers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare places that keep a hub's token, such as a key vault.
+
+    They are asked in workers, in order of their plugins' names, only while something is resolved or fetched online, if
+    the user has no token and the systems' ``hf_token`` is not false. The first token is used.
+
+    :return: components whose target is a subclass of :class:`hfopt.TokenProvider`
+    :on error: ``hfopt plugins`` reports the plugin; a provider that fails when it is asked fails what needs the token
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_search_algorithms() -> Iterable[Component]:  # type: ignore[empty-body]
     """Declare ways of choosing what a search tries next (``engine.search_strategy.search_algorithm``).
 

@@ -49,6 +49,7 @@ class StepRequest(_Message):
     paths: dict[str, str] = Field({}, description="Local inputs: absolute path by token.")
     distributions: dict[str, str] = Field({}, description="Version by name, of hfopt and the plugins needed.")
     pin: str | None = Field(None, description="Which version of a resource to fetch.")
+    hf_token: bool | None = Field(None, description="Of a resource: whether a token is sent; null: if there is one.")
     accelerator: Accelerator
     threads: int
     measures: bool = Field(False, description="It times models: nothing else may run on its machine meanwhile.")

@@ -7,8 +7,8 @@ folder in its place.
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,18 @@ class Reference:
 
 @dataclass(frozen=True)
 class ResourceContext:
-    """What a resource gets to work with.
+    r"""What a resource gets to work with.
 
     :param offline: no request may be made: what a local cache has must do
     :param progress: ``progress(phase, done, total)``
+    :param hf_token: of the run's systems. true: without a token it fails; false: none is sent; null: as is possible
+    :param provided_token: what `TokenProvider`\ s have for the hub at an address; to be asked if the user has no token
     """
 
     offline: bool
     progress: ReportProgress
+    hf_token: bool | None = None
+    provided_token: Callable[[str], str | None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,18 @@ class Resolved:
     identity: str
     pin: str
     notice: str | None = None
+
+
+class TokenProvider(ABC):
+    """Knows the token of a hub's user. Called in workers only; its module imports clients inside methods."""
+
+    @abstractmethod
+    def token(self, hub: str) -> str | None:
+        """The token, None if this place has none.
+
+        :param hub: the hub's address, ``https://huggingface.co``
+        :raises PreconditionFailed: the place can't be asked
+        """
 
 
 class Resource(Configured):

@@ -40,7 +40,7 @@ class SystemConfig(Config):
     """Options that every system has."""
 
     accelerators: tuple[AcceleratorConfig, ...] = Field((), description="One result set each; none: the CPU.")
-    hf_token: bool | None = Field(None, description="Of no effect: the token of HF_TOKEN or `hf auth login` is used.")
+    hf_token: bool | None = Field(None, description="The hub's token. true: required; false: not sent; null: if any.")
 
 
 @dataclass(frozen=True)

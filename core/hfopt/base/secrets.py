@@ -40,6 +40,7 @@ _SHAPES = re.compile(
     r"|\bhf_[A-Za-z0-9]{20,}",
     re.IGNORECASE,
 )
+_LEARNT: dict[str, str] = {}
 _LONG = 8
 """Characters from which on a known secret is taken out wherever it stands; what is shorter is a word of any text."""
 
@@ -72,9 +73,14 @@ def handed_over() -> dict[str, str]:
     return dict(json.loads(_read(os.environ.get(WITHHELD, "")) or "{}"))
 
 
+def learn(secret: str) -> None:
+    """Have this process know a secret that no variable holds."""
+    _LEARNT[f"{len(_LEARNT)}_TOKEN"] = secret
+
+
 def known() -> re.Pattern[str] | None:
     """What this process knows to be secret, however it is written; None if it knows nothing."""
-    return _known(tuple(os.environ.items()))
+    return _known((*os.environ.items(), *_LEARNT.items()))
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ from hfopt.planning.graph import EARLY, Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
 from hfopt.worker.serve import fault_of
 
-_SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed")
+_SENT_AS_IT_IS = ("name", "kind", "component", "accelerator", "measures", "parity", "seed", "hf_token")
 
 
 @dataclass

@@ -44,7 +44,8 @@ def resolve_references(steps: Sequence[Step], system: System) -> dict[str, Resol
 
     :param steps: those that fetch the references
     """
-    questions = [_question("resolve", step.component, config=step.config.model_dump(mode="json")) for step in steps]
+    asked = ((each, {"config": each.config.model_dump(mode="json"), "hf_token": each.hf_token}) for each in steps)
+    questions = [_question("resolve", step.component, **more) for step, more in asked]
     pairs = zip(steps, _ask(system, questions), strict=True)
     return {str(step.token): each if isinstance(each, Fault) else Resolved(**each) for step, each in pairs}
 

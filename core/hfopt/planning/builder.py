@@ -64,7 +64,7 @@ class Builder:
     """Makes steps, each only once: what branches and candidates share is one step.
 
     Its ``fetching`` is the system that makes requests: this machine, where the network is, whatever the config calls
-    local_system.
+    local_system. It serves all systems of the config: ``hf_token`` is true if it is so of one of them.
     """
 
     def __init__(self, config: RunConfig, plugins: Plugins) -> None:
@@ -73,6 +73,9 @@ class Builder:
         self.steps: dict[tuple[Any, ...], Step] = {}
         local = config.systems[DEFAULT_SYSTEM].registered.full_name == LOCAL
         self.fetching = DEFAULT_SYSTEM if local else THIS_MACHINE
+        used = (config.host, config.target, *config.hosts)
+        said = [getattr(config.systems[name].config, "hf_token", None) for name in used]
+        self.hf_token = True if True in said else False if False in said else None
 
     def plan(self, unavailable: Mapping[Accelerator, str]) -> Plan:
         """The steps of the config: one branch for each accelerator of the target.
@@ -229,7 +232,8 @@ class Builder:
 
     def _fetch(self, token: str, resource: ConfiguredComponent) -> Step:
         name = f"fetch {getattr(resource.config, 'name', resource.registered.component.name)}"
-        return self._component_step(name, "fetch", resource, {}, system=self.fetching, token=token, opener=None)
+        more = {"system": self.fetching, "token": token, "hf_token": self.hf_token, "opener": None}
+        return self._component_step(name, "fetch", resource, {}, **more)
 
     def _step(self, **fields: Any) -> Step:
         inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))

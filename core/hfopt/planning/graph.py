@@ -32,6 +32,7 @@ class Step:
     :param opener: the component that opens its result: a model's loader, a dataset's container
     :param measures: its result depends on the machine
     :param token: of the reference that it fetches, if it is a resource's
+    :param hf_token: whether the hub is sent a token for it
     :param parity: how its model's outputs are compared with those of its input, if they are
     """
 
@@ -47,6 +48,7 @@ class Step:
     paths: tuple[Path, ...] = ()
     measures: bool = False
     token: str | None = None
+    hf_token: bool | None = None
     parity: Parity | None = None
     seed: int = 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,8 @@ from hfopt.api.data import DataContainer, Dataset
 from hfopt.api.metrics import Metric
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
 from hfopt.api.protocol import StepRequest
-from hfopt.api.resources import MARK
+from hfopt.api.resources import MARK, ResourceContext, TokenProvider
+from hfopt.base.secrets import learn
 from hfopt.base.values import replace_strings
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
@@ -58,6 +60,11 @@ class StepContext:
         fetched = {role: str(self.store.folder(key) / FETCHED) for role, key in references.items()}
         return cls(load_options(cls.Config, replace_strings(self.request.config, fetched | self.request.paths)))
 
+    def resource_context(self) -> ResourceContext:
+        """For a resource that is resolved or fetched."""
+        ask = partial(provided_token, self.plugins)
+        return ResourceContext(self.offline, self.progress, self.request.hf_token, ask)
+
     def model(self, role: str) -> ModelHandle:
         """The model of an input artifact."""
         return self.store.read_model(self.request.inputs[role])
@@ -77,6 +84,15 @@ class StepContext:
     def stopwatch(self) -> Stopwatch:
         """Times models for this step's accelerator."""
         return Stopwatch(self.request.accelerator, self.plugins.files, self.progress)
+
+
+@cache
+def provided_token(plugins: Plugins, hub: str) -> str | None:
+    """The first token that a plugin has for a hub; each is asked once in this process."""
+    providers: Iterator[TokenProvider] = (each.load()() for each in plugins.of_kind("hfopt_token_providers"))
+    if token := next(filter(None, (each.token(hub) for each in providers)), None):
+        learn(token)
+    return token
 
 
 def load_options(model: type[C], options: Mapping[str, Any]) -> C:

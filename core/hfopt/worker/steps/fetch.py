@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfopt.api.model import FetchContext, ModelLoader
-from hfopt.api.resources import Resource, ResourceContext
+from hfopt.api.resources import Resource
 from hfopt.base.processes import credentials
 from hfopt.worker.context import FETCHED, Outcome, StepContext
 from hfopt.worker.forks import preload
@@ -15,7 +15,7 @@ def run(step: StepContext) -> Outcome:
         folder = step.folder / FETCHED
         folder.mkdir()
         with credentials():
-            report = resource.fetch(step.request.pin, folder, ResourceContext(step.offline, step.progress))
+            report = resource.fetch(step.request.pin, folder, step.resource_context())
         return Outcome(report=report)
     preload(step.plugins, step.request.component)
     loader: ModelLoader = step.component("hfopt_model_loaders")

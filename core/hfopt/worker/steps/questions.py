@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from hfopt.api.model import ModelLoader
-from hfopt.api.resources import Resource, ResourceContext
+from hfopt.api.resources import Resource
 from hfopt.base.processes import credentials
 from hfopt.base.secrets import redacted
 from hfopt.discovery.versions import Environment
@@ -18,7 +18,7 @@ def resolve(step: StepContext) -> dict[str, Any]:
     """What a reference means now."""
     resource: Resource = step.component("hfopt_resources")
     with credentials():
-        found = resource.resolve(ResourceContext(step.offline, step.progress))
+        found = resource.resolve(step.resource_context())
     return {**dataclasses.asdict(found), "identity": redacted(found.identity)}
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from hfopt import Config
 from hfopt.api.resources import Resolved, Resource, ResourceContext
 from hfopt_hf_hub import hub
+from hfopt_hf_hub.login import token_for
 from hfopt_hf_hub.model import Name, Revision
 
 
@@ -32,14 +33,13 @@ class HfDataset(Resource):
     Config = HfDatasetConfig
     config: HfDatasetConfig
 
-    @property
-    def repository(self) -> hub.Repository:
+    def repository(self, context: ResourceContext) -> hub.Repository:
         """Where it lies."""
-        return hub.Repository("dataset", self.config.name)
+        return hub.Repository("dataset", self.config.name, token_for(context))
 
     def resolve(self, context: ResourceContext) -> Resolved:
         config, revision = self.config, self.config.revision or "main"
-        commit = hub.commit_of(self.repository, revision, offline=context.offline)
+        commit = hub.commit_of(self.repository(context), revision, offline=context.offline)
         identity = f"hf:dataset/{config.name}@{commit}:{config.subset or ''}:{config.split or ''}"
         if config.rows is not None:
             identity = f"{identity}:{config.rows}"
@@ -50,4 +50,4 @@ class HfDataset(Resource):
     def fetch(self, pin: str, folder: Path, context: ResourceContext) -> Mapping[str, Any]:
         from hfopt_hf_data.fetching import fetch
 
-        return fetch(self.config, self.repository, pin, folder, context)
+        return fetch(self.config, self.repository(context), pin, folder, context)

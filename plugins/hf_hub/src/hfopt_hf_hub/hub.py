@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import Any, Literal
@@ -37,10 +37,12 @@ class Repository:
     """A model or dataset of the hub.
 
     :param name: as the user writes it
+    :param token: what the hub is sent, see `hfopt_hf_hub.login`; None: what its client finds
     """
 
     kind: Literal["model", "dataset"]
     name: str
+    token: str | bool | None = field(default=None, repr=False)
 
 
 def commit_of(repository: Repository, revision: str, *, offline: bool) -> str:
@@ -57,7 +59,7 @@ def commit_of(repository: Repository, revision: str, *, offline: bool) -> str:
 
     with speaking(repository, revision):
         info = patiently(
-            lambda: HfApi(endpoint()).repo_info(
+            lambda: HfApi(endpoint(), repository.token).repo_info(
                 repository.name, repo_type=repository.kind, revision=revision, timeout=TIMEOUT, files_metadata=False
             )
         )
@@ -80,7 +82,7 @@ def paths_of(repository: Repository, commit: str, *, offline: bool) -> list[str]
 
         with speaking(repository, commit):
             info = patiently(
-                lambda: HfApi(endpoint()).repo_info(
+                lambda: HfApi(endpoint(), repository.token).repo_info(
                     repository.name, repo_type=repository.kind, revision=commit, timeout=TIMEOUT
                 )
             )
@@ -111,6 +113,7 @@ def download(repository: Repository, commit: str, paths: Collection[str], *, off
                     repo_type=repository.kind,
                     revision=commit,
                     endpoint=endpoint(),
+                    token=repository.token,
                     allow_patterns=[glob.escape(path) for path in paths],
                     local_files_only=offline,
                 )

@@ -13,6 +13,7 @@ from hfopt import Config, PreconditionFailed
 from hfopt.api.files import read_json
 from hfopt.api.resources import Resolved, Resource, ResourceContext
 from hfopt_hf_hub import hub
+from hfopt_hf_hub.login import token_for
 
 WEIGHTS = (
     "model.safetensors",
@@ -80,13 +81,12 @@ class HfModel(Resource):
     Config = HfModelConfig
     config: HfModelConfig
 
-    @property
-    def _repository(self) -> hub.Repository:
-        return hub.Repository("model", self.config.name)
+    def _repository(self, context: ResourceContext) -> hub.Repository:
+        return hub.Repository("model", self.config.name, token_for(context))
 
     def resolve(self, context: ResourceContext) -> Resolved:
         revision = self.config.revision or "main"
-        commit = hub.commit_of(self._repository, revision, offline=context.offline)
+        commit = hub.commit_of(self._repository(context), revision, offline=context.offline)
         parts = ["" if self.config.weights else "no-weights", "code" if self.config.code else "", *self.config.files]
         identity = ":".join([f"hf:model/{self.config.name}@{commit}", *filter(None, parts)])
         if revision == commit:
@@ -95,17 +95,18 @@ class HfModel(Resource):
 
     def fetch(self, pin: str, folder: Path, context: ResourceContext) -> Mapping[str, Any]:
         context.progress("download", 0, None)
-        there = hub.paths_of(self._repository, pin, offline=context.offline)
+        repository = self._repository(context)
+        there = hub.paths_of(repository, pin, offline=context.offline)
         wanted = companions(there)
         if self.config.code:
             wanted += [path for path in there if path.endswith(".py")]
         if named := self._files(there):
             wanted += named
         elif self.config.weights:
-            wanted += self._weights(there, pin, context)
+            wanted += self._weights(repository, there, pin, context)
         if not wanted:
             raise PreconditionFailed(f"{self.config.name} has no config and no tokenizer")
-        snapshot = hub.download(self._repository, pin, wanted, offline=context.offline)
+        snapshot = hub.download(repository, pin, wanted, offline=context.offline)
         hub.remember(snapshot, self.config.revision or "main")
         return hub.link(snapshot, sorted(set(wanted)), folder)
 
@@ -114,7 +115,9 @@ class HfModel(Resource):
         found = [[path for path in there if fnmatchcase(path, pattern)] for pattern in self.config.files]
         return [path for paths in found for path in paths] if all(found) else []
 
-    def _weights(self, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
+    def _weights(
+        self, repository: hub.Repository, there: Sequence[str], pin: str, context: ResourceContext
+    ) -> list[str]:
         """What holds the weights: one file, or an index and its shards.
 
         :raises PreconditionFailed: there are none
@@ -122,18 +125,20 @@ class HfModel(Resource):
         name = self.config.name
         found = next((path for path in WEIGHTS if path in there), None)
         if found is None and context.offline and "config.json" in there:
-            raise hub.incomplete(self._repository, pin, [WEIGHTS[0]])
+            raise hub.incomplete(repository, pin, [WEIGHTS[0]])
         if found is None:
             raise PreconditionFailed(f"{name} has no weights for PyTorch: neither {WEIGHTS[0]} nor {WEIGHTS[2]}")
-        return [found, *(self._shards(found, there, pin, context) if found.endswith(".json") else [])]
+        return [found, *(self._shards(found, repository, there, pin, context) if found.endswith(".json") else [])]
 
-    def _shards(self, path: str, there: Sequence[str], pin: str, context: ResourceContext) -> list[str]:
+    def _shards(
+        self, path: str, repository: hub.Repository, there: Sequence[str], pin: str, context: ResourceContext
+    ) -> list[str]:
         """The files that the index at `path` names; it is downloaded for that.
 
         :raises PreconditionFailed: it is damaged, or names what the repository lacks or what is of another format
         """
         index, format_ = f"{path} of {self.config.name} at {pin[:12]}", Path(path.removesuffix(".index.json")).suffix
-        file = hub.download(self._repository, pin, [path], offline=context.offline) / path
+        file = hub.download(repository, pin, [path], offline=context.offline) / path
         try:
             shards = sorted(set(read_json(file)["weight_map"].values()))
             others = [shard for shard in shards if not shard.endswith(format_)]
@@ -145,7 +150,7 @@ class HfModel(Resource):
             raise PreconditionFailed(f"{index} names {hub.some(others)}, which is no {format_} file")
         missing = [shard for shard in shards if shard not in there]
         if missing and context.offline:
-            raise hub.incomplete(self._repository, pin, missing)
+            raise hub.incomplete(repository, pin, missing)
         if missing:
             raise PreconditionFailed(
                 f"{index} names {hub.some(missing)}, which the repository lacks",
