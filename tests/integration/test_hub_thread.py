@@ -130,8 +130,18 @@ def run_watched(thread, *arguments):
                         arguments, variables = child.cmdline(), child.environ()
                         if arguments != command:  # else it is this command's copy, which is not another program yet
                             seen |= {*arguments, *variables.values()}
-            time.sleep(0.01)
+            time.sleep(0.02)
     return running.returncode, reader.result(), seen
+
+
+def test_a_gated_model_is_refused_without_a_token_with_the_page_to_open(gated, hub):
+    refused = gated.run()
+
+    assert refused.returncode == 1
+    assert (
+        "acme/gated is gated: it needs an account that has accepted its licence\n"
+        f"  hint: accept the licence at {hub.url}/acme/gated, then set HF_TOKEN or run `hf auth login`\n"
+    ) in refused.stderr
 
 
 @pytest.fixture
@@ -142,12 +152,10 @@ def homes(gated, tmp_path):
         gated.environment[name] = str(tmp_path / name)
 
 
+@pytest.mark.timeout(300)  # it runs everything, watched
 @pytest.mark.parametrize("kept", ["environment", "login", "provider"])
 @pytest.mark.usefixtures("homes")
 def test_a_token_opens_a_gated_model_and_dataset_and_is_written_nowhere(gated, hub, tmp_path, kept):
-    refused = gated.run()
-    assert refused.returncode == 1
-    assert "acme/gated is gated: it needs an account that has accepted its licence" in refused.stderr
     login, arguments = Path(hub.environment["HF_HOME"]) / "token", ()
     if kept == "login":
         login.write_text(TOKEN)
