@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from hfopt.api.config import Config, ConfigContext, UnknownName
+from hfopt.api.config import Config, UnknownName
 from hfopt.api.metrics import Statistic, WholeStatistic
 from hfopt.api.timing import FIGURES, LATENCY_FIGURES, TIMED_KINDS, TimingConfig
 from hfopt.base.errors import Place, Problem
 from hfopt.config import schema
-from hfopt.config.checker import Checker
+from hfopt.config.checker import Checker, ConfiguredComponent
 from hfopt.config.meaning import models_in
 from hfopt.config.problems import Mistakes, unknown_name, validate
-from hfopt.discovery.plugins import RegisteredComponent
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,6 @@ class Figure:
     :param options: its own, or those of its timings
     :param backend: who computes it, for accuracy
     :param settings: inference settings by type of model
-    :param paths: input paths among the options
     """
 
     key: str
@@ -37,10 +34,9 @@ class Figure:
     options: Mapping[str, Any]
     priority: int
     higher_is_better: bool
-    backend: RegisteredComponent | None = None
+    backend: ConfiguredComponent | None = None
     goal: schema.Goal | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    paths: tuple[Path, ...] = ()
 
 
 class _Measured(NamedTuple):
@@ -128,7 +124,7 @@ def _settings(check: Checker, metric: schema.Metric, place: Place) -> dict[str, 
 
 def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> Figure:
     find = _measured if metric.type in _MEASURED else _of_backend
-    meaning, options, backend, paths = find(check, metric, sub_type, place)
+    meaning, options, backend = find(check, metric, sub_type, place)
     higher = meaning.higher_is_better if sub_type.higher_is_better is None else sub_type.higher_is_better
     if sub_type.goal is not None and (reason := sub_type.goal.impossible(higher, meaning.unit)):
         check.problem((*place, "goal", "value"), reason)
@@ -142,11 +138,10 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
         higher_is_better=higher,
         backend=backend,
         goal=sub_type.goal,
-        paths=paths,
     )
 
 
-_Meaning = tuple[_Measured | Statistic | WholeStatistic, Config, RegisteredComponent | None, tuple[Path, ...]]
+_Meaning = tuple[_Measured | Statistic | WholeStatistic, Config, ConfiguredComponent | None]
 
 
 def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
@@ -155,11 +150,10 @@ def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType,
     told, at = sub_type.metric_config, (*place, "metric_config")
     if metric.type == "custom":
         written, told, at = metric.type, {**told, **metric.functions}, (*place[:-2], "user_config")
-    registered, backend = check.find("hfopt_metric_backends", written, (*place[:-2], "backend"))
-    context = ConfigContext(check.document.folder)
-    options = validate(backend.Config, told, at, context)
+    registered, _ = check.find("hfopt_metric_backends", written, (*place[:-2], "backend"))
+    chosen = check.configured(registered, told, at)
     try:
-        return backend().statistic(sub_type.name, options), options, registered, tuple(context.used_paths)
+        return chosen.cls().statistic(sub_type.name, chosen.config), chosen.config, chosen
     except UnknownName as error:
         raise Mistakes(unknown_name((*place, "name"), error)) from error
     except ValueError as error:
@@ -169,4 +163,4 @@ def _of_backend(check: Checker, metric: schema.Metric, sub_type: schema.SubType,
 def _measured(check: Checker, metric: schema.Metric, sub_type: schema.SubType, place: Place) -> _Meaning:
     kind = _MEASURED[metric.type]
     check.known((*place, "name"), f"{metric.type} figure", sub_type.name, kind.names)
-    return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None, ()
+    return kind, validate(kind.options, sub_type.metric_config, (*place, "metric_config")), None

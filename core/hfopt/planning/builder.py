@@ -17,7 +17,7 @@ from hfopt.config.document import read
 from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.config.space import ConfiguredPass
-from hfopt.discovery.plugins import Plugins, RegisteredComponent
+from hfopt.discovery.plugins import Plugins
 from hfopt.planning.graph import Branch, Candidate, Plan, Step, closure
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
@@ -169,12 +169,16 @@ class Builder:
             roles = {"baseline": branch.model, "predictions": model} if compared else {"predictions": model}
             told = wanted[0][0].settings
             inputs = {role: self._predictions(branch, each, name, told) for role, each in roles.items()}
+            used = {token: each for _, backend in wanted for token, each in backend.resources.items()}
+            inputs |= {token: self._fetch(token, each) for token, each in used.items()}
             requests = tuple(
-                MetricRequest(key=each.key, backend=backend.full_name, name=each.name, options=dict(each.options))
+                MetricRequest(
+                    key=each.key, backend=backend.registered.full_name, name=each.name, options=dict(each.options)
+                )
                 for each, backend in wanted
             )
-            own = tuple(backend for _, backend in wanted)
-            paths = tuple(dict.fromkeys(path for figure, _ in wanted for path in figure.paths))
+            own = tuple(backend.registered for _, backend in wanted)
+            paths = tuple(dict.fromkeys(path for _, backend in wanted for path in backend.paths))
             score = ScoreConfig(metrics=requests)
             scores.append(self._core_step(branch, "score", model, score, inputs, own=own, paths=paths))
         return tuple(scores)
@@ -247,9 +251,9 @@ def _told(figure: Figure) -> str:
     return json.dumps(figure.settings, sort_keys=True)
 
 
-def _by_data(figures: Sequence[Figure]) -> dict[tuple[str, str], list[tuple[Figure, RegisteredComponent]]]:
+def _by_data(figures: Sequence[Figure]) -> dict[tuple[str, str], list[tuple[Figure, ConfiguredComponent]]]:
     """Accuracy figures and who computes them, by data config and inference settings."""
-    grouped: dict[tuple[str, str], list[tuple[Figure, RegisteredComponent]]] = {}
+    grouped: dict[tuple[str, str], list[tuple[Figure, ConfiguredComponent]]] = {}
     for figure in figures:
         if figure.data is not None and figure.backend is not None:
             grouped.setdefault((figure.data, _told(figure)), []).append((figure, figure.backend))

@@ -54,11 +54,15 @@ class StepContext:
     offline: bool = False
 
     def component(self, hook: str) -> Any:
-        """The request's component with its options; where things lie here stands for references and inputs."""
+        """The request's component with its options."""
         cls = self.plugins.find(hook, self.request.component).load()
+        return cls(load_options(cls.Config, self.located(self.request.config)))
+
+    def located(self, options: Mapping[str, Any]) -> Any:
+        """Options in which places here stand for references and inputs."""
         references = {role: key for role, key in self.request.inputs.items() if role.startswith(MARK)}
         fetched = {role: str(self.store.folder(key) / FETCHED) for role, key in references.items()}
-        return cls(load_options(cls.Config, replace_strings(self.request.config, fetched | self.request.paths)))
+        return replace_strings(options, fetched | self.request.paths)
 
     def resource_context(self) -> ResourceContext:
         """For a resource that is resolved or fetched."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import evaluate
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from hfopt import PreconditionFailed
+from hfopt import PreconditionFailed, Reference
+from hfopt.api.config import ConfigContext
 from hfopt.testing import scored
 from hfopt_hf_metrics.backend import HuggingfaceMetrics
 from hfopt_hf_metrics.config import HuggingfaceMetricsConfig
+from hfopt_hf_metrics.evaluated import LoadParams
 
 SCRIPT = """
 import datasets
@@ -83,9 +86,7 @@ def test_a_metric_that_is_not_in_the_cache_is_told_with_what_puts_it_there(off):
         scored(HuggingfaceMetrics().statistic("no_such_metric", config), LOGITS, LABELS)
 
     assert failed.value.message == "evaluate's cache has no metric 'no_such_metric'"
-    assert failed.value.hint == (
-        "where there is a network, python -c \"import evaluate; evaluate.load('no_such_metric')\" puts it there"
-    )
+    assert failed.value.hint == '"path": "evaluate-metric/no_such_metric" in load_params fetches it from the hub'
 
 
 def test_code_that_can_not_be_loaded_is_told(off):
@@ -93,3 +94,39 @@ def test_code_that_can_not_be_loaded_is_told(off):
 
     with pytest.raises(PreconditionFailed, match=r"^evaluate can't load .*off: KeyError: 'lost'$"):
         scored(statistic(off), LOGITS, LABELS)
+
+
+def load_params(folder, **written):
+    return LoadParams.model_validate(written, strict=False, context=ConfigContext(folder))
+
+
+def test_a_space_of_the_hub_is_a_reference_if_its_code_may_run(tmp_path):
+    chosen = load_params(tmp_path, path="evaluate-metric/off", revision="v1", trust_remote_code=True)
+
+    assert chosen.path == Reference("hf_space", {"name": "evaluate-metric/off", "revision": "v1"}).token
+
+
+def test_a_folder_of_that_name_is_taken_instead(tmp_path):
+    (tmp_path / "evaluate-metric" / "off").mkdir(parents=True)
+
+    assert load_params(tmp_path, path="evaluate-metric/off").path == str(tmp_path / "evaluate-metric" / "off")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            {"path": "evaluate-metric/off"},
+            "no such file or folder: evaluate-metric/off; if a space of the hub is meant, its code would run here: "
+            '"trust_remote_code": true allows that',
+        ),
+        ({"path": "off.py"}, "no such file or folder: off.py"),
+        ({"path": ".", "revision": "v1"}, "revision is of a space of the hub, and this is none"),
+        ({"revision": "v1"}, "revision is of a space of the hub, which path names"),
+    ],
+)
+def test_what_is_no_metric_that_may_run_is_refused(tmp_path, written, message):
+    with pytest.raises(ValidationError) as refused:
+        load_params(tmp_path, **written)
+
+    assert refused.value.errors()[0]["msg"] == f"Value error, {message}"

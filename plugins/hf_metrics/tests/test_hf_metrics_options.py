@@ -64,7 +64,8 @@ def test_a_metric_that_is_not_built_in_needs_code_of_its_own():
     assert str(unknown.value) == (
         "no metric named 'bleu' is built in; there is accuracy, cer, exact_match, f1, matthews_correlation, mse, "
         "pearsonr, perplexity, precision, recall, roc_auc, seqeval, spearmanr, squad, squad_v2, wer. Others of "
-        "evaluate run code of their own: load_params names it (path), or allows what is in the cache "
+        "evaluate run code of their own: load_params names it (path: a file of yours, or a space of the hub), or "
+        "allows what is in evaluate's cache "
         '("trust_remote_code": true)'
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hfopt.api.arrays import Array
 from hfopt.api.metrics import Metric, MetricBackend
 from hfopt.base.errors import PreconditionFailed
-from hfopt.base.values import replace_strings
 from hfopt.planning.tasks import MetricRequest, ScoreConfig
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext, load_options
@@ -29,5 +28,5 @@ def _score(step: StepContext, metric: MetricRequest, said: Array, before: Array 
     from hfopt.measuring.figures import scored
 
     cls: type[MetricBackend] = step.plugins.find("hfopt_metric_backends", metric.backend).load()
-    options = load_options(cls.Config, replace_strings(metric.options, step.request.paths))
+    options = load_options(cls.Config, step.located(metric.options))
     return scored(cls().statistic(metric.name, options), said, labels, before)

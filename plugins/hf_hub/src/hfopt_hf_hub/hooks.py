@@ -7,4 +7,7 @@ from hfopt import Component, hookimpl
 
 @hookimpl
 def hfopt_resources() -> list[Component]:
-    return [Component("hf_model", "hfopt_hf_hub.model:HfModel", "A model of the Hugging Face hub, or its tokenizer")]
+    return [
+        Component("hf_model", "hfopt_hf_hub.model:HfModel", "A model of the Hugging Face hub, or its tokenizer"),
+        Component("hf_space", "hfopt_hf_hub.space:HfSpace", "A space's code, such as a metric of evaluate"),
+    ]

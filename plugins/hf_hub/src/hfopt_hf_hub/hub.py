@@ -34,13 +34,13 @@ _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP,
 
 @dataclass(frozen=True)
 class Repository:
-    """A model or dataset of the hub.
+    """A model, dataset or space of the hub.
 
     :param name: as the user writes it
     :param token: what the hub is sent, see `hfopt_hf_hub.login`; None: what its client finds
     """
 
-    kind: Literal["model", "dataset"]
+    kind: Literal["model", "dataset", "space"]
     name: str
     token: str | bool | None = field(default=None, repr=False)
 

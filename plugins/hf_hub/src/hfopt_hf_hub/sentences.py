@@ -232,5 +232,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _page(repository: Repository) -> str:
-    folder = "datasets/" if repository.kind == "dataset" else ""
+    folder = "" if repository.kind == "model" else f"{repository.kind}s/"
     return f"{endpoint()}/{folder}{repository.name}"

@@ -24,7 +24,8 @@ _Made = Callable[[ComputeParams, str], Statistic | WholeStatistic]
 _OVERALL = "overall_"
 _NOT_OURS = (
     "no metric named {name!r} is built in; there is {known}. Others of evaluate run code of their own: load_params "
-    'names it (path), or allows what is in the cache ("trust_remote_code": true)'
+    "names it (path: a file of yours, or a space of the hub), or allows what is in evaluate's cache "
+    '("trust_remote_code": true)'
 )
 
 

@@ -124,6 +124,17 @@ class Hub:
         """`add_model` for a dataset."""
         return self._add("dataset", name, files, branch, readers)
 
+    def add_space(
+        self,
+        name: str,
+        files: Path | Mapping[str, bytes],
+        *,
+        branch: str = "main",
+        readers: Collection[str] | None = None,
+    ) -> str:
+        """`add_model` for a space, such as a metric of evaluate."""
+        return self._add("space", name, files, branch, readers)
+
     def rename(self, kind: Kind, old: str, new: str) -> None:
         """Redirect requests for the old name to the new one, as the hub does for ``glue``, now ``nyu-mll/glue``."""
         self._contents.renamed[kind, old] = new

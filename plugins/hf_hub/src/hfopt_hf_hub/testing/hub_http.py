@@ -16,16 +16,16 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 
 LFS = frozenset({".arrow", ".bin", ".gz", ".h5", ".onnx", ".parquet", ".pt", ".safetensors", ".zip"})
 """Files of these kinds are redirected."""
 
 _NAME = r"(?P<name>[^/]+?(?:/[^/]+?)??)"
 _API = re.compile(
-    rf"/api/(?P<kind>model|dataset)s/{_NAME}(?:/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
+    rf"/api/(?P<kind>model|dataset|space)s/{_NAME}(?:/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
 )
-_RESOLVE = re.compile(rf"/(?:(?P<kind>dataset)s/)?{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+_RESOLVE = re.compile(rf"/(?:(?P<kind>dataset|space)s/)?{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit(self, match: re.Match[str], token: str) -> tuple[str, Repository, str]:
         """Name, repository and commit that an address means."""
-        kind: Kind = "dataset" if match["kind"] == "dataset" else "model"
+        kind: Kind = match["kind"] or "model"  # type: ignore[assignment] - the pattern has no others
         name = unquote(match["name"])
         if (kind, name) in self.server.contents.renamed:
             start, end = match.span("name")
