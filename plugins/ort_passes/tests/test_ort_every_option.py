@@ -29,6 +29,7 @@ OF_BOTH_MODES = FILES | {
     "weight_type": "test_unsigned_weights_and_seven_bits_can_be_asked_for",
     "per_channel": "test_each_output_channel_has_a_scale_unless_told_otherwise",
     "reduce_range": "test_unsigned_weights_and_seven_bits_can_be_asked_for",
+    "exact_products": "test_sessions_are_told_to_be_exact_where_products_can_saturate",
     "quant_preprocess": "test_the_preparation_can_be_left_out",
     "op_types_to_quantize": "test_nodes_and_operators_can_be_chosen",
     "nodes_to_quantize": "test_nodes_are_chosen_by_name",

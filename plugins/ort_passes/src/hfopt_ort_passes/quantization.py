@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,7 @@ from hfopt_ort_passes.quantization_options import (
     StaticConfig,
 )
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
+from hfopt_ort_passes.saturation import pairs_too_large, saturates, saturation_warning, with_exact_products
 from hfopt_ort_passes.trial import try_out
 
 if TYPE_CHECKING:
@@ -84,21 +85,44 @@ class OnnxQuantization(Pass):
                 raise PreconditionFailed(
                     "no operator of the model could be quantized", hint="see op_types_to_quantize and nodes_to_quantize"
                 )
-            tolerance = tolerance_of(graph)
+            tolerance, large_pairs = tolerance_of(graph), self._pairs_too_large(graph)
             save(graph, target, self.config)
             del graph
         result = handle_of(target, like=model)
+        if large_pairs and self.config.exact_products:
+            result = with_exact_products(result)
         try_out(result, model, context)
-        report: dict[str, Any] = {"summary": wording.counts(quantized), "quantized": quantized}
+        report = {"summary": wording.counts(quantized), "quantized": quantized}
+        report |= {"pairs_too_large": large_pairs} if large_pairs else {}
+        told = PassResult(result, report, tolerance)
+        for warning in self._warnings(already, quantized, counts.get("Attention", 0), large_pairs):
+            told = told.with_report({}, warning)
+        return told
+
+    def _warnings(
+        self, already: Mapping[str, int], quantized: Mapping[str, int], fused: int, large_pairs: Mapping[str, float]
+    ) -> Iterator[str]:
+        """What the user should know of the model.
+
+        :param already: quantized operators of the model before, as `quantized` has them of the new one
+        :param fused: how many Attention stay as they are
+        :param large_pairs: see `pairs_too_large`
+        """
         if already:
             left = "nothing was left to quantize" if quantized == already else "what was left is quantized now"
-            report["warning"] = f"the model was quantized already: {left}"
-        elif self.config.static and counts.get("Attention"):
-            report["warning"] = (
-                f"the weights of {counts['Attention']} fused Attention stay in float32, as static mode has no such "
-                "operator: quantize dynamically, or fuse with enable_attention false in optimization_options"
+            yield f"the model was quantized already: {left}"
+        elif self.config.static and fused:
+            yield (
+                f"the weights of {fused} fused Attention stay in float32, as static mode has no such operator: "
+                "quantize dynamically, or fuse with enable_attention false in optimization_options"
             )
-        return PassResult(result, report, tolerance)
+        if large_pairs and not self.config.exact_products and saturates():
+            yield saturation_warning(large_pairs)
+
+    def _pairs_too_large(self, graph: ModelProto) -> dict[str, float]:
+        """Of weights that are multiplied by unsigned activations."""
+        signed = isinstance(self.config, StaticConfig) and self.config.static and self.config.activation_type == "QInt8"
+        return {} if signed else pairs_too_large(graph)
 
     def _calibrate(self, source: Path, folder: Path, context: PassContext, *, external: bool) -> TensorsData | None:
         config = self.config

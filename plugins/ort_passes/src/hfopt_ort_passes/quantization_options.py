@@ -124,6 +124,11 @@ class QuantizationConfig(ExternalDataConfig):
     reduce_range: bool = Field(
         False, description="7 bits for weights: for x86 CPUs without VNNI, whose 8-bit products saturate."
     )
+    exact_products: bool = Field(
+        True,
+        description="Where products of QInt8 weights can saturate, inference_settings get session.x64quantprecision: "
+        "sessions on x86 CPUs without VNNI then widen such weights, and others take them as they are.",
+    )
     quant_preprocess: bool = Field(True, description="Infer shapes and optimize the graph beforehand.")
     op_types_to_quantize: tuple[str, ...] | None = Field(
         None,
