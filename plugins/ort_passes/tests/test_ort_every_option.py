@@ -73,6 +73,16 @@ PROOFS = {
     "OnnxQuantization": SCRIPTS | OF_BOTH_MODES | OF_STATIC_MODE,
     "OnnxStaticQuantization": SCRIPTS | OF_BOTH_MODES | OF_STATIC_MODE,
     "OnnxDynamicQuantization": OF_BOTH_MODES,
+    "OrtAccuracyRecovery": SCRIPTS
+    | OF_BOTH_MODES
+    | OF_STATIC_MODE
+    | {
+        "compared_data_config": "test_exactly_the_nodes_whose_quantization_ruins_the_outputs_stay_in_float",
+        "compared_rows": "test_as_many_rows_and_sets_are_tried_as_the_options_say",
+        "max_distance": "test_no_node_can_go_back_to_8_bits_without_missing_the_goal",
+        "max_drop": "test_labels_decide_where_a_drop_is_written",
+        "max_trials": "test_as_many_rows_and_sets_are_tried_as_the_options_say",
+    },
     "OnnxMatMul4Quantizer": SCRIPTS
     | FILES
     | {
@@ -133,7 +143,10 @@ def passes():
     }
 
 
-NEEDED = {"OnnxStaticQuantization": {"data_config": "rows"}}
+NEEDED = {
+    "OnnxStaticQuantization": {"data_config": "rows"},
+    "OrtAccuracyRecovery": {"compared_data_config": "rows"},
+}
 
 
 @pytest.mark.parametrize("name", [name for name, proofs in PROOFS.items() if "user_script" in proofs])

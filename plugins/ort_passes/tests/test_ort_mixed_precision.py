@@ -19,9 +19,10 @@ from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes.fusion import OrtTransformersOptimization, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.half import convert as convert_to_half
 from hfopt_ort_passes.half import rounded
-from hfopt_ort_passes.mixed_precision import OrtMixedPrecision, OrtMixedPrecisionConfig, smallest
+from hfopt_ort_passes.mixed_precision import OrtMixedPrecision, OrtMixedPrecisionConfig
 from hfopt_ort_passes.quantization import OnnxDynamicQuantization
 from hfopt_ort_passes.quantization_options import OnnxDynamicQuantizationConfig
+from hfopt_ort_passes.subsets import smallest
 
 WIDTH = 32
 

@@ -29,6 +29,11 @@ def hfopt_passes() -> list[Component]:
             "OnnxQuantization, static",
         ),
         Component(
+            "OrtAccuracyRecovery",
+            "hfopt_ort_passes.recovery:OrtAccuracyRecovery",
+            "OnnxQuantization, with the nodes in float that accuracy needs",
+        ),
+        Component(
             "OnnxMatMul4Quantizer",
             "hfopt_ort_passes.matmul4:OnnxMatMul4Quantizer",
             "Quantize weights to 4 bits in blocks, one weight at a time",

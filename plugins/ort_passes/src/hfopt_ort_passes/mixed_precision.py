@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +19,7 @@ from hfopt_onnx_model.precision import check_takes_half
 from hfopt_ort_passes.half import convert, float_nodes, rounded, write_typed
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.rewriting import check_names
+from hfopt_ort_passes.subsets import Trials, smallest
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -56,34 +55,6 @@ class OrtMixedPrecisionConfig(ExternalDataConfig):
     def ignored(self) -> dict[str, str]:
         without_rows = [] if self.data_config else self.written("compared_rows")
         return dict.fromkeys(without_rows, "there is no data_config")
-
-
-@dataclass
-class Trials:
-    """What has been tried: which nodes stayed in float32, and how far off the outputs then were."""
-
-    attempt: Callable[[tuple[str, ...]], tuple[float, float]]
-    limit: int
-    done: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def exhausted(self) -> bool:
-        return len(self.done) >= self.limit
-
-    def agrees(self, kept: Sequence[str]) -> bool:
-        """Whether outputs are within the tolerance if these nodes stay in float32."""
-        key = tuple(kept)
-        if key not in self.done:
-            self.done[key] = self.attempt(key)
-        difference, allowed = self.done[key]
-        return difference <= allowed
-
-    def report(self) -> list[dict[str, Any]]:
-        """As JSON; a difference that is not finite is null."""
-        return [
-            {"nodes": len(kept), "difference": difference if math.isfinite(difference) else None, "allowed": allowed}
-            for kept, (difference, allowed) in self.done.items()
-        ]
 
 
 class OrtMixedPrecision(Pass):
@@ -211,35 +182,6 @@ class OrtMixedPrecision(Pass):
             f"at best they differ by {difference:.3g}, allowed {allowed:.3g}",
             hint=f"raise tolerance, which is {self.config.tolerance:g}, or max_trials",
         )
-
-
-def smallest(
-    items: Sequence[str], agrees: Callable[[Sequence[str]], bool], exhausted: Callable[[], bool]
-) -> tuple[str, ...]:
-    """A small subset that still agrees, by delta debugging: neighbours are left out together, then ever fewer.
-
-    If adding to a set that agrees never makes it disagree, no single item of the result can be left out.
-    Source: Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002 (ddmin).
-
-    :param items: all of them, which agree
-    :param exhausted: whether to stop at the smallest that was found
-    """
-    kept, parts = tuple(items), 2
-    while len(kept) > 1:
-        size = math.ceil(len(kept) / parts)
-        chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
-        rests = [tuple(item for item in kept if item not in chunk) for chunk in map(set, chunks)] if parts > 2 else []
-        for number, candidate in enumerate((*chunks, *rests)):
-            if exhausted():
-                return kept
-            if agrees(candidate):
-                kept, parts = candidate, 2 if number < len(chunks) else max(parts - 1, 2)
-                break
-        else:
-            if parts >= len(kept):
-                return kept
-            parts = min(2 * parts, len(kept))
-    return kept
 
 
 def _rounded_head(model: ModelProto, atol: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,10 +70,7 @@ class OnnxQuantization(Pass):
         load(model.path, weights=False)
         hint = None if self.config.quant_preprocess else "leave quant_preprocess on: it gives every tensor a type"
         with quiet(), scratch(context.folder) as folder, sentences("ONNX Runtime can't quantize this model", hint=hint):
-            if self.config.quant_preprocess:
-                source = prepare(model.path, folder / "prepared.onnx", external=large)
-            else:
-                source = copy(model.path, folder / "source.onnx")
+            source = self._prepared(model, folder)
             before = outline(source)
             self._check_names(before.graph, model)
             already = _quantized(node_counts(before))
@@ -88,9 +85,7 @@ class OnnxQuantization(Pass):
             tolerance, large_pairs = tolerance_of(graph), self._pairs_too_large(graph)
             save(graph, target, self.config)
             del graph
-        result = handle_of(target, like=model)
-        if large_pairs and self.config.exact_products:
-            result = with_exact_products(result)
+        result = self._opened_right(handle_of(target, like=model), large_pairs)
         try_out(result, model, context)
         report = {"summary": wording.counts(quantized), "quantized": quantized}
         report |= {"pairs_too_large": large_pairs} if large_pairs else {}
@@ -118,6 +113,16 @@ class OnnxQuantization(Pass):
             )
         if large_pairs and not self.config.exact_products and saturates():
             yield saturation_warning(large_pairs)
+
+    def _prepared(self, model: ModelHandle, folder: Path) -> Path:
+        """The graph that is quantized."""
+        if self.config.quant_preprocess:
+            return prepare(model.path, folder / "prepared.onnx", external=outgrows_protobuf(model))
+        return copy(model.path, folder / "source.onnx")
+
+    def _opened_right(self, made: ModelHandle, large_pairs: Mapping[str, float]) -> ModelHandle:
+        """The model with the settings that it needs."""
+        return with_exact_products(made) if large_pairs and self.config.exact_products else made
 
     def _pairs_too_large(self, graph: ModelProto) -> dict[str, float]:
         """Of weights that are multiplied by unsigned activations."""
@@ -231,7 +236,7 @@ def quantize(source: Path, config: QuantizationConfig, ranges: TensorsData | Non
 
     weight_type = QuantType[config.weight_type]
     model = load_model_with_shape_infer(source)
-    named = (list(config.nodes_to_quantize or ()), _excluded(model, config))
+    named = (_products(model, config.nodes_to_quantize or ()), _excluded(model, config))
     widths = (config.per_channel, config.reduce_range)
     options = _extra_options(config)
     if not isinstance(config, StaticConfig) or not config.static:
@@ -255,8 +260,14 @@ def quantize(source: Path, config: QuantizationConfig, ranges: TensorsData | Non
 
 def _excluded(model: ModelProto, config: QuantizationConfig) -> list[str]:
     """The nodes that the user excludes, and MatMuls of two activations: static mode ignores MatMulConstBOnly."""
-    named = list(config.nodes_to_exclude or ())
+    named = _products(model, config.nodes_to_exclude or ())
     return named + products_of_activations(model) if config.static and config.MatMulConstBOnly else named
+
+
+def _products(model: ModelProto, names: Iterable[str]) -> list[str]:
+    """The names, and of each Gemm the MatMul that dynamic quantization makes of it beforehand."""
+    products = {node.name: [node.name, f"{node.name}_MatMul"] for node in model.graph.node if node.op_type == "Gemm"}
+    return [each for name in names for each in products.get(name, [name])]
 
 
 def _extra_options(config: QuantizationConfig) -> dict[str, Any]:
