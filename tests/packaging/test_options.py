@@ -17,6 +17,7 @@ PASSES = {registered.component.name: registered.load() for registered in Plugins
 NEEDED = {
     "DynamicToFixedShape": {"dim_param": ["batch_size"], "dim_value": [2]},
     "OnnxStaticQuantization": {"data_config": "rows"},
+    "OrtAccuracyRecovery": {"compared_data_config": "rows"},
 }
 """Options that a pass can't do without."""
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hfopt import ModelHandle, TensorSpec
+from hfopt import Batch, Dataset, ModelHandle, TensorSpec
 from hfopt_onnx_model.graph import handle_of, load
 from hfopt_ort_passes import quantization
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
@@ -113,31 +113,47 @@ def test_every_form_of_weights_is_looked_at_and_seven_bits_are_never_too_large(q
     assert "pairs_too_large" not in reduced.report
 
 
-@pytest.fixture
-def largest(context, tmp_path):
-    """A product in float32 whose weights and activations are the largest that 8 bits hold, and its input."""
-    weight = np.full((64, 32), 127, np.float32)
+class Largest(Dataset):
+    """One row of the largest activations."""
+
+    def __len__(self):
+        return 1
+
+    def batches(self, rows=None, *, size=None):
+        yield Batch(np.array([0]), {"x": np.full((1, 64), 255, np.float32)}, None)
+
+    def post_process(self, outputs):
+        return outputs["y"]
+
+
+def largest(path, operator) -> ModelHandle:
+    """A product in float32 of which each weight is the largest that 8 bits hold."""
+    names = {"MatMul": ["x", "w"], "Gemm": ["x", "w", "b"]}[operator]
+    arrays = {"w": np.full((64, 32), 127, np.float32), "b": np.zeros(32, np.float32)}
+    weights = [numpy_helper.from_array(arrays[name], name) for name in names[1:]]
     values = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 64]),
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 32]),
     ]
-    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
-    graph = helper.make_graph([node], "g", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    node = helper.make_node(operator, names, ["y"], name="product")
+    graph = helper.make_graph([node], "g", values[:1], values[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     spec = TensorSpec(name="x", dtype="float32", axes=("rows", 64))
-    return handle_of(
-        tmp_path / "m.onnx", like=ModelHandle(type="PyTorchModel", path=tmp_path, files=(), inputs=(spec,))
-    )
+    return handle_of(path, like=ModelHandle(type="PyTorchModel", path=path, files=(), inputs=(spec,)))
 
 
-def test_the_largest_products_are_exact_on_every_cpu(quantize, largest, context):
-    made = quantize(largest).model
-    activations = np.full((3, 64), 255, np.float32)
+@pytest.mark.parametrize("operator", ["MatMul", "Gemm"])
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_the_largest_products_are_exact_on_every_cpu(tmp_path, context, operator, options):
+    work = OnnxQuantization(OnnxQuantizationConfig(**options))
+    source = largest(tmp_path / "float.onnx", operator)
+    made = work.run(source, dataclasses.replace(context, data={"rows": Largest()})).model
+    (batch,) = Largest().batches()
 
     with context.open(made, {}) as session:
-        np.testing.assert_allclose(session.run({"x": activations})["y"], 64 * 127 * 255, rtol=1e-5)
+        np.testing.assert_allclose(session.run(batch.feeds)["y"], 64 * 127 * 255, rtol=1e-5)
     with context.open(made, PLAIN) as session:
-        saturated = session.run({"x": activations})["y"][0, 0] < 0.6 * 64 * 127 * 255
+        saturated = session.run(batch.feeds)["y"][0, 0] < 0.6 * 64 * 127 * 255
     assert bool(saturated) is saturates()
 
 

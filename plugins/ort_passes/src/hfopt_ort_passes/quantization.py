@@ -85,7 +85,7 @@ class OnnxQuantization(Pass):
             tolerance, large_pairs = tolerance_of(graph), self._pairs_too_large(graph)
             save(graph, target, self.config)
             del graph
-        result = self._opened_right(handle_of(target, like=model), large_pairs)
+        result = self._with_settings(handle_of(target, like=model), large_pairs)
         try_out(result, model, context)
         report = {"summary": wording.counts(quantized), "quantized": quantized}
         report |= {"pairs_too_large": large_pairs} if large_pairs else {}
@@ -120,7 +120,7 @@ class OnnxQuantization(Pass):
             return prepare(model.path, folder / "prepared.onnx", external=outgrows_protobuf(model))
         return copy(model.path, folder / "source.onnx")
 
-    def _opened_right(self, made: ModelHandle, large_pairs: Mapping[str, float]) -> ModelHandle:
+    def _with_settings(self, made: ModelHandle, large_pairs: Mapping[str, float]) -> ModelHandle:
         """The model with the settings that it needs."""
         return with_exact_products(made) if large_pairs and self.config.exact_products else made
 

@@ -112,7 +112,7 @@ class OrtAccuracyRecovery(OnnxQuantization):
             large_pairs = self._pairs_too_large(graph)
             save(graph, candidate)
             del graph
-            made = self._opened_right(handle_of(candidate, like=model), large_pairs)
+            made = self._with_settings(handle_of(candidate, like=model), large_pairs)
             with context.open(made, {}) as session:
                 distance, now = _compare(session, data, rows, work, labelled=labelled)
             return Off(distance, (right - now) / len(rows) if labelled else None)
