@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from hfopt.api.config import Config, ReportProgress
 from hfopt.api.protocol import Progress, StepRequest, StepResult
+from hfopt.base.secrets import KEEP, looks_secret
 
 _SHORT_NAMES = (
     "Azure", "CANN", "CPU", "CUDA", "CoreML", "Dml", "Dnnl", "Js", "MIGraphX", "NvTensorRTRTX", "Nnapi", "OpenVINO",
@@ -25,6 +26,22 @@ def _as_spelled(provider: str) -> str:
     """A provider's name as ONNX Runtime writes it, of one in any case, with or without the word at its end."""
     proper = {name.casefold(): f"{name}ExecutionProvider" for name in _SHORT_NAMES}
     return proper.get(provider.casefold().removesuffix("executionprovider"), provider)
+
+
+def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
+    for name in variables:
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} can't be a variable's name")
+        if looks_secret(name):
+            raise ValueError(
+                f"{name} looks like a credential, and run.json has a copy of the config: "
+                f"set it where hfopt runs, and name it in {KEEP}"
+            )
+    return variables
+
+
+EnvironmentVariables = Annotated[dict[str, str], AfterValidator(_no_secrets)]
+"""Variables of a worker, value by name. A config holds no credentials, so none of them may be one."""
 
 
 class AcceleratorConfig(Config):

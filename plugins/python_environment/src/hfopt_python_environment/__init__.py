@@ -1,0 +1,1 @@
+"""The system PythonEnvironment of hfopt: steps run in another Python environment, given or made."""
