@@ -38,7 +38,7 @@ class Terminal(Reporter):
         self.live = sys.stderr.isatty() and not self.console.is_dumb_terminal
         self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
         self.shown: dict[Step | None, TaskID] = {}  # None: what goes on before any step runs
-        self.told: set[tuple[Step, str]] = set()
+        self.told: set[tuple[Step | str, str]] = set()
         self.width = 0
         self.every = every
         self.ended = threading.Event()
@@ -48,6 +48,12 @@ class Terminal(Reporter):
 
     def notice(self, text: str) -> None:
         self._line(f"note: {text}")
+
+    def preparing(self, system: str, phase: str, done: int, total: int | None) -> None:
+        if not self.live and (system, phase) not in self.told:
+            self.told.add((system, phase))
+            self._line(f"{system}: {phase}")
+        self._show(None, f"{system}: {phase}", f"{done}/{total}" if total else "", completed=done, total=total)
 
     def begin(self, plan: Plan, cached: int, total: int) -> None:
         known = f", {cached} of them in the cache" if cached else ""

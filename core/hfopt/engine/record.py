@@ -11,6 +11,7 @@ from typing import Any
 
 from hfopt.api.metrics import Estimate, Metric
 from hfopt.api.record import CandidateRecord, Figures, FinalRecord, ResultRecord, StepRecord
+from hfopt.base.component import PROJECT
 from hfopt.base.files import RECORD, write_atomically
 from hfopt.base.text import now
 from hfopt.base.version import __version__
@@ -84,12 +85,22 @@ def write_record(run: EndedRun, *, running: bool = False) -> RunRecord:
         "config": run.plan.config.document.value,
         "results": [_result(branch, list(candidates.values()), run) for branch, candidates in found.items()],
         "skipped_accelerators": [{**each.model_dump(), "reason": reason} for each, reason in run.plan.skipped],
-        "environment": {**environment, "plugins": dict(versions(run.plugins.infos))},
+        "environment": {**environment, "plugins": dict(versions(run.plugins.infos)), "packages": _packages(run)},
         "started": run.started,
         "ended": now(),
     }
     write_atomically(run.folder / RECORD, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     return RunRecord(data, run.folder)
+
+
+def _packages(run: EndedRun) -> dict[str, dict[str, str]]:
+    """What the results of each system depend on besides hfopt and its plugins: version by name."""
+    own = {PROJECT, *versions(run.plugins.infos)}
+    found: dict[str, dict[str, str]] = {}
+    for step, manifest in run.state.manifests.items():
+        for each in manifest.recipe.get("versions", {}).values():
+            found.setdefault(step.system, {}).update(each)
+    return {system: {name: each[name] for name in sorted(each.keys() - own)} for system, each in found.items()}
 
 
 def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], run: EndedRun) -> str:

@@ -21,10 +21,10 @@ from hfopt_python_environment.orders import Order
 LOCK = "requirements.lock"
 _WANTED, _PINNED = "requirements.in", "constraints.txt"
 _CONFLICTING = re.compile(
-    r"The user requested \(constraint\) ([\w.-]+)|satisfies the requirement ([\w.-]+)|No matching distribution found for ([\w.-]+)"
+    r"(?:The user requested \(constraint\)|satisfies the requirement|No matching distribution found for) ([\w.-]+)"
 )
-_SEEN = re.compile(r" \(from versions: .*?\)|ERROR: ResolutionImpossible.*|[×╰─▶│├]")
-"""What of it tells nobody anything."""
+_NOISE = re.compile(r" \(from versions: .*?\)|ERROR: ResolutionImpossible.*|[\u00d7\u2500-\u25b6]")
+"""What tells nobody anything: every version that there is, where to read on, the frames around it all."""
 _EXACT = ("torch",)
 """Packages whose version here is not only preferred: their builds differ, by gigabytes."""
 _SAID = 800
@@ -39,7 +39,7 @@ class InstallFailed(PluginError):
 
     def __init__(self, command: Sequence[str], said: str) -> None:
         errors = [line for line in said.splitlines() if line.startswith("ERROR:")] or said.splitlines()
-        told = " ".join(_SEEN.sub("", "\n".join(errors)).split())[-_SAID:]
+        told = " ".join(_NOISE.sub("", "\n".join(errors)).split())[-_SAID:]
         super().__init__(f"the environment can't be made: {told}", hint=f"what failed: {shlex.join(command)}")
         self.said = said
 
@@ -65,7 +65,7 @@ def with_uv(order: Order, folder: Path, here: Mapping[str, str], phase: Callable
     :param folder: of the environment
     :param here: version by name, of what is installed here
     """
-    uv = find_uv()
+    uv = find_uv() or "uv"
     _run([uv, "venv", "--quiet", "--python", str(order.base.path), str(folder)], order)
     given = ["--quiet", "--python", str(folder / "bin" / "python"), *_settings_for_uv()]
     lock = folder / LOCK
@@ -112,7 +112,7 @@ def _install_preferring(
         except InstallFailed as error:
             if pinned == exact:
                 raise
-            named = {canonicalize_name(next(filter(None, each))) for each in _CONFLICTING.findall(error.said)}
+            named = {canonicalize_name(name) for name in _CONFLICTING.findall(error.said)}
             rest = {name: version for name, version in pinned.items() if name in exact or name not in named}
             pinned = exact if rest == pinned else rest
 

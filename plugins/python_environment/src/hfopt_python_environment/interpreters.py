@@ -112,7 +112,7 @@ def ask(path: Path, environment: Mapping[str, str], names: Iterable[str] = ()) -
     :param names: of distributions whose versions are wanted
     :raises PluginError: it can't be run, or is no Python
     """
-    command = [str(path), "-c", _TELL, *names]
+    command = [str(path), "-c", _TELL, *map(canonicalize_name, names)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
         told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None

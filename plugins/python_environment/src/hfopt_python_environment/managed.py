@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ MARKER = "hfopt-environment.json"
 """Written last: an environment without it is half made."""
 
 
-def ready(order: Order, cache: Path, progress: ReportProgress, *, offline: bool) -> Path:
+def ready(order: Order, cache: Path, progress: ReportProgress, check: Callable[[Path], None], *, offline: bool) -> Path:
     """The folder of an environment that holds what is ordered; it is made unless it is there.
 
+    :param check: raises if hfopt can't run there
     :raises PluginError: it can't be made, or must not be
     """
     folder = cache / FOLDER / order.key
@@ -38,7 +39,7 @@ def ready(order: Order, cache: Path, progress: ReportProgress, *, offline: bool)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _in_turn(folder.with_suffix(".lock"), progress):
         if not _is_made(folder):
-            _make(order, folder, progress)
+            _make(order, folder, progress, check)
     return folder
 
 
@@ -46,7 +47,7 @@ def _is_made(folder: Path) -> bool:
     return (folder / MARKER).is_file() and (folder / "bin" / "python").exists()  # not if its Python is gone
 
 
-def _make(order: Order, folder: Path, progress: ReportProgress) -> None:
+def _make(order: Order, folder: Path, progress: ReportProgress, check: Callable[[Path], None]) -> None:
     def phase(what: str) -> None:
         progress(f"{what} with {order.installer} in {folder}", 0, None)
 
@@ -55,6 +56,7 @@ def _make(order: Order, folder: Path, progress: ReportProgress) -> None:
     phase(f"makes an environment of {_told(order)}")
     try:
         INSTALLERS[order.installer](order, folder, installed_here(), phase)
+        check(folder)
         made = {"python": str(order.base.path), **order.base.identity, "installer": order.installer}
         write_atomically(folder / MARKER, json.dumps({**made, "requirements": order.lines}, indent=1) + "\n")
     except BaseException:  # an interrupt too: nothing half made stays

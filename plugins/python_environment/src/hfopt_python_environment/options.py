@@ -36,7 +36,7 @@ class PythonEnvironmentConfig(SystemConfig):
 
     python_environment_path: InputPath | None = Field(
         None,
-        description="The environment: its folder (of venv, virtualenv, uv or conda), its bin folder, or its interpreter.",
+        description="The environment: its folder (venv, virtualenv, uv, conda), its bin folder, or its interpreter.",
     )
     environment_variables: EnvironmentVariables = Field({}, description="Set in the worker and in what it starts.")
     prepend_to_path: tuple[InputPath, ...] = Field((), description="Folders that come first in the worker's PATH.")
@@ -73,7 +73,7 @@ class PythonEnvironmentConfig(SystemConfig):
         if not given and not self.is_managed:
             raise OptionError("python_environment_path", "is required, unless managed is true")
         if given and (extra := self.written(*_OF_A_MANAGED_ONE)):
-            raise OptionError(extra[0], "is only for managed: true; hfopt installs nothing into an environment of yours")
+            raise OptionError(extra[0], "is only for managed: true: nothing is installed into an environment of yours")
         if self.lock is not None and (extra := self.written("requirements_file", "requirements")):
             raise OptionError(extra[0], "is of no use beside lock, which is all that is installed")
         return self

@@ -63,7 +63,7 @@ class Order:
         }
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
-    def preferred(self, here: Mapping[NormalizedName, str]) -> dict[NormalizedName, str]:
+    def preferred(self, here: Mapping[str, str]) -> dict[str, str]:
         """The versions here that what is asked for admits.
 
         :param here: version by name

@@ -75,8 +75,8 @@ def _is_own(name: str) -> bool:
         return False
 
 
-def installed_here() -> dict[NormalizedName, str]:
+def installed_here() -> dict[str, str]:
     """Version by name of every distribution here that hfopt does not bring itself."""
     found = [(each.metadata["Name"], each.version) for each in metadata.distributions()]
-    names = {canonicalize_name(name): version for name, version in found if name}
+    names: dict[str, str] = {canonicalize_name(name): version for name, version in found if name}
     return {name: version for name, version in sorted(names.items()) if not _is_own(name)}

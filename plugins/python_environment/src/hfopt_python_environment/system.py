@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.bundle import bundle
+from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
+
 from hfopt.api.config import ReportProgress
 from hfopt.api.protocol import StepRequest
 from hfopt.api.systems import SystemContext
-from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
 from hfopt_python_environment import installers, interpreters, managed, orders, requirements
 from hfopt_python_environment.children import without_python
 from hfopt_python_environment.interpreters import Interpreter
@@ -30,24 +30,28 @@ class PythonEnvironment(WorkerSystem):
         self._bundle = Path()
 
     def prepare(self, progress: ReportProgress) -> None:
-        config, context = self.config, self.context
-        if config.python_environment_path is not None:
-            place = Path(config.python_environment_path)
-        else:
-            place = managed.ready(self._order(), context.store, progress, offline=context.offline)
-        python, needed = interpreters.find(place), requirements.of_core()
-        told = interpreters.ask(python, self._environment(python), [*(each.name for each in needed), "pip"])
-        interpreters.check(told, needed)
-        self._python, self._bundle = python, bundle(context.store)
+        context, given = self.context, self.config.python_environment_path
+        if given is not None:
+            place = Path(given)
+            self._check(place)
+        else:  # it was checked when it was made
+            place = managed.ready(self._order(), context.store, progress, self._check, offline=context.offline)
+        self._python, self._bundle = interpreters.find(place), context.bundle()
 
     def start(self, step: StepRequest) -> Worker:
         return ProcessWorker([str(self._python)], self._environment(self._python, self._bundle), self.context)
+
+    def _check(self, place: Path) -> None:
+        """See that hfopt can run in an environment."""
+        python, needed = interpreters.find(place), requirements.of_core()
+        told = interpreters.ask(python, self._environment(python), [*(each.name for each in needed), "pip"])
+        interpreters.check(told, needed)
 
     def _order(self) -> Order:
         config, base = self.config, self._base()
         file, lock = (None if each is None else Path(each) for each in (config.requirements_file, config.lock))
         named = orders.named(config.requirements, file)
-        needed = requirements.third_party([requirements.CORE, *self.context.distributions], named, base.marks)
+        needed = requirements.third_party(self.context.distributions, named, base.marks)
         installer = installers.choose(config.installer)
         return Order(base, installer, tuple(map(str, needed)), config.requirements, file, lock)
 
