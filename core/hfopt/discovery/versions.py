@@ -188,8 +188,10 @@ def _distributions_of(module: str, offers: Callable[[], Mapping[str, list[str]]]
     """
     with suppress(metadata.PackageNotFoundError):
         installed = metadata.distribution(module)
+        bundled = installed.read_text(AS_AT_HOME) is not None and Path(str(installed.locate_file(module))).exists()
         recorded = any(line.startswith((f"{module}/", f"{module}.py,")) for line in _recorded(installed))
-        if recorded or any([*root.glob(module), *root.glob(f"{module}.py")] for root in editable_roots(installed)):
+        roots = editable_roots(installed)
+        if bundled or recorded or any([*root.glob(module), *root.glob(f"{module}.py")] for root in roots):
             return [module]
     return offers().get(module, [])
 

@@ -100,7 +100,8 @@ def _packages(run: EndedRun) -> dict[str, dict[str, str]]:
     for step, manifest in run.state.manifests.items():
         for each in manifest.recipe.get("versions", {}).values():
             found.setdefault(step.system, {}).update(each)
-    return {system: {name: each[name] for name in sorted(each.keys() - own)} for system, each in found.items()}
+    names = {system: sorted(name for name in each.keys() - own if ":" not in name) for system, each in found.items()}
+    return {system: {name: found[system][name] for name in names[system]} for system in names}
 
 
 def _status(found: Mapping[Branch, Mapping[Candidate, CandidateRecord]], run: EndedRun) -> str:

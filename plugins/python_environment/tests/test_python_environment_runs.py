@@ -96,9 +96,7 @@ def test_what_was_made_here_is_shared_where_the_packages_are_the_same(run, core_
     assert all(step["cached"] for step in again["steps"])
 
 
-def test_the_worker_has_variables_of_the_config_and_none_of_this_python(
-    run, core_environment, tmp_path, monkeypatch
-):
+def test_the_worker_has_variables_of_the_config_and_none_of_this_python(run, core_environment, tmp_path, monkeypatch):
     for name in ("PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("SOME_TOKEN", "a secret of mine")
@@ -132,10 +130,15 @@ def test_an_environment_that_lacks_a_package_is_refused_before_anything_runs(run
 
 
 def test_a_package_that_a_plugin_needs_and_is_not_there_is_told_before_anything_runs(core_environment, tmp_path):
-    command = write(tmp_path, {"python_environment_path": str(core_environment)}, target="other")
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["passes"] = {"int8": {"type": "OnnxDynamicQuantization", "host": "other"}}
+    other = {"type": "PythonEnvironment", "config": {"python_environment_path": str(core_environment)}}
+    config = {
+        "input_model": {"type": "ONNXModel", "config": {"model_path": "model.onnx"}},
+        "passes": {"int8": {"type": "OnnxDynamicQuantization"}},
+        "engine": {"host": other},
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.onnx").touch()
+    command = [sys.executable, "-m", "hfopt", "run", "config.json"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 

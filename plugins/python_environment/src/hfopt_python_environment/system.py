@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
-
 from hfopt.api.config import ReportProgress
 from hfopt.api.protocol import StepRequest
 from hfopt.api.systems import SystemContext
+from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
 from hfopt_python_environment import installers, interpreters, managed, orders, requirements
 from hfopt_python_environment.children import without_python
 from hfopt_python_environment.interpreters import Interpreter
