@@ -35,7 +35,7 @@ test: .venv/.dev  ## every test that needs no engine
 test-models: .venv/.dev $(QUICKSTART)/packages  ## each line of docs/reference/architectures.md, and a real model
 	$(BIN)/pytest -m models --numprocesses auto tests/models
 
-test-systems: .venv/.dev  ## tests that need a Docker engine or a cluster
+test-systems: .venv/.dev  ## tests that need a Docker engine, a cluster or an index
 	$(BIN)/pytest -m engine
 
 attack: .venv/.dev  ## hostile configs, models, data, environments, kills, tampering: MINUTES=20 SEED=0
