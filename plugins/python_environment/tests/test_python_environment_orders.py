@@ -81,6 +81,13 @@ def test_a_wheel_that_is_named_by_its_path_counts_by_its_content(order, tmp_path
     assert replace(order, file=listed).key != before[1]
 
 
+def test_a_lock_with_many_hashes_is_read(order, tmp_path):
+    lock = tmp_path / "lock.txt"
+    lock.write_text("numpy==2.1.0 \\\n" + " \\\n".join(f"    --hash=sha256:{number:064}" for number in range(90)))
+
+    assert replace(order, lock=lock).key != order.key
+
+
 def test_a_folder_is_refused(order, tmp_path):
     with pytest.raises(UsageError, match="a folder may change afterwards"):
         _ = replace(order, asked=(f"own @ {tmp_path.as_uri()}",)).key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -119,14 +120,15 @@ def _digests(lines: Iterable[str], folder: Path) -> dict[str, str]:
     """
     found = {}
     for line in lines:
-        url = urlsplit(line.partition("@")[2].strip() or line)
-        place = folder / (unquote(url.path) if url.scheme == "file" else line.partition(";")[0].strip())
-        if place.is_dir() and ("/" in line or line.startswith(".")):
+        named = re.split(" --|;", line)[0].strip()
+        url = urlsplit(named.partition("@")[2].strip() or named)
+        place = folder / (unquote(url.path) if url.scheme == "file" else named)
+        if os.path.isdir(place) and ("/" in named or named.startswith(".")):
             raise UsageError(
                 f"{line}: an environment is made once for what is asked for, and a folder may change afterwards",
                 hint="build a wheel (pip wheel --no-deps FOLDER) and name that",
             )
-        if place.is_file():
+        if os.path.isfile(place):
             with place.open("rb") as content:
                 found[line] = file_digest(content, "sha256").hexdigest()
     return found
