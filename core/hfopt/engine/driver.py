@@ -95,7 +95,7 @@ class Driver:
             if manifest is not None and self._disturbed(step, manifest):
                 self.repeated.add(step)
             elif manifest is not None:
-                self.state.manifests[step] = manifest
+                self.state.manifests[step] = _brief(manifest)
                 self.state.cached.add(step)
         self.results += wanted
         self.state.dropped -= set(steps)  # wanted again
@@ -113,10 +113,11 @@ class Driver:
         return manifest
 
     def _find_out(self, steps: Sequence[Step]) -> None:
-        for path in {path for step in steps for path in step.paths} - self.known.leaves.keys():
+        for path in (paths := {path for step in steps for path in step.paths} - self.known.leaves.keys()):
             self.known.leaves[path] = self.digests.of(path)
             self.store.inputs[INPUT + self.known.leaves[path]] = str(path)
-        self.digests.save()
+        if paths:
+            self.digests.save()
         references = [step for step in steps if step.token is not None and step.token not in self.known.resolved]
         self.known.resolved |= resolve_references(references, self.systems[self.fetching])
         for name in dict.fromkeys(step.system for step in steps):
@@ -242,7 +243,7 @@ class Driver:
             self._fail(step, result.fault or Fault(type="ArtifactMissing", message="the system returned no artifact"))
             self._miss_what_it_spoilt(step, result.fault)
             return
-        manifest = self.state.manifests[step] = Manifest.model_validate(result.manifest)
+        manifest = self.state.manifests[step] = _brief(Manifest.model_validate(result.manifest))
         folder = self.store.folder(manifest.key)
         for file in manifest.files:  # read when the artifact was made, a moment ago
             self.digests.trust(folder / file.path, file.sha256, before=folder / MANIFEST)
@@ -276,6 +277,11 @@ class Driver:
 
     def _call(self, hook: str, step: Step, **more: Any) -> None:
         self.plugins.call_lifecycle(hook, self.reporter.notice, step=step, key=self.state.key(step), **more)
+
+
+def _brief(manifest: Manifest) -> Manifest:
+    """A manifest without what its step has as well: a search keeps those of thousands of steps."""
+    return manifest.model_copy(update={"config": {}, "recipe": {}, "inputs": {}})
 
 
 def _result(future: Future[StepResult]) -> StepResult:

@@ -115,6 +115,7 @@ def run(
             return replace(so_far, best={branch: strategy.best(branch, so_far) for branch in plan.branches})
 
         def saved(*, running: bool = False) -> RunRecord:
+            digests.save()
             save_models(ended())
             return write_record(ended(), running=running)
 

@@ -25,6 +25,7 @@ class RunState:
     """What is known of every step so far.
 
     :param dropped: steps that were given up, because no result needed them any more when another step had failed
+    :param sizes: of models in bytes, as far as `EndedRun.size` was asked: their files have to be looked at
     """
 
     identities: dict[Step, Identity] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class RunState:
     faults: dict[Step, Fault] = field(default_factory=dict)
     cached: set[Step] = field(default_factory=set)
     dropped: set[Step] = field(default_factory=set)
+    sizes: dict[Step, int] = field(default_factory=dict)
     interrupted: bool = False
 
     def key(self, step: Step) -> str:
@@ -77,9 +79,12 @@ class EndedRun:
 
     def size(self, step: Step) -> int | None:
         """Bytes of the model that a step made, if it did."""
-        with suppress(HfoptError, OSError):  # a file of the user's may be gone meanwhile
-            return self.store.read_model(self.state.key(step)).size_bytes if step in self.state.manifests else None
-        return None
+        if step not in self.state.manifests:
+            return None
+        if step not in self.state.sizes:
+            with suppress(HfoptError, OSError):  # a file of the user's may be gone meanwhile
+                self.state.sizes[step] = self.store.read_model(self.state.key(step)).size_bytes
+        return self.state.sizes.get(step)
 
     def identifier(self, step: Step) -> str:
         """What run.json calls the model of a step: the beginning of its key."""
