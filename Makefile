@@ -68,6 +68,8 @@ bench: .venv/.workspace  ## the speed and memory figures that the docs claim
 	$(BIN)/python benchmarks/corpus.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/systems.py
+	$(BIN)/python benchmarks/search_cost.py
+	$(BIN)/python benchmarks/search_kills.py
 
 bench-peers: .venv/.workspace  ## hfopt beside Olive 0.13, which is installed below build: seconds, CPU and memory
 	$(BIN)/python benchmarks/peers.py
