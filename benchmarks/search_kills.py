@@ -119,9 +119,7 @@ def main() -> int:
         }
         trials = len(outcome(alone)[0])
     during = len({*steps}) - 1
-    print(
-        f"{KILLS} kills of a search of {trials} trials, {during} of them after something was done that was not before"
-    )
+    print(f"{KILLS} kills of a search of {trials} trials, {during} of them after new steps had been done")
     print(f"passes run: {len(runs[0])} undisturbed, {len(runs[1])} with the kills")
     for check, held in checks.items():
         print(f"{check:40} {'ok' if held else 'NOT SO'}")
