@@ -23,6 +23,7 @@ _NAMES = {
     "hfopt.base.errors": ("ConfigError", "HfoptError", "PluginError", "PreconditionFailed", "Problem", "UsageError"),
     "hfopt.base.version": ("__version__",),
     "hfopt.cli.terminal": ("Terminal",),
+    "hfopt.engine.foresight": ("cached",),
     "hfopt.engine.record": ("RunRecord",),
     "hfopt.engine.run": ("run",),
     "hfopt.planning.builder": ("plan", "validate"),

@@ -39,6 +39,7 @@ from hfopt.base.errors import Problem as Problem
 from hfopt.base.errors import UsageError as UsageError
 from hfopt.base.version import __version__ as __version__
 from hfopt.cli.terminal import Terminal as Terminal
+from hfopt.engine.foresight import cached as cached
 from hfopt.engine.record import RunRecord as RunRecord
 from hfopt.engine.run import run as run
 from hfopt.planning.builder import plan as plan

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hfopt.api.arrays import Array, Feeds
 from hfopt.api.config import Configured, PlainName, ReportProgress
+from hfopt.api.forecast import Weights
 from hfopt.base.errors import PreconditionFailed
 
 COMPOSITE = "CompositeModel"
@@ -170,6 +171,8 @@ class ModelLoader(Configured):
     preload: ClassVar[tuple[str, ...]] = ()
     makes: ClassVar[frozenset[str]] = frozenset()
     """The types of what `fetch` may describe, or of its components; empty: the component's own name."""
+    memory: ClassVar[Mapping[str, float]] = {}
+    """Bytes that the libraries take which `fetch` imports, by name: for `forecast`."""
 
     @abstractmethod
     def fetch(self, context: FetchContext) -> ModelHandle:
@@ -177,6 +180,13 @@ class ModelLoader(Configured):
 
         :raises PreconditionFailed: the files are not a model of this type, or are damaged
         """
+
+    def forecast(self) -> Weights | None:
+        """What the input model is, by the headers of its files alone; None: they don't tell.
+
+        Called in the host, without `fetch`.
+        """
+        return None
 
     @abstractmethod
     def open(self, handle: ModelHandle, accelerator: Accelerator, settings: Mapping[str, Any]) -> Session:

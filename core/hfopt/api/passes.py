@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from hfopt.api.arrays import Floats
 from hfopt.api.config import Configured, ReportProgress
 from hfopt.api.data import Dataset
+from hfopt.api.forecast import Weights
 from hfopt.api.model import Accelerator, ModelHandle, Session
 
 
@@ -72,7 +73,8 @@ class Pass(Configured):
     accelerators. One whose model must compute what the one before does sets ``keeps_outputs``: then outputs are
     compared unless the user says otherwise (`hfopt.api.parity`). ``searchable`` has the values that a search tries of
     options that the config leaves unwritten, those that are known to be good first; those that don't go with others are
-    refused by ``Config`` or told by its ``ignored``, and such points are left out.
+    refused by ``Config`` or told by its ``ignored``, and such points are left out. ``memory`` has the bytes that the
+    libraries take which `run` imports, by name, and how many ``copies`` of the model it holds at once: for `forecast`.
     """
 
     accepts: ClassVar[frozenset[str]]
@@ -81,12 +83,20 @@ class Pass(Configured):
     accelerator_agnostic: ClassVar[bool] = False
     keeps_outputs: ClassVar[bool] = False
     searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    memory: ClassVar[Mapping[str, float]] = {"copies": 2}
 
     def requires(self, model: ModelHandle) -> None:
         """Check what `accepts` can't say.
 
         :raises PreconditionFailed: with the fact and what to change
         """
+
+    def forecast(self, before: Weights) -> Weights:
+        """What its model will be, as far as the options tell: by default as large as the one before.
+
+        Called in the host, before anything has run.
+        """
+        return before
 
     @abstractmethod
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:

@@ -42,6 +42,11 @@ class Digests:
                 digest.update(f"{inside.as_posix()}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
 
+    def knows(self, path: Path) -> bool:
+        """Whether `of` would read no file."""
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        return {_identity(os.stat(file)) for file in files} <= self.known.keys() | self.used.keys()
+
     def trust(self, file: Path, digest: str, before: Path) -> None:
         """Take over the digest of a file whose bytes were read before another file was written.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, PreconditionFailed, Session
+from hfopt.api.forecast import MEGABYTE, Weights
 from hfopt_hf_model_loader.config import MLFLOW, PyTorchModelConfig
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
@@ -16,7 +17,13 @@ class PyTorchModel(ModelLoader):
 
     Config: ClassVar[type[Config]] = PyTorchModelConfig
     preload = ("torch", "transformers.modeling_utils")
+    memory: ClassVar[Mapping[str, float]] = {"torch and transformers": 350 * MEGABYTE}
     config: PyTorchModelConfig
+
+    def forecast(self) -> Weights | None:
+        from hfopt_hf_model_loader.forecast import weights_of
+
+        return weights_of(self.config.folder)
 
     def fetch(self, context: FetchContext) -> ModelHandle:
         components = self.config.hugging_face.components

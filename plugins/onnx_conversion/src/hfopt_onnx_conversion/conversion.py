@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api.config import OptionError, only
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.model import COMPOSITE
 from hfopt.api.parity import HALF_RELATIVE, RELATIVE
 from hfopt_onnx_model.external import ExternalDataConfig
@@ -93,6 +95,7 @@ class OnnxConversion(Pass):
     produces = "ONNXModel"
     accelerator_agnostic = True
     keeps_outputs = True
+    memory: ClassVar[Mapping[str, float]] = {"onnx": 100 * MEGABYTE, "copies": 3}
     config: OnnxConversionConfig
 
     def requires(self, model: ModelHandle) -> None:
@@ -103,6 +106,9 @@ class OnnxConversion(Pass):
                 f"{kind} can't be exported: it cuts rows into as many windows as the traced row has, and no others run",
                 hint="choose an architecture without windows, such as modernbert for long texts",
             )
+
+    def forecast(self, before: Weights) -> Weights:
+        return with_bits(before, 16 if self.config.torch_dtype == "float16" else 32)
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_conversion import genai, generation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import OptionError
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt_onnx_conversion.names import must_have
 from hfopt_onnx_model.external import ExternalDataConfig
 
@@ -58,7 +59,16 @@ class OnnxFloatToFloat16(Pass):
     accepts = frozenset({"ONNXModel"})
     accelerator_agnostic = True
     keeps_outputs = True
+    memory: ClassVar[Mapping[str, float]] = {
+        "onnx": 100 * MEGABYTE,
+        "onnxruntime": 60 * MEGABYTE,
+        "onnxruntime.transformers": 90 * MEGABYTE,
+        "copies": 3,
+    }
     config: OnnxFloatToFloat16Config
+
+    def forecast(self, before: Weights) -> Weights:
+        return with_bits(before, 16, {kind for kind, (_, bits) in before.items() if bits == 32})
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import handle_of, load, node_counts, save

@@ -23,6 +23,7 @@ from hfopt import (
 )
 from hfopt.api.config import ConfigContext, only
 from hfopt.api.files import file_inside
+from hfopt.api.forecast import MEGABYTE, Weights
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
 
@@ -87,7 +88,17 @@ class ONNXModel(ModelLoader):
 
     Config: ClassVar[type[Config]] = ONNXModelConfig
     preload = ("onnxruntime",)
+    memory: ClassVar[Mapping[str, float]] = {"onnx": 100 * MEGABYTE}
     config: ONNXModelConfig
+
+    def forecast(self) -> Weights | None:
+        try:
+            file = self._file()
+            beside = [path for path in file.parent.glob(f"{file.name}*data") if path.is_file()]
+            size = sum(path.stat().st_size for path in (file, *beside))
+        except (PreconditionFailed, OSError):  # what is wrong with it, the run will tell
+            return None
+        return {"matrix": (size / 4, 32)}
 
     def fetch(self, context: FetchContext) -> ModelHandle:
         from hfopt_onnx_model.graph import look_at

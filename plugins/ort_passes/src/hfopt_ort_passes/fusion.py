@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import counts, did_you_mean
 from hfopt_onnx_model.graph import handle_of, outline, save
@@ -53,6 +54,12 @@ class OrtTransformersOptimization(Pass):
     Config: ClassVar[type[Config]] = OrtTransformersOptimizationConfig
     accepts = frozenset({"ONNXModel"})
     keeps_outputs = True
+    memory: ClassVar[Mapping[str, float]] = {
+        "onnx": 100 * MEGABYTE,
+        "onnxruntime": 60 * MEGABYTE,
+        "onnxruntime.transformers": 90 * MEGABYTE,
+        "copies": 4,
+    }
     config: OrtTransformersOptimizationConfig
 
     def requires(self, model: ModelHandle) -> None:
@@ -73,6 +80,12 @@ class OrtTransformersOptimization(Pass):
             raise PreconditionFailed("hidden_size: the model does not say how many heads it has", hint="set num_heads")
         if (self.config.num_heads or self.config.hidden_size) and width % heads:
             raise PreconditionFailed(f"num_heads: hidden states of {width} can't be divided among {heads} heads")
+
+    def forecast(self, before: Weights) -> Weights:
+        weights = with_bits(before, 16) if self.config.float16 else before
+        if self.config.optimization_options.enable_attention is False:
+            return weights
+        return {"fused attention" if kind == "attention" else kind: each for kind, each in weights.items()}
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         provider, optimizer = self._provider(context.accelerator), self._optimizer(model)

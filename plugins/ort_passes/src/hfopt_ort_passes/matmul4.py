@@ -15,12 +15,14 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from hfopt import Accelerator, Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api import text as wording
 from hfopt.api.config import OptionError, only
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import EXTERNAL_THRESHOLD, handle_of, load, node_counts, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes import gptq, nbits
 from hfopt_ort_passes.nbits import Recipe
+from hfopt_ort_passes.quantization_options import HOLDERS
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 from hfopt_ort_passes.rewriting import Replacement, Target, check_names, graphs, replace, take_over, targets_in
 from hfopt_ort_passes.streaming import WeightWriter, has_external_data, read
@@ -199,11 +201,17 @@ class OnnxMatMul4Quantizer(Pass):
     Config: ClassVar[type[Config]] = OnnxMatMul4QuantizerConfig
     accepts = frozenset({"ONNXModel"})
     searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {"block_size": (32, 128), "is_symmetric": (True, False)}
+    memory: ClassVar[Mapping[str, float]] = {"onnx": 100 * MEGABYTE, "copies": 0.5}
     config: OnnxMatMul4QuantizerConfig
 
     def requires(self, model: ModelHandle) -> None:
         if self.config.algorithm == "GPTQ":
             gptq.check_memory(model)
+
+    def forecast(self, before: Weights) -> Weights:
+        kinds = [kind for kind, operator in HOLDERS.items() if operator in self.config.op_types_to_quantize]
+        of_block = 32 if self.config.is_symmetric is not False else 32 + self.config.bits
+        return with_bits(before, self.config.bits + of_block / self.config.block_size, kinds)
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         recipe = self.config.recipe(context.accelerator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hfopt import Config, DataName, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api import text as wording
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.external import ExternalDataConfig
@@ -62,7 +63,16 @@ class OrtMixedPrecision(Pass):
 
     Config: ClassVar[type[Config]] = OrtMixedPrecisionConfig
     accepts = frozenset({"ONNXModel"})
+    memory: ClassVar[Mapping[str, float]] = {
+        "onnx": 100 * MEGABYTE,
+        "onnxruntime": 60 * MEGABYTE,
+        "onnxruntime.transformers": 90 * MEGABYTE,
+        "copies": 4,
+    }
     config: OrtMixedPrecisionConfig
+
+    def forecast(self, before: Weights) -> Weights:
+        return with_bits(before, 16, {kind for kind, (_, bits) in before.items() if bits == 32})
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         target, config = context.folder / f"{context.name}.onnx", self.config

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api import text as wording
+from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, outline, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization_options import (
     DYNAMIC_OPERATORS,
+    HOLDERS,
     NNAPI_SIGMOID,
     STATIC_OPERATORS,
     OnnxDynamicQuantizationConfig,
@@ -60,7 +62,12 @@ class OnnxQuantization(Pass):
         "weight_type": ("QInt8", "QUInt8"),
         "activation_type": ("QUInt8", "QInt8"),
     }
+    memory: ClassVar[Mapping[str, float]] = {"onnx": 100 * MEGABYTE, "onnxruntime": 60 * MEGABYTE, "copies": 3}
     config: QuantizationConfig
+
+    def forecast(self, before: Weights) -> Weights:
+        operators = self.config.op_types_to_quantize or (STATIC_OPERATORS if self.config.static else DYNAMIC_OPERATORS)
+        return with_bits(before, 8, [kind for kind, operator in HOLDERS.items() if operator in operators])
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         if not self.config.static and context.accelerator.execution_provider == QNN:

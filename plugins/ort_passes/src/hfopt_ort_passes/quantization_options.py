@@ -50,6 +50,14 @@ QOPERATOR_OPERATORS = (
 STATIC_OPERATORS = ("MatMul", "Gemm", "Gather")
 """What is quantized statically unless the user says: the operators that hold a transformer's weights."""
 
+HOLDERS: Mapping[str, str] = {
+    "matrix": "MatMul",
+    "attention": "MatMul",
+    "fused attention": "Attention",
+    "table": "Gather",
+}
+"""The operators that hold a model's weights, by kind of weight: see `hfopt.api.forecast`."""
+
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "true or false": (bool,),
     "an integer": (int,),

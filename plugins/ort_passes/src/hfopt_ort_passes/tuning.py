@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed, TensorSpec
 from hfopt.api.example import BATCH_AXIS, example_feeds
+from hfopt.api.forecast import MEGABYTE
 from hfopt.api.text import did_you_mean
 from hfopt.api.timing import TIMED_ROWS, CannotTime, Timed, spread
 from hfopt_onnx_model.providers import why_missing
@@ -66,6 +67,7 @@ class OrtPerfTuning(Pass):
     Config: ClassVar[type[Config]] = OrtPerfTuningConfig
     accepts = frozenset({"ONNXModel"})
     measures = True
+    memory: ClassVar[Mapping[str, float]] = {"onnxruntime": 60 * MEGABYTE, "copies": 2}
     config: OrtPerfTuningConfig
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
