@@ -44,8 +44,8 @@ MISTAKES = {
     ),
     "system of Olive": (
         ("engine", "host"),
-        {"type": "docker"},
-        "engine.host.type: system 'Docker' is not available in this version\n",
+        {"type": "isolatedort"},
+        "engine.host.type: system 'IsolatedORT' is not available in this version\n",
         None,
     ),
     "device": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hfopt.base.files import path_of, read_json, replacing, write_atomically
+from hfopt.base.files import lock_folder, path_of, read_json, replacing, write_atomically
 from hfopt.base.inside import file_inside, regular_file
 
-__all__ = ["file_inside", "path_of", "read_json", "regular_file", "replacing", "write_atomically"]
+__all__ = ["file_inside", "lock_folder", "path_of", "read_json", "regular_file", "replacing", "write_atomically"]

@@ -65,6 +65,7 @@ class SystemContext:
     """What a system gets from the run.
 
     :param store: the artifact store's folder
+    :param take_in: moves the artifacts that a worker has finished in a folder on the store's file system into the store
     :param log: the file that takes whatever workers and their libraries print
     :param bundle: makes a folder with the packages of hfopt and its plugins, for the PYTHONPATH of a worker that has
         them not, and ``-p`` files in its ``plugin-files``; the same folder each time
@@ -75,6 +76,7 @@ class SystemContext:
     """
 
     store: Path
+    take_in: Callable[[Path], object]
     log: Path
     bundle: Callable[[], Path]
     distributions: tuple[str, ...] = ()

@@ -15,10 +15,21 @@ from typing import IO, Any, cast
 
 from hfopt.api.protocol import Fault, Message, Progress, Request, StepRequest, StepResult
 from hfopt.api.systems import System, SystemContext
-from hfopt.base.processes import describe_exit, environment, secrets_passed
+from hfopt.base.processes import OFFLINE, QUIET, describe_exit, environment, secrets_passed
 from hfopt.base.secrets import known, redacted
 
-__all__ = ["ProcessWorker", "Worker", "WorkerSystem", "environment", "keep", "lost", "worker_arguments"]
+__all__ = [
+    "OFFLINE",
+    "QUIET",
+    "ProcessWorker",
+    "Worker",
+    "WorkerSystem",
+    "describe_exit",
+    "environment",
+    "keep",
+    "lost",
+    "worker_arguments",
+]
 
 
 class Worker(ABC):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,3 +124,11 @@ def _finite(number: str) -> float:
     if not math.isfinite(value := float(number)):
         raise ValueError(f"{number[:20]} is not a finite number")
     return value
+
+
+def lock_folder() -> Path:
+    """The folder of the machine's locks: HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
+    if written := os.environ.get("HFOPT_LOCKS"):
+        return Path(written)
+    shared = Path("/tmp")  # noqa: S108 - nothing is read from its files or written to them
+    return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,20 +17,13 @@ from functools import cache
 from pathlib import Path
 
 from hfopt.base.errors import HfoptError
+from hfopt.base.files import lock_folder
 from hfopt.base.text import near
 
 _OPENING = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link is nobody's lock, and a named pipe is not waited for."""
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 """How flock fails where there are no locks. EBADF: on NFS an exclusive lock needs a file open for writing."""
-
-
-def lock_folder() -> Path:
-    """The folder of the machine's locks: HFOPT_LOCKS, else one folder for all users and runs, whatever their TMPDIR."""
-    if written := os.environ.get("HFOPT_LOCKS"):
-        return Path(written)
-    shared = Path("/tmp")  # noqa: S108 - nothing is read from its files or written to them
-    return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "hfopt-locks"
 
 
 @contextmanager

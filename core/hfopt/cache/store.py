@@ -46,13 +46,21 @@ class ArtifactStore:
 
     :param inputs: where the user's inputs lie on this machine, by token: an artifact's model may refer to them
     :param digests: what the bytes of files are compared by; None: they are compared by size alone
+    :param made: a folder for finished artifacts, where ``root/artifacts`` can only be read; see `take_in`
     """
 
-    def __init__(self, root: Path, inputs: dict[str, str] | None = None, digests: Digests | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        inputs: dict[str, str] | None = None,
+        digests: Digests | None = None,
+        made: Path | None = None,
+    ) -> None:
         self.root = root.absolute()
         self._artifacts = self.root / "artifacts"
         self.inputs = {} if inputs is None else inputs
         self.digests = digests
+        self.made = made
 
     def folder(self, key: str) -> Path:
         """Where the artifact of that key lies, or would."""
@@ -132,17 +140,34 @@ class ArtifactStore:
             stream.write(sealed.model_dump_json(indent=1))
             stream.flush()
             os.fsync(stream.fileno())
-        target = self.folder(manifest.key)
+        if self.made is None:
+            self._publish(folder, manifest.key)
+        else:
+            os.rename(folder, self.made / manifest.key)
+        return sealed
+
+    def take_in(self, made: Path) -> list[str]:
+        """Move in the artifacts that a worker has finished in a folder of its own on the store's file system.
+
+        :return: their keys
+        :raises HfoptError: one can't be published
+        """
+        folders = sorted(made.iterdir())
+        for folder in folders:
+            self._publish(folder, folder.name)
+        return [folder.name for folder in folders]
+
+    def _publish(self, folder: Path, key: str) -> None:
+        target = self.folder(key)
         if target.parent.is_symlink():
             target.parent.unlink()
         target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target) and self.find(manifest.key) is None:
+        if os.path.lexists(target) and self.find(key) is None:
             remove_folder(target)
         with suppress(OSError):
             os.rename(folder, target)
-        if self.find(manifest.key) is None:
-            raise HfoptError(f"could not write artifact {manifest.key[:12]} to {target}")
-        return sealed
+        if self.find(key) is None:
+            raise HfoptError(f"could not write artifact {key[:12]} to {target}")
 
     def discard(self, key: str) -> None:
         """Remove an artifact that is not what it was: its step runs again when it is next needed."""

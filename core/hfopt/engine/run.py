@@ -89,6 +89,7 @@ def run(
     levels = (engine.log_severity_level, engine.ort_log_severity_level, engine.ort_py_log_severity_level)
     context = SystemContext(
         store=store.root,
+        take_in=store.take_in,
         log=folder / LOG,
         bundle=partial(bundle, store, plugins),
         plugin_files=files,

@@ -55,7 +55,7 @@ _WORTH_COLLECTING = 2**29
 """Bytes in memory between steps; looking takes some tenths of a second."""
 
 
-def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -> None:
+def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False, made: Path | None = None) -> None:
     """Answer requests until stdin ends. Whatever else is printed in this process goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # so that no library's print breaks the protocol
@@ -86,23 +86,30 @@ def serve(store: Path, plugin_files: Sequence[Path], *, offline: bool = False) -
                 print(f"{now()} {step.name}: begins", file=sys.stderr, flush=True)
             if step.kind == "fetch" and step.pin is None:
                 fork_from_here(plugins, step.component)
-            answer(execute(step, store, plugins, answer, offline=offline))
+            answer(execute(step, store, plugins, answer, offline=offline, made=made))
         requests.task_done()
 
 
 def execute(
-    request: StepRequest, root: Path, plugins: Plugins, emit: Callable[[Progress], None], *, offline: bool
+    request: StepRequest,
+    root: Path,
+    plugins: Plugins,
+    emit: Callable[[Progress], None],
+    *,
+    offline: bool,
+    made: Path | None = None,
 ) -> StepResult:
     """Execute one step and commit its artifact, or answer a question; a failure is a result too.
 
     :param root: of the artifact store
     :param offline: resources may make no request
+    :param made: for the artifact, where the store can only be read
     """
     started, peak = time.monotonic(), _watch_peak_memory()
     fault = answer = manifest = None
     try:
         check_distributions(request.distributions)
-        store = ArtifactStore(root, request.paths)
+        store = ArtifactStore(root, request.paths, made=made)
         step = StepContext(request, root, store, plugins, _throttled(request.key, emit), offline)
         if request.kind in _ANSWER:
             answer = _ANSWER[request.kind](step)
@@ -115,8 +122,8 @@ def execute(
     finally:
         scripts.forget()
     seconds, memory = time.monotonic() - started, peak() if fault is None else None
-    made = None if manifest is None else manifest.model_dump(mode="json")
-    told = {"fault": fault, "manifest": made, "answer": answer}
+    dumped = None if manifest is None else manifest.model_dump(mode="json")
+    told = {"fault": fault, "manifest": dumped, "answer": answer}
     return StepResult(key=request.key, seconds=seconds, peak_rss_bytes=memory, **told)
 
 
