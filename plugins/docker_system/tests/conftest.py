@@ -20,7 +20,6 @@ from hfopt_docker_system.engine import connect
 
 ENVIRONMENT = Path(sys.prefix)
 BASE = Path(sys.base_prefix)
-WORKSPACE = Path(__file__).parents[3]
 LIBRARY = BASE / f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
 LOADED_LATER = ("libdl", "libpthread", "librt", "libutil", "libm", "libstdc++", "libgcc_s", "libgomp", "libnss_files")
 """Libraries that packages with native code need, beside what the interpreter needs itself."""
@@ -84,7 +83,7 @@ def project(tmp_path, python_image) -> Project:
     """A project whose passes run in a container, with this interpreter and its packages."""
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "note.txt").write_text("note ")
-    volumes = [f"{folder}:{folder}" for folder in [*package_folders(), WORKSPACE]]
+    volumes = [f"{folder}:{folder}" for folder in package_folders()]
     box = {"local_docker_config": {"image_name": python_image, "run_params": {"volumes": volumes}}}
     config = {
         "input_model": {"type": "Note", "config": {"model_path": "inputs/note.txt"}},
@@ -97,7 +96,7 @@ def project(tmp_path, python_image) -> Project:
 @pytest.fixture(scope="session")
 def python_image(engine):
     """An image with Python, its package installer and a shell, in which this environment works once it is mounted."""
-    name = "hfopt-test-python:latest"
+    name = f"hfopt-test-python:{os.getpid()}"
     engine.api.import_image_from_data(
         packed(), *name.split(":"), changes=[f"ENV PATH={ENVIRONMENT}/bin:{BASE}/bin:/bin"]
     )

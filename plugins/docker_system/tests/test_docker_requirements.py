@@ -12,7 +12,7 @@ from hfopt_docker_system.config import DockerConfig
 from hfopt_docker_system.image import dockerfile, own
 from hfopt_docker_system.requirements import requirements
 
-PLUGINS = ("hfopt", "hfopt-onnx-conversion", "hfopt-ort-passes")
+PLUGINS = ("hfopt", "hfopt-hf-model-loader", "hfopt-onnx-conversion", "hfopt-ort-passes")
 
 
 def test_the_image_has_what_hfopt_and_its_plugins_depend_on_in_the_versions_that_are_here():
