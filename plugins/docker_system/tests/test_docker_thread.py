@@ -1,4 +1,4 @@
-"""A real model is converted and quantized in a container, and evaluated here: the artifacts are those that are made here."""
+"""A real model is converted and quantized in a container, and evaluated here: artifacts are those that are made here."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def classifier(project):
 
 
 def digests(project):
-    manifests = map(
-        json.loads, (path.read_text() for path in project.folder.glob(".hfopt-cache/artifacts/*/*/manifest.json"))
-    )
+    files = project.folder.glob(".hfopt-cache/artifacts/*/*/manifest.json")
+    manifests = [json.loads(file.read_text()) for file in files]
     return {each["key"]: (each["name"], each["digest"]) for each in manifests}
 
 
