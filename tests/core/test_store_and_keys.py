@@ -143,6 +143,18 @@ def test_whoever_commits_first_wins(store):
     assert (store.folder(KEY) / "model.bin").read_text() == "first"
 
 
+def test_what_a_worker_has_made_beside_a_store_that_it_can_only_read_is_taken_in(store, tmp_path):
+    made = store.root / "making" / "own"
+    made.mkdir(parents=True)
+    manifest = commit(ArtifactStore(store.root, made=made), KEY)
+    assert store.find(KEY) is None
+
+    assert store.take_in(made) == [KEY]
+
+    assert store.find(KEY) == manifest
+    assert list(made.iterdir()) == []
+
+
 def test_an_artifact_that_uses_another_is_whole_only_with_it(store):
     commit(store, KEY)
     commit(store, OTHER, "settings", Uses(artifacts=(KEY,)))

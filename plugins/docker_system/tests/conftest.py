@@ -21,7 +21,18 @@ from hfopt_docker_system.engine import connect
 ENVIRONMENT = Path(sys.prefix)
 BASE = Path(sys.base_prefix)
 LIBRARY = BASE / f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
-LOADED_LATER = ("libdl", "libpthread", "librt", "libutil", "libm", "libstdc++", "libgcc_s", "libgomp", "libnss_files")
+LOADED_LATER = (
+    "libdl",
+    "libpthread",
+    "librt",
+    "libutil",
+    "libm",
+    "libmvec",
+    "libstdc++",
+    "libgcc_s",
+    "libgomp",
+    "libnss_files",
+)
 """Libraries that packages with native code need, beside what the interpreter needs itself."""
 LEFT_OUT = {"test", "idlelib", "tkinter", "ensurepip", "__pycache__"}
 
@@ -109,8 +120,8 @@ def packed() -> bytes:
     binaries = [Path(sys.executable).resolve(), Path("/bin/sh"), *LIBRARY.glob("lib-dynload/*.so")]
     needed = {path for line in map(linked, binaries) for path in line}
     folder = next(path.parent for path in needed if path.name.startswith("libc.so"))
-    needed |= {path for name in LOADED_LATER for path in folder.glob(f"{name}.so*")}
-    needed |= {path for name in LOADED_LATER for path in Path("/usr").glob(f"lib/*-linux-gnu/{name}.so*")}
+    needed |= {path for name in LOADED_LATER for path in folder.glob(f"lib{name}.so*")}
+    needed |= {path for name in LOADED_LATER for path in Path("/usr").glob(f"lib/*-linux-gnu/lib{name}.so*")}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         archive.dereference = True

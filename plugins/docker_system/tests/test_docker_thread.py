@@ -1,4 +1,4 @@
-"""A real model is converted and quantized in a container, and evaluated here: artifacts are those that are made here."""
+"""A real model is converted and quantized in a container, and evaluated here: artifacts are as when made here."""
 
 from __future__ import annotations
 
