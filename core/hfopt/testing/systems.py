@@ -228,6 +228,7 @@ class SystemConformance:
         cls = plugins.find("hfopt_systems", entry["type"]).load()
         context = SystemContext(
             store=store.root,
+            take_in=store.take_in,
             log=tmp_path / "log",
             bundle=lambda: bundle(store, plugins),
             distributions=("hfopt",),

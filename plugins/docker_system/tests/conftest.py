@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -89,16 +90,22 @@ class Project:
         return json.loads(manifest.read_text())["report"]
 
 
+@pytest.fixture(scope="session")
+def box(python_image) -> dict[str, Any]:
+    """The system as an entry of a config, with this interpreter and its packages."""
+    volumes = [f"{folder}:{folder}" for folder in package_folders()]
+    local = {"image_name": python_image, "run_params": {"volumes": volumes}}
+    return {"type": "Docker", "config": {"local_docker_config": local}}
+
+
 @pytest.fixture
-def project(tmp_path, python_image) -> Project:
+def project(tmp_path, box) -> Project:
     """A project whose passes run in a container, with this interpreter and its packages."""
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "note.txt").write_text("note ")
-    volumes = [f"{folder}:{folder}" for folder in package_folders()]
-    box = {"local_docker_config": {"image_name": python_image, "run_params": {"volumes": volumes}}}
     config = {
         "input_model": {"type": "Note", "config": {"model_path": "inputs/note.txt"}},
-        "systems": {"box": {"type": "Docker", "config": box}},
+        "systems": {"box": copy.deepcopy(box)},
         "engine": {"host": "box", "target": "box"},
     }
     return Project(tmp_path, config)

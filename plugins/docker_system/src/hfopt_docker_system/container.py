@@ -193,7 +193,7 @@ class ContainerWorker(Worker):
             for stream, piece in frames_iter(self._socket, tty=False):  # type: ignore[no-untyped-call]
                 if stream != STDOUT:
                     printed.write(piece)
-                    self._last_words = piece.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                    self._last_words = piece.decode("utf-8", "replace").strip().rpartition("\n")[2] or self._last_words
                     continue
                 *whole, begun = (begun + piece).split(b"\n")
                 for line in whole:
