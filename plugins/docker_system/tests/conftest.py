@@ -127,8 +127,8 @@ def packed() -> bytes:
     binaries = [Path(sys.executable).resolve(), Path("/bin/sh"), *LIBRARY.glob("lib-dynload/*.so")]
     needed = {path for line in map(linked, binaries) for path in line}
     folder = next(path.parent for path in needed if path.name.startswith("libc.so"))
-    needed |= {path for name in LOADED_LATER for path in folder.glob(f"lib{name}.so*")}
-    needed |= {path for name in LOADED_LATER for path in Path("/usr").glob(f"lib/*-linux-gnu/lib{name}.so*")}
+    needed |= {path for name in LOADED_LATER for path in folder.glob(f"{name}.so*")}
+    needed |= {path for name in LOADED_LATER for path in Path("/usr").glob(f"lib/*-linux-gnu/{name}.so*")}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         archive.dereference = True
