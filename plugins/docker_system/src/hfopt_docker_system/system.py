@@ -106,9 +106,10 @@ def own_folder(store: Path) -> Iterator[Path]:
     It stands among what is in the making, with a lock of its name: if this process is killed, the next run removes it.
     """
     name = uuid4().hex
+    for each in ("making", "locks"):
+        (store / each).mkdir(parents=True, exist_ok=True)
     with open(store / "locks" / name, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        (store / "making").mkdir(exist_ok=True)
         folder = Path(mkdtemp(prefix=f"{name}-", dir=store / "making"))
         try:
             for each in (_MADE, _TEMPORARY):
