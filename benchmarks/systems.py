@@ -47,7 +47,14 @@ def step(folder: Path, plugins: Plugins, number: int) -> StepRequest:
 def opened(name: str, folder: Path, plugins: Plugins) -> System:
     store, file = ArtifactStore(folder), Path(lines.__file__)
     (folder / "points.json").write_text("[[1, 0]]")
-    context = SystemContext(store.root, folder / "log", lambda: bundle(store, plugins), ("hfopt",), (file,))
+    context = SystemContext(
+        store=store.root,
+        log=folder / "log",
+        bundle=lambda: bundle(store, plugins),
+        distributions=("hfopt",),
+        plugin_files=(file,),
+        take_in=store.take_in,
+    )
     cls = plugins.find("hfopt_systems", name).load()
     system = cls(cls.Config.model_validate(SYSTEMS[name][0]), context)
     system.prepare(lambda *_: None)

@@ -60,12 +60,15 @@ class SystemConfig(Config):
     hf_token: bool | None = Field(None, description="The hub's token. true: required; false: not sent; null: if any.")
 
 
+def _take_nothing(made: Path) -> None:
+    raise NotImplementedError("only a run's own store takes artifacts in")
+
+
 @dataclass(frozen=True)
 class SystemContext:
     """What a system gets from the run.
 
     :param store: the artifact store's folder
-    :param take_in: moves the artifacts that a worker has finished in a folder on the store's file system into the store
     :param log: the file that takes whatever workers and their libraries print
     :param bundle: makes a folder with the packages of hfopt and its plugins, for the PYTHONPATH of a worker that has
         them not, and ``-p`` files in its ``plugin-files``; the same folder each time
@@ -73,16 +76,17 @@ class SystemContext:
     :param plugin_files: ``-p`` files, loaded by every worker
     :param offline: no worker may make a request
     :param log_levels: environment of workers that says what they log: see `hfopt.api.logs`
+    :param take_in: moves the artifacts that a worker has finished in a folder on the store's file system into the store
     """
 
     store: Path
-    take_in: Callable[[Path], object]
     log: Path
     bundle: Callable[[], Path]
     distributions: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     offline: bool = False
     log_levels: Mapping[str, str] = field(default_factory=dict)
+    take_in: Callable[[Path], object] = _take_nothing
 
 
 class System(ABC):
