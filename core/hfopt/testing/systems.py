@@ -234,7 +234,7 @@ class SystemConformance:
             distributions=("hfopt",),
             plugin_files=(PLUGIN,),
         )
-        system = cls(cls.Config.model_validate(entry.get("config", {})), context)
+        system = cls(cls.Config.model_validate_json(json.dumps(entry.get("config", {}))), context)
         told: list[Progress] = []
         (tmp_path / "points.json").write_text("[[1, 0]]")
         request = StepRequest(
