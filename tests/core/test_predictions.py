@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -83,3 +84,27 @@ def test_raw_timings_are_kept_with_the_measurement(project):
     blocks = np.load(project.folder / ".hfopt-cache" / "artifacts" / key[:2] / key / "blocks.npy")
     assert blocks.shape == (2, 16, 2)
     assert project.candidate["metrics"]["latency-avg"]["value"] == pytest.approx(blocks[1].mean())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        ("PointSet.predict = lambda *_: [0.0] * 99", "99 predictions for "),
+        (
+            "whole = PointSet.batches\nPointSet.batches = lambda *a, **b: "
+            "(dataclasses.replace(each, labels=np.resize(each.labels, 99)) for each in whole(*a, **b))",
+            "99 labels for ",
+        ),
+    ],
+)
+def test_predictions_and_labels_are_as_many_as_rows(project, spoil, sentence):
+    plugin = project.folder / "short.py"
+    plugin.write_text(f"{project.plugin.read_text()}\n\nimport dataclasses\n{spoil}\n")
+    project.plugin = plugin
+
+    done = project.run()
+
+    assert done.returncode == 1
+    assert re.search(rf"no result: predict input_model: {sentence}\d+ rows of a batch\n", done.stdout)
+    assert "hint: what predicts, or yields batches, must yield one for each row\n" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -251,7 +251,9 @@ def test_gated_data_without_access_say_which_page_to_open(gated, hub, tiny_model
     page = f"{hub.url}/datasets/acme/private"
     assert "acme/private is gated: it needs an account that has accepted its licence" in nobody.stderr
     assert f"accept the licence at {page}, then set HF_TOKEN or run `hf auth login`" in nobody.stderr
-    assert "acme/private is gated, and the account whose token is used has no access to it" in stranger.stderr
-    assert f"ask for access at {page}" in stranger.stderr
-    assert "the hub does not accept the token" in wrong.stderr
+    assert (
+        "acme/private is gated, and the account whose token is used has no access to it\n"
+        f"  hint: ask for access at {page}; a fine-grained token must allow gated repositories\n"
+    ) in stranger.stderr
+    assert ("the hub does not accept the token\n  hint: run `hf auth login` again, or unset HF_TOKEN\n") in wrong.stderr
     assert {each.returncode for each in (nobody, stranger, wrong)} == {1}

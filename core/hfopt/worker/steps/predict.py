@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from hfopt.api.arrays import Integers
+from hfopt.api.arrays import Array, Integers
+from hfopt.api.data import Batch
 from hfopt.base.errors import PreconditionFailed
 from hfopt.planning.tasks import PredictConfig
 from hfopt.worker import predictions
@@ -29,9 +30,9 @@ def run(step: StepContext) -> Outcome:
             groups = alike(lengths, LARGEST_BATCH)
             batches = chain.from_iterable(data.batches(rows, size=len(rows)) for rows in groups)
         for batch in batches:
-            for row, prediction in zip(batch.rows, data.predict(session, batch), strict=True):
+            for row, prediction in _by_row(batch, data.predict(session, batch), "predictions"):
                 said[row] = prediction
-            for row, label in zip(batch.rows, () if batch.labels is None else batch.labels, strict=False):
+            for row, label in () if batch.labels is None else _by_row(batch, batch.labels, "labels"):
                 labels[row] = label
             done += len(batch.rows)
             step.progress("rows", done, len(data))
@@ -39,6 +40,17 @@ def run(step: StepContext) -> Outcome:
         raise PreconditionFailed("the data has no rows")
     predictions.write(step.folder, said, None if labels[0] is None else labels)
     return Outcome(report={"rows": done})
+
+
+def _by_row(batch: Batch, values: Sequence[Any] | Array, what: str) -> Iterable[tuple[int, Any]]:
+    """A batch's rows and what belongs to each.
+
+    :raises PreconditionFailed: there are more or fewer of it than rows
+    """
+    if len(values) != len(batch.rows):
+        hint = "what predicts, or yields batches, must yield one for each row"
+        raise PreconditionFailed(f"{len(values)} {what} for {len(batch.rows)} rows of a batch", hint=hint)
+    return zip(batch.rows, values, strict=True)
 
 
 def alike(lengths: Integers, largest: int) -> Iterator[list[int]]:
