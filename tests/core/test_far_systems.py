@@ -81,3 +81,55 @@ def test_requests_are_made_from_this_machine_whatever_is_called_local_system(far
     assert fetched["seconds"] is not None
     log = (far.folder / "hfopt-output" / "hfopt.log").read_text()
     assert "fetch far: begins" in log
+
+
+AWAY = """
+import os
+
+from hfopt import Component, Config, Pass, PassResult, hookimpl
+
+
+class AwayConfig(Config):
+    again: bool = False
+
+
+class Away(Pass):
+    Config = AwayConfig
+    accepts = frozenset({"Line"})
+    host = {"type": "Far", "config": {"packages": "PACKAGES"}}
+
+    def run(self, model, context):
+        return PassResult(model, {"summary": f"ran beside {os.environ.get('PYTHONPATH')}"})
+
+
+@hookimpl
+def hfopt_passes():
+    return [Component("Away", f"{__name__}:Away", "does nothing, elsewhere")]
+"""
+
+
+@pytest.fixture
+def away(project, tmp_path):
+    """Runs a config whose only pass says where it runs."""
+    (tmp_path / "away.py").write_text(AWAY.replace("PACKAGES", str(tmp_path)))
+
+    def run(*arguments, **more):
+        project.config["passes"] = {"only": {"type": "Away", **more}}
+        return project.run("-p", str(tmp_path / "away.py"), *arguments)
+
+    return run
+
+
+def test_a_pass_runs_on_the_system_that_it_brings_unless_the_config_names_another(away, tmp_path):
+    brought, named = away("-p", FAR), away("-p", FAR, host="local_system", config={"again": True})
+
+    assert (brought.returncode, named.returncode) == (0, 0)
+    assert f"ran beside {tmp_path}\n" in brought.stderr
+    assert "ran beside None\n" in named.stderr
+
+
+def test_a_system_that_a_pass_brings_and_that_is_not_there_is_told_at_its_host(away):
+    done = away()
+
+    assert done.returncode == 2
+    assert ": passes.only.host.type: no system named 'Far'" in done.stderr

@@ -67,14 +67,16 @@ class Pass(Configured):
     """One way of making a model smaller or faster. It never decides where it runs.
 
     ``accepts`` names the model types it takes: with ``CompositeModel`` among them it gets such a model as a whole, else
-    it runs for each of its components, in a folder of its own. ``produces`` is the type of what it makes (None: that of
-    its input). A pass that times models sets ``measures``: it runs on the target, and its key includes the machine. One
-    whose result does not depend on ``context.accelerator`` sets ``accelerator_agnostic``: then it runs once for all
-    accelerators. One whose model must compute what the one before does sets ``keeps_outputs``: then outputs are
-    compared unless the user says otherwise (`hfopt.api.parity`). ``searchable`` has the values that a search tries of
-    options that the config leaves unwritten, those that are known to be good first; those that don't go with others are
-    refused by ``Config`` or told by its ``ignored``, and such points are left out. ``memory`` has the bytes that the
-    libraries take which `run` imports, by name, and how many ``copies`` of the model it holds at once: for `forecast`.
+    it runs for each of its components, in a folder of its own. ``produces`` is the type of what it makes, or of the
+    components of that (None: that of its input). A pass that times models sets ``measures``: it runs on the target, and
+    its key includes the machine. One whose result does not depend on ``context.accelerator`` sets
+    ``accelerator_agnostic``: then it runs once for all accelerators. One whose model must compute what the one before
+    does sets ``keeps_outputs``: then outputs are compared unless the user says otherwise (`hfopt.api.parity`).
+    ``searchable`` has the values that a search tries of options that the config leaves unwritten, those that are known
+    to be good first; those that don't go with others are refused by ``Config`` or told by its ``ignored``, and such
+    points are left out. ``host`` is the system that it runs on unless the config names one for it, written as in a
+    config: for packages that can't be installed beside the others'. ``memory`` has the bytes that the libraries take
+    which `run` imports, by name, and how many ``copies`` of the model it holds at once: for `forecast`.
     """
 
     accepts: ClassVar[frozenset[str]]
@@ -84,6 +86,7 @@ class Pass(Configured):
     keeps_outputs: ClassVar[bool] = False
     searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     memory: ClassVar[Mapping[str, float]] = {"copies": 2}
+    host: ClassVar[Mapping[str, Any] | None] = None
 
     def requires(self, model: ModelHandle) -> None:
         """Check what `accepts` can't say.

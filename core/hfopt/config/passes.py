@@ -16,6 +16,7 @@ from hfopt.base.errors import Place, Problem
 from hfopt.config import options as pass_options
 from hfopt.config import schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries
+from hfopt.config.document import dotted
 from hfopt.config.figures import Figure
 from hfopt.config.problems import Mistakes, validate
 from hfopt.config.space import LEFT_OUT, ConfiguredPass, Stage, Variant
@@ -28,10 +29,13 @@ Evaluators = Entries[tuple[Figure, ...]]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the passes of a config may name, and where they run."""
+    """What the passes of a config may name, and where they run.
+
+    :param systems: those that passes bring are added
+    """
 
     engine: schema.Engine
-    systems: Collection[str]
+    systems: Entries[ConfiguredComponent]
     evaluators: Evaluators
     default_system: str
 
@@ -57,6 +61,10 @@ def _variant(check: Checker, raw: Any, place: Place, around: Surroundings) -> Va
     check.known((*place, "host"), "system", section.host, around.systems)
     wanted = evaluator(check, section.evaluator, (*place, "evaluator"), around.evaluators)
     registered, cls = check.find("hfopt_passes", section.type, (*place, "type"))
+    host = section.host
+    if host is None and cls.host is not None:
+        host, brought = dotted((*place, "host")), schema.Section.model_validate(cls.host)
+        around.systems[host] = check.component("hfopt_systems", brought, (*place, "host"))
     at = (*place, "config")
     fill = around.engine.searched and not section.disable_search
     fixed, searched, problems = pass_options.read(section.config, cls, at, fill=fill)
@@ -70,7 +78,7 @@ def _variant(check: Checker, raw: Any, place: Place, around: Surroundings) -> Va
     if count > pass_options.MOST_CHOICES:
         fact = f"has {count:,} combinations of values, more than the {pass_options.MOST_CHOICES:,} that are checked"
         raise Mistakes(Problem(at, fact, "write one value for some of them"))
-    host = section.host or (around.engine.target if cls.measures else around.engine.host) or around.default_system
+    host = host or (around.engine.target if cls.measures else around.engine.host) or around.default_system
     parity = cls.keeps_outputs if section.parity is None else section.parity
     more = (host, wanted, section.output_name, Parity() if parity is True else parity or None)
     choices = {
@@ -172,7 +180,7 @@ def check_order(check: Checker, current: frozenset[str], flow: list[Stage]) -> N
 def _in_order(check: Checker, current: frozenset[str], passes: list[tuple[str, ConfiguredPass]]) -> bool:
     for name, entry in passes if current else ():
         cls, kind = entry.component.cls, entry.component.registered.component.name
-        if current.isdisjoint(cls.accepts) and COMPOSITE not in cls.accepts:  # whose parts are of the types that come
+        if current.isdisjoint(cls.accepts) and cls.accepts != {COMPOSITE}:  # whose parts are of the types that come
             wanted, got = (" or ".join(sorted(types)) for types in (cls.accepts, current))
             fact = f"{kind} takes {wanted}, but here it would get {got}"
             makers = " or ".join(_makers(check.plugins, cls.accepts))
@@ -186,6 +194,7 @@ def _in_order(check: Checker, current: frozenset[str], passes: list[tuple[str, C
 
 
 def _makers(plugins: Plugins, wanted: Collection[str]) -> list[str]:
-    """The passes that make a model of one of some types; those that can't be imported are left out."""
+    """The passes that make a model of one of some types here; those that can't be imported are left out."""
     usable = [registered for registered in plugins.of_kind("hfopt_passes") if registered.problem() is None]
-    return sorted(registered.component.name for registered in usable if registered.load().produces in wanted)
+    offered = {registered.component.name: registered.load() for registered in usable}
+    return sorted(name for name, cls in offered.items() if cls.produces in wanted and cls.host is None)

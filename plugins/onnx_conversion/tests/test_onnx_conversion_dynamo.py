@@ -21,7 +21,6 @@ from hfopt.testing import run_compared
 from hfopt_hf_model_loader.session import TorchSession
 from hfopt_onnx_conversion import dynamo
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
-from hfopt_onnx_conversion.export import clean
 from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model import graph
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
@@ -181,6 +180,6 @@ def test_what_was_exported_is_clean(captured):
     model = onnx.load(str(captured[0].path))
     before = model.SerializeToString(deterministic=True)
 
-    clean(model)
+    graph.clean(model)
 
     assert model.SerializeToString(deterministic=True) == before

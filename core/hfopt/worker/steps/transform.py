@@ -81,7 +81,8 @@ def _checked(work: Pass, name: str, model: ModelHandle, result: object) -> PassR
     if not isinstance(made, ModelHandle):
         raise PluginError(f"{name} must return a PassResult with a ModelHandle, and its model is {_described(made)}")
     wanted = work.produces or model.type
-    if made.type != wanted:
+    parts = {part.type for part in made.components.values()}
+    if made.type != wanted and (made.type, parts) != (COMPOSITE, {wanted}):
         raise PluginError(f"{name} must make a model of type {wanted}, and made one of type {made.type}")
     for file in made.every_file:
         if not file.exists():

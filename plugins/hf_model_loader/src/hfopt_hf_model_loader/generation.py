@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
@@ -71,7 +72,7 @@ def _kept(model_class: type[PreTrainedModel], own: PretrainedConfig) -> list[Any
 
     sized = copy.deepcopy(own)
     sized.pad_token_id = None  # else it looks for that among tokens, which have no values here
-    with own_code(f"{model_class.__name__} can't be run without its weights"), torch.device("meta"):
+    with own_code(f"{model_class.__name__} can't be run without its weights"), _shapes_alone():
         model = model_class(sized).eval()
         found = model(input_ids=torch.zeros(2, 3, dtype=torch.long), use_cache=True)
     layers = list(getattr(getattr(found, PAST, None), "layers", ()))
@@ -81,6 +82,21 @@ def _kept(model_class: type[PreTrainedModel], own: PretrainedConfig) -> list[Any
             hint=f"write feature: {WITHOUT} in hf_config for a model without what it keeps",
         )
     return layers
+
+
+def _shapes_alone() -> AbstractContextManager[Any]:
+    """Tensors that are made in it have no values.
+
+    PyTorch's device for that lacks autocast, which models of transformers 4 use.
+    """
+    import torch
+    import transformers
+
+    if transformers.__version__.startswith("4."):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        return FakeTensorMode()
+    return torch.device("meta")
 
 
 def steps(whole: ModelHandle) -> dict[str, ModelHandle]:

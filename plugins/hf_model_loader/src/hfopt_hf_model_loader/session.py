@@ -116,7 +116,7 @@ def _quiet() -> Iterator[SimpleQueue[Any]]:
     try:
         yield kept
     finally:
-        logging.remove_handler(handler)
+        logging.get_logger().removeHandler(handler)  # 4.57 refuses to remove one that is there
         logging.enable_default_handler()
         logging.set_verbosity(verbosity)
         if bars:

@@ -10,17 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt_onnx_conversion.dynamo import LOGGERS, capture
 from hfopt_onnx_conversion.stored import settle
 from hfopt_onnx_conversion.tracing import output_specs, trace
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.graph import save
-
-if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+from hfopt_onnx_model.graph import clean, save
 
 Exporter = Literal["torchscript", "dynamo"]
 
@@ -87,37 +84,6 @@ def export(
 def describe_failures(failed: Mapping[str, str]) -> str:
     """Which exporters failed, and why."""
     return "; ".join(f"{exporter} failed: {reason}" for exporter, reason in failed.items())
-
-
-def clean(model: ModelProto) -> None:
-    """Remove what an exporter notes of the source code: paths of this machine, bytes that differ between exports."""
-    model.ClearField("metadata_props")
-    model.ClearField("doc_string")
-    for function in model.functions:
-        function.ClearField("metadata_props")
-        for node in function.node:
-            _clean_node(node)
-    _clean_graph(model.graph)
-
-
-def _clean_graph(graph: GraphProto) -> None:
-    graph.ClearField("metadata_props")
-    graph.ClearField("doc_string")
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.ClearField("metadata_props")
-        value.ClearField("doc_string")
-    for node in graph.node:
-        _clean_node(node)
-
-
-def _clean_node(node: NodeProto) -> None:
-    import onnx
-
-    node.ClearField("doc_string")
-    node.ClearField("metadata_props")
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            _clean_graph(attribute.g)
 
 
 @contextlib.contextmanager

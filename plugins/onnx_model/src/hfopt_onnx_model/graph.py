@@ -29,7 +29,7 @@ from hfopt_onnx_model.weights import (
 )
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 EXTERNAL_THRESHOLD = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB."""
@@ -202,6 +202,37 @@ def _spec(value: ValueInfoProto, path: Path) -> TensorSpec:
         for position, axis in enumerate(tensor.shape.dim)
     )
     return TensorSpec(name=value.name, dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, axes=axes)
+
+
+def clean(model: ModelProto) -> None:
+    """Remove what an exporter notes of the source code: paths of this machine, bytes that differ between exports."""
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    for function in model.functions:
+        function.ClearField("metadata_props")
+        for node in function.node:
+            _clean_node(node)
+    _clean_graph(model.graph)
+
+
+def _clean_graph(graph: GraphProto) -> None:
+    graph.ClearField("metadata_props")
+    graph.ClearField("doc_string")
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.ClearField("metadata_props")
+        value.ClearField("doc_string")
+    for node in graph.node:
+        _clean_node(node)
+
+
+def _clean_node(node: NodeProto) -> None:
+    import onnx
+
+    node.ClearField("doc_string")
+    node.ClearField("metadata_props")
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            _clean_graph(attribute.g)
 
 
 def node_counts(model: ModelProto) -> dict[str, int]:
