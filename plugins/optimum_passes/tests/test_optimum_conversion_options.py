@@ -61,6 +61,13 @@ def test_components_may_be_written_as_files():
     assert config.components == ("encoder_model", "decoder_model")
 
 
+def test_half_precision_halves_what_is_forecast():
+    weights = {"matrix": (100, 32.0)}
+
+    assert OptimumConversion(OptimumConversionConfig()).forecast(weights) == weights
+    assert OptimumConversion(OptimumConversionConfig(fp16=True)).forecast(weights) == {"matrix": (100, 16)}
+
+
 def test_parts_that_are_onnx_already_are_refused(tmp_path):
     part = ModelHandle(type="ONNXModel", path=tmp_path, files=())
     parts = ModelHandle(type="CompositeModel", path=tmp_path, files=(), components={"encoder_model": part})

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from hfopt import Config, HfoptError, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt.api.forecast import Weights, with_bits
 from hfopt.api.model import COMPOSITE
 from hfopt.api.parity import HALF_RELATIVE, RELATIVE, compare, describe, record
 from hfopt_onnx_model.seq2seq import DECODER, LATER, MERGED
@@ -34,6 +35,9 @@ class OptimumConversion(Pass):
                 f"takes a model of PyTorch with all its parts, and got a {model.type} of {', '.join(model.components)}",
                 hint="let it be the first pass",
             )
+
+    def forecast(self, before: Weights) -> Weights:
+        return with_bits(before, 16) if self.config.fp16 else before
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_model.graph import clean, handle_of, load, save
