@@ -97,8 +97,8 @@ def _packages(run: EndedRun) -> dict[str, dict[str, str]]:
     """What the results of each system depend on besides hfopt and its plugins: version by name."""
     own = {PROJECT, *versions(run.plugins.infos)}
     found: dict[str, dict[str, str]] = {}
-    for step, manifest in run.state.manifests.items():
-        for each in manifest.recipe.get("versions", {}).values():
+    for step in run.state.manifests:
+        for each in run.state.identities[step].recipe.get("versions", {}).values():
             found.setdefault(step.system, {}).update(each)
     names = {system: sorted(name for name in each.keys() - own if ":" not in name) for system, each in found.items()}
     return {system: {name: found[system][name] for name in names[system]} for system in names}
