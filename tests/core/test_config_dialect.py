@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported, take_functions
+from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported, take_functions, take_rows
 from hfopt.config.schema import SECTIONS
 
 METRIC = {"metrics": [{"name": "a", "user_config": {"user_script": "s.py"}}]}
@@ -101,6 +101,48 @@ def test_what_names_no_such_function_keeps_its_data_config(config, functions):
         assert left == config
     else:
         assert left["evaluators"]["e"]["metrics"][0]["functions"] == functions
+
+
+POST = {"user_script": "s.py", "post_processing_func": "p"}
+SHAPES = {"input_names": ["x"], "input_shapes": [[1, 2]], "input_types": ["int64"]}
+CSV = {"name": "d", "type": "HuggingfaceContainer", "user_script": None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "left", "taken"),
+    [
+        (
+            {"user_config": {**POST, "func_kwargs": {"post_processing_func": {"a": 1}}}, "data_config": "d"},
+            {"user_config": {}, "data_config": NAME},
+            {**CSV, "user_script": "s.py", "post_process_data_config": {"type": "p", "params": {"a": 1}}},
+        ),
+        (
+            {"user_config": dict(POST), "data_config": {"type": "DataContainer", "user_script": "s.py"}},
+            {"user_config": {}, "data_config": NAME},
+            {
+                "type": "DataContainer",
+                "user_script": "s.py",
+                "post_process_data_config": {"type": "p", "params": None},
+            },
+        ),
+        (
+            {"user_config": {**SHAPES, "io_bind": True}},
+            {"user_config": {"io_bind": True}, "data_config": NAME},
+            {"type": "DummyDataContainer", "params_config": SHAPES},
+        ),
+        ({"user_config": SHAPES, "data_config": "d"}, {"user_config": SHAPES, "data_config": "d"}, None),
+        ({"user_config": POST, "data_config": "other"}, {"user_config": POST, "data_config": "other"}, None),
+    ],
+    ids=["named data", "written out", "shapes", "shapes of data", "data that are not there"],
+)
+def test_what_a_metric_says_of_rows_is_a_data_config(asked, left, taken):
+    config = {**metric(**copy.deepcopy(asked)), "data_configs": [CSV]}
+
+    found = take_rows(config)
+
+    place = ("evaluators", "e", "metrics", 0, "user_config")
+    assert found == ({} if taken is None else {place: {**taken, "name": NAME}})
+    assert config == {**metric(**left), "data_configs": [CSV]}
 
 
 @pytest.mark.parametrize("nothing", [None, False, {}])

@@ -108,12 +108,17 @@ class DataContainer(Configured):
 
     :cvar Config: the model of ``params_config``
     :cvar Section: the model of what an entry of ``data_configs`` may hold
-    :cvar predicts_with_paths: whether what `open` returns needs the input paths of the options, such as a script, to
-        predict; else they are not there any more
     """
 
     Section: ClassVar[type[DataSection]] = DataSection
-    predicts_with_paths: ClassVar[bool] = False
+
+    @property
+    def predicts_with_paths(self) -> bool:
+        """Whether what `open` returns needs the input paths of the options, such as a script, to predict.
+
+        Else they are not there any more.
+        """
+        return False
 
     @classmethod
     def read(cls, section: Any, defaults: Mapping[str, Any]) -> ReadData:

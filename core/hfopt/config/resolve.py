@@ -71,12 +71,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
     raw, functions = dialect.take_functions(document.value)
+    derived = dialect.take_rows(raw)
     raw, problems, notices = dialect.strip_unsupported(raw)
     inline = dialect.take_inline(raw)
     unknown = [key for key in raw if key not in schema.SECTIONS]
     problems += [unknown_key((key,), schema.SECTIONS) for key in unknown[:ENOUGH]]
     check = Checker(document, plugins, problems, notices, None)
-    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"] | functions)
+    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"] | functions | derived)
     engine = _engine(check, raw.get("engine") or {})
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
     systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
@@ -87,7 +88,11 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     else:
         check.problem(("input_model",), "is required")
     defaults = None if input_model is None else input_model.cls.data_defaults(input_model.config)
-    data = check.entries("data_configs", data_written, _container, defaults, _data_root(check, raw.get("data_root")))
+    around = (defaults, _data_root(check, raw.get("data_root")))
+    own = {place: each for place, each in data_written.items() if place not in derived}
+    data = check.entries("data_configs", own, _container, *around)
+    if None not in data.values():  # whose mistakes would be told again
+        data |= check.entries("data_configs", derived, _container, *around)
     evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | inline["evaluators"]
     evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)
     check.known(("engine", "host"), "system", engine.host, systems)

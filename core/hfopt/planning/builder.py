@@ -185,7 +185,7 @@ class Builder:
 
     def _predictions(self, branch: Branch, model: Step, data: str, settings: Mapping[str, Any]) -> Step:
         inputs, chosen = {"model": model, "data": branch.data[data]}, self.config.data[data]
-        paths = chosen.paths if chosen.cls.predicts_with_paths else ()
+        paths = chosen.paths if chosen.cls(chosen.config).predicts_with_paths else ()
         return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs, paths=paths)
 
     def measurements(

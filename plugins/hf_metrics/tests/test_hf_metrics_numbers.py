@@ -99,6 +99,66 @@ def test_scores_of_several_labels_are_those_of_scikit_learn(seed):
         )
 
 
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", "samples"])
+@given(SEEDS)
+def test_areas_of_several_labels_are_those_of_scikit_learn(average, seed):
+    random = np.random.default_rng(seed)
+    logits, references = random.standard_normal((30, 4)), random.integers(0, 2, (30, 4))
+    references[:, :2] = [0, 1]  # rows of samples have both
+    references[:2, :2] = [1, 0]
+
+    found = statistic("roc_auc", average=average).value(logits, references)
+
+    assert found == pytest.approx(sklearn_metrics.roc_auc_score(references, logits, average=average))
+
+
+@given(SEEDS)
+def test_the_area_of_all_scores_of_classes_is_that_of_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    logits, references = random.standard_normal((30, 3)), np.array([0, 1, 2] * 10)
+    odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    found = statistic("roc_auc", average="micro").value(logits, references)
+
+    assert found == pytest.approx(sklearn_metrics.roc_auc_score(references, odds, average="micro", multi_class="ovr"))
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@given(SEEDS)
+def test_the_correlation_of_several_labels_is_the_mean_of_those_of_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    logits, references = random.standard_normal((12, 3)), random.integers(0, 2, (12, 3))
+    references[:, 2] = seed % 2  # a label that is the same for all
+
+    found = value(statistic("matthews_correlation", average="macro"), logits, references)
+
+    each = [sklearn_metrics.matthews_corrcoef(*pair) for pair in zip(references.T, logits.T > 0, strict=True)]
+    assert found == pytest.approx(np.mean(each), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "sentence"),
+    [
+        ("roc_auc", {"average": "binary"}, "average of roc_auc is macro, micro, weighted or samples, got binary"),
+        (
+            "roc_auc",
+            {"average": "micro", "multi_class": "ovo"},
+            "average of roc_auc is macro or weighted for each two classes, got micro",
+        ),
+        ("matthews_correlation", {"average": "micro"}, "average of matthews_correlation is macro, got micro"),
+    ],
+)
+def test_an_average_that_a_metric_does_not_have_is_said(name, params, sentence):
+    with pytest.raises(ValueError, match=f"^compute_params: {sentence}$"):
+        statistic(name, **params)
+
+
+@pytest.mark.parametrize(("name", "average"), [("roc_auc", "samples"), ("matthews_correlation", "macro")])
+def test_an_average_of_labels_is_not_of_classes(name, average):
+    with pytest.raises(PreconditionFailed, match=f"^average {average} is of several labels per row, and there is one"):
+        scored(statistic(name, average=average), np.zeros((3, 3)), np.array([0, 1, 2]))
+
+
 def test_a_metric_of_all_rows_has_an_interval_and_a_paired_difference_from_resamples():
     random = np.random.default_rng(1)
     references = random.integers(0, 2, 400)

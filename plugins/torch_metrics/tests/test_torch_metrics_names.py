@@ -99,7 +99,11 @@ def test_of_several_labels_accuracy_is_of_labels_and_a_score_is_that_of_scikit_l
         statistic = TorchMetrics().statistic(name, TorchMetricsConfig(**options, **more))
         return float(statistic.value(statistic.rows(logits, references).sum(axis=0), n))
 
-    assert found("accuracy_score") == pytest.approx(((logits > 0) == references).mean())
+    of_labels = [sklearn_metrics.accuracy_score(*each) for each in zip(references.T, logits.T > 0, strict=True)]
+    weights = references.sum(axis=0)
+    assert found("accuracy_score") == found("accuracy_score", average="macro") == pytest.approx(np.mean(of_labels))
+    weighted = np.average(of_labels, weights=weights) if weights.any() else 0
+    assert found("accuracy_score", average="weighted") == pytest.approx(weighted)
     for name, score in SKLEARN.items():
         for average in ("micro", "macro", "weighted"):
             expected = score(references, logits > 0, average=average, zero_division=0)

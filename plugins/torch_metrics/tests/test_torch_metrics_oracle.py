@@ -74,12 +74,14 @@ def test_several_labels_are_chosen_by_the_threshold(name, average, seed, thresho
     assert found(name, logits, labels, **options) == pytest.approx(expected.item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("average", ["micro", "macro", "weighted"])
 @settings(max_examples=25)
 @given(SEEDS, st.sampled_from([0.2, 0.5, 0.7]))
-def test_accuracy_of_several_labels_is_of_labels(seed, threshold):
+def test_accuracy_of_several_labels_is_of_labels(average, seed, threshold):
     random = np.random.default_rng(seed)
     logits, labels = random.standard_normal((30, 3)).astype(np.float32), random.integers(0, 2, (30, 3))
-    options = {"task": "multilabel", "num_labels": 3, "threshold": threshold}
+    labels[:, 2] = seed % 2 * labels[:, 2]  # a label that no row has
+    options = {"task": "multilabel", "num_labels": 3, "threshold": threshold, "average": average}
 
     expected = oracle.Accuracy(**options)(torch.from_numpy(logits).sigmoid(), torch.from_numpy(labels))
 

@@ -84,6 +84,33 @@ def take_functions(config: Any) -> tuple[Any, dict[Place, Any]]:
     return config, taken
 
 
+def take_rows(config: Any) -> dict[Place, Any]:
+    """Data configs of what ``user_config`` says of rows: a function that makes predictions of those that are named, or
+    without a data config the shapes of what models are timed on.
+
+    :param config: is changed: the metrics name these data configs
+    :return: by the place of their options
+    """
+    taken: dict[Place, Any] = {}
+    known = {str(each.get("name")): each for _, each in _objects(config, ("data_configs", "*"))}
+    for place, found in [each for pattern in _TABLES["sections"]["user_config"] for each in _objects(config, pattern)]:
+        metric = reduce(getitem, place[:-1], config)
+        rows = metric.get("data_config")
+        entry: Any = known.get(rows) if isinstance(rows, str) else rows
+        own = isinstance(entry, dict) and entry.get("user_script") in (None, found.get("user_script"))
+        if rows is None and found.get("input_shapes"):
+            shapes = {key: found.pop(key) for key in _TABLES["functions"]["shapes"] if key in found}
+            taken[place] = {"type": "DummyDataContainer", "params_config": shapes}
+        elif own and found.get("post_processing_func"):
+            script = {key: found.pop(key) for key in ("user_script", "script_dir") if key in found}
+            params = (found.pop("func_kwargs", None) or {}).get("post_processing_func")
+            function = {"type": found.pop("post_processing_func"), "params": params}
+            taken[place] = {**entry, **script, "post_process_data_config": function}
+        if place in taken:
+            metric["data_config"] = taken[place]["name"] = re.sub(r"\W", "_", dotted(place))
+    return taken
+
+
 def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
     """Put names in place of the entries of sections that are written out where a name may stand.
 

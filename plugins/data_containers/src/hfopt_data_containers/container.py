@@ -13,7 +13,7 @@ from pydantic import Field
 
 from hfopt import DataContainer, DataContext, Dataset
 from hfopt.api.data import DataSection, ReadData
-from hfopt_data_containers.batches import Made, write
+from hfopt_data_containers.batches import Made, Stored, write
 from hfopt_data_containers.functions import Options
 from hfopt_data_containers.processed import Processed
 from hfopt_data_containers.script import ScriptOptions, accepted
@@ -43,13 +43,13 @@ class ComponentContainer(DataContainer):
     """Its components have the types that Olive has, or are functions of user_script."""
 
     Section: ClassVar[type[DataSection]] = SpelledSection
-    predicts_with_paths: ClassVar[bool] = True
     components: ClassVar[Types]
     flat: ClassVar[tuple[str, ...]] = ()
     """Components whose options are the container's own."""
     scripted: ClassVar[tuple[str, ...]] = (POST,)
     """Components that may be functions."""
     config: ContainerOptions
+    predicts_with_paths = True
 
     @classmethod
     def read(cls, section: SpelledSection, defaults: Mapping[str, Any]) -> ReadData:
@@ -76,7 +76,7 @@ class ComponentContainer(DataContainer):
 
     def open(self, folder: Path) -> Dataset:
         process = partial(self.call, POST) if self.has(POST) else None
-        return Processed(folder, process, f"{self.config.user_script}: {self.config.types.get(POST)}")
+        return Processed(Stored(folder), process, f"{self.config.user_script}: {self.config.types.get(POST)}")
 
     def call(self, component: str, *arguments: Any) -> Any:
         """Call the function that a component is, with its options and those that it takes of the container's."""

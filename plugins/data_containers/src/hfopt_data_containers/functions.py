@@ -15,7 +15,7 @@ from hfopt.api.arrays import Array
 from hfopt.api.config import OptionError
 from hfopt.api.data import DataSection, ReadData
 from hfopt.api.scripts import FRAMEWORKS
-from hfopt_data_containers.batches import write
+from hfopt_data_containers.batches import Stored, write
 from hfopt_data_containers.loading import kind_of, made_by
 from hfopt_data_containers.processed import Processed
 from hfopt_data_containers.script import Function, LoadedModel, ScriptOptions, accepted
@@ -87,7 +87,7 @@ class _OfFunctions(DataContainer):
     Config: ClassVar[type[Config]] = Functions
     Section: ClassVar[type[DataSection]] = FunctionSection
     config: Functions
-    predicts_with_paths: ClassVar[bool] = True
+    predicts_with_paths = True
 
     @classmethod
     def read(cls, section: FunctionSection, defaults: Mapping[str, Any]) -> ReadData:
@@ -108,7 +108,7 @@ class DataloaderFunc(_OfFunctions):
         config, process = self.config, None
         if config.post_processing_func is not None and config.metric_func is None:  # which makes predictions itself
             process = partial(config.call, "post_processing_func")
-        return Processed(folder, process, config.named("post_processing_func"))
+        return Processed(Stored(folder), process, config.named("post_processing_func"))
 
 
 class EvaluateFunc(_OfFunctions):

@@ -1,27 +1,34 @@
-"""Stored batches whose predictions are what a function of the user's makes of a model's outputs."""
+"""Prepared rows whose predictions are what a function of the user's makes of a model's outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hfopt import Batch, PreconditionFailed, Session
-from hfopt.api.arrays import Array
-from hfopt_data_containers.batches import Stored
+from hfopt import Batch, Dataset, PreconditionFailed, Session
+from hfopt.api.arrays import Array, Integers
 from hfopt_data_containers.loading import array_of
 
 
-class Processed(Stored):
-    """Stored batches.
+class Processed(Dataset):
+    """Prepared rows.
 
-    :param process: the function; None: predictions are the model's logits
+    :param rows: what is fed, and labels
+    :param process: the function; None: predictions are as the rows have them
     :param what: it is, for messages
     """
 
-    def __init__(self, folder: Path, process: Callable[[Any], Any] | None, what: str) -> None:
-        super().__init__(folder)
-        self._process, self._what = process, what
+    def __init__(self, rows: Dataset, process: Callable[[Any], Any] | None, what: str) -> None:
+        self._rows, self._process, self._what = rows, process, what
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, rows: Sequence[int] | None = None, *, size: int | None = None) -> Iterator[Batch]:
+        return self._rows.batches(rows, size=size)
+
+    def lengths(self) -> Integers | None:
+        return self._rows.lengths()
 
     def predict(self, session: Session, batch: Batch) -> Array | Sequence[Array]:
         found = super().predict(session, batch)
@@ -32,7 +39,7 @@ class Processed(Stored):
 
     def post_process(self, outputs: Mapping[str, Array]) -> Array:
         if self._process is None:
-            return super().post_process(outputs)
+            return self._rows.post_process(outputs)
         return array_of(self._process(output_of(outputs)), f"what {self._what} returns")
 
 

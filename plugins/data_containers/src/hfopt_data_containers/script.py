@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from hfopt import Config, InputPath, PreconditionFailed
 from hfopt.api.scripts import load_function
+from hfopt.api.text import did_you_mean
 
 
 def _identifier(name: str) -> str:
@@ -85,6 +86,21 @@ class Script:
         :raises PreconditionFailed: there is none of that name, or the script can't be loaded
         """
         return load_function(self.file, name, folder=self.folder, names=NAMES)  # type: ignore[no-any-return]
+
+
+def check_options(functions: Iterable[Callable[..., Any]], options: Iterable[str], script: Path) -> None:
+    """That every option is one of some function's.
+
+    :raises PreconditionFailed: no function takes one
+    """
+    parameters = [each for function in functions for each in inspect.signature(function).parameters.values()]
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    known = [each.name for each in parameters]
+    for name in options:
+        if name not in known:
+            fact = f"no function of {script} takes {name!r}, an option in params_config"
+            raise PreconditionFailed(fact, hint=did_you_mean(name, known))
 
 
 def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from hfopt import Config, InputPath, PreconditionFailed, Problem
+from hfopt import Config, InputPath, Problem
 from hfopt.api.data import ReadData
-from hfopt.api.text import did_you_mean
 from hfopt_data_containers.batches import Made
 from hfopt_data_containers.collating import collated
 from hfopt_data_containers.container import (
@@ -26,6 +24,7 @@ from hfopt_data_containers.container import (
     Types,
 )
 from hfopt_data_containers.loading import items_of, made_by
+from hfopt_data_containers.script import check_options
 from hfopt_data_containers.spellings import SpelledSection
 
 _LOADS_NOTHING = "loads nothing; name a function of user_script"
@@ -69,7 +68,8 @@ class UserData(ComponentContainer):
 
     def _made(self) -> Iterator[Made]:
         config, script = self.config, self.config.script
-        self._check_options()
+        named = [config.function(component, self.components) for component in self.components]
+        check_options([script.function(name) for name in named if name is not None], config.options, script.file)
         loaded = self.call(LOAD)
         if self.has(PRE):
             loaded = self.call(PRE, loaded)
@@ -80,16 +80,3 @@ class UserData(ComponentContainer):
             return made_by(loaded, what, script)
         size = config.component_kwargs.get(DATALOADER, {}).get("batch_size", config.batch_size)
         return collated(items_of(loaded, what, script), size)
-
-    def _check_options(self) -> None:
-        """Every option is one of some function's."""
-        named = [self.config.function(component, self.components) for component in self.components]
-        signatures = [inspect.signature(self.config.script.function(name)) for name in named if name is not None]
-        parameters = [each for signature in signatures for each in signature.parameters.values()]
-        if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
-            return
-        known = [each.name for each in parameters]
-        for name in self.config.options:
-            if name not in known:
-                fact = f"no function of {self.config.user_script} takes {name!r}, an option in params_config"
-                raise PreconditionFailed(fact, hint=did_you_mean(name, known))

@@ -11,9 +11,11 @@ from pydantic import Field, ValidationInfo, model_validator
 from hfopt import Config, Reference
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.api.resources import MARK
+from hfopt_data_containers.container import DATALOADER, LOAD, PRE
 from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, completed
 from hfopt_hf_data.loading import FILE_OPTIONS, FOLDERS, FORMATS, FileOptions, LoadDataset, splits_of
-from hfopt_hf_data.preprocessing import PostProcess, PreProcess
+from hfopt_hf_data.preprocessing import Dataloader, PostProcess, PreProcess
+from hfopt_hf_data.scripted import Scripted
 from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION, not_of
 
 _BATCHES = "rows come in batches; batch_size 1 makes batches of one row"
@@ -49,16 +51,6 @@ COMPONENTS: Mapping[str, Mapping[str, str | None]] = {
 """The types that Olive has, and why they can't be had here: `hfopt_data_containers.spellings.normalize`."""
 
 
-class Dataloader(Config):
-    """``component_kwargs.dataloader``."""
-
-    batch_size: int | None = Field(
-        None,
-        ge=1,
-        description="Rows in a batch; null: one, and where that can't change a prediction, several of equal length.",
-    )
-
-
 class ComponentKwargs(Config):
     """``component_kwargs``: options by component; they win over the same ones written flat."""
 
@@ -74,7 +66,7 @@ FLATTENED = ("load_dataset", "pre_process_data", "dataloader")
 """The components whose options are the container's too."""
 
 
-class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
+class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader, Scripted):
     """``params_config`` of ``HuggingfaceContainer``. Once validated everything is flat."""
 
     component_kwargs: ComponentKwargs | None = Field(None, description="The same options by component.")
@@ -90,12 +82,13 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         }
         flat = self.model_copy(update={**written, "component_kwargs": None})
         try:
-            flat = flat._of_task()
+            flat = flat if PRE in flat.functions else flat._of_task()
         except OptionError as error:
             inside = nested.pre_process_data
             by_component = inside is not None and error.place[0] not in self.model_fields_set
             raise OptionError((*_PRE_PROCESS, *error.place), error.error) if by_component else error from None
         flat._complete()
+        flat._check_batches()
         return flat._referring() if isinstance(info.context, ConfigContext) else flat
 
     def _of_task(self) -> HuggingfaceContainerConfig:
@@ -115,15 +108,20 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
 
     def _asked_for(self) -> list[str]:
         """Options of preparation with a value that is not what they mean unwritten."""
+        of_functions = ("user_script", "script_dir") if self.functions else ()
         return [
             name
             for name, field in PreProcess.model_fields.items()
             for value in [getattr(self, name)]
-            if value not in (None, field.default) and not (value is False and field.default is None)
+            if name not in of_functions
+            and value not in (None, field.default)
+            and not (value is False and field.default is None)
         ]
 
     def _complete(self) -> None:
         """What is required, wherever it is written."""
+        if LOAD in self.functions:
+            return
         if self.data_name is None:
             raise ValueError("data_name is required")
         if self.data_name in FORMATS:
@@ -140,7 +138,11 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
         elif self.data_dir is not None:
             raise OptionError("data_dir", f"is of a format, and {self.data_name} is a dataset")
         self._check_loading()
-        if self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
+
+    def _check_batches(self) -> None:
+        """That rows which share a batch are of one length."""
+        own = PRE not in self.functions and DATALOADER not in self.functions
+        if own and self.padding in (False, "do_not_pad") and (self.batch_size or 1) > 1:
             raise ValueError(
                 "padding is off, so batch_size can't be more than 1: rows that share a batch must have the same length"
             )
@@ -163,6 +165,8 @@ class HuggingfaceContainerConfig(LoadDataset, PreProcess, Dataloader):
     def _referring(self) -> HuggingfaceContainerConfig:
         """With a reference where data_name is a name on the hub."""
         name = self.data_name or ""
+        if LOAD in self.functions:
+            return self
         if name in FORMATS or name.startswith(MARK) or Path(name).is_absolute():
             if self.revision is not None:
                 raise ValueError("revision is of a dataset on the hub, and the data are local")

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from hfopt import PreconditionFailed
+from hfopt_data_containers.container import PRE
 from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.config import HuggingfaceContainerConfig
 from hfopt_hf_data.folders import files_as_rows, table_of
@@ -59,9 +60,7 @@ def load(config: HuggingfaceContainerConfig, folder: Path) -> Iterator[Loaded]:
         else:
             data, root = files_as_rows(source, split)
         try:
-            most = None if config.task == TEXT_GENERATION else config.max_samples
-            data = without(data, names_of(config.label_cols), config.labels_to_filter or ())
-            yield Loaded(data if most is None else data.select(range(min(most, len(data)))), root)
+            yield Loaded(chosen(data, config), root)
         except PreconditionFailed as error:
             raise PreconditionFailed(f"{place.named() or root}: {error.message}", hint=error.hint) from error
 
@@ -116,6 +115,14 @@ def first_rows(stream: datasets.IterableDataset, most: int, folder: Path) -> dat
             writer.write_table(batch.cast(first.schema))
     features = stream.features or datasets.Features.from_arrow_schema(first.schema)
     return datasets.Dataset.from_file(str(file), info=datasets.DatasetInfo(features=features))
+
+
+def chosen(data: datasets.Dataset, config: HuggingfaceContainerConfig) -> datasets.Dataset:
+    """Of all rows those that the config means."""
+    sequences = config.task == TEXT_GENERATION and PRE not in config.functions
+    data = without(data, names_of(config.label_cols), config.labels_to_filter or ())
+    most = None if sequences else config.max_samples
+    return data if most is None else data.select(range(min(most, len(data))))
 
 
 def without(data: datasets.Dataset, columns: Sequence[str], labels: Collection[str]) -> datasets.Dataset:

@@ -7,20 +7,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hfopt import DataContext, PreconditionFailed
 from hfopt.api.files import read_json
+from hfopt_data_containers.batches import write
+from hfopt_data_containers.container import DATALOADER, PRE
+from hfopt_hf_data import function_rows
 from hfopt_hf_data.config import HuggingfaceContainerConfig
-from hfopt_hf_data.load import load
 from hfopt_hf_data.preparing import Columns, Given, Prepared
 from hfopt_hf_data.rows import LAYOUT, ROWS
+from hfopt_hf_data.scripted import Functions
 from hfopt_hf_data.tasks import TASKS, TEXT_CLASSIFICATION
 
 
 def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
+    """Write rows into a folder: batches that functions of the user's make, or what the task's module prepares.
+
+    :raises PreconditionFailed: what a function returns can't be used; or as `_prepare_rows`
+    """
+    if config.functions:
+        Functions(config).check()
+    if PRE in config.functions:
+        write(function_rows.preprocessed(config, context.folder), context.folder, context.progress)
+    elif DATALOADER in config.functions:
+        task = TASKS[config.task or TEXT_CLASSIFICATION]
+        with TemporaryDirectory(dir=context.folder) as folder:
+            _prepare_rows(config, replace(context, folder=Path(folder)))
+            rows = function_rows.Items(task.load(task.reader)(Path(folder), config))
+            write(function_rows.batches(config, rows), context.folder, context.progress)
+    else:
+        _prepare_rows(config, context)
+
+
+def _prepare_rows(config: HuggingfaceContainerConfig, context: DataContext) -> None:
     """Write ``rows.arrow`` (inputs as lists, ``label``) and ``layout.json`` into the folder.
 
     :raises PreconditionFailed: a tokenizer, file, split or column that is not there or not what it should be, a text
@@ -31,7 +55,7 @@ def prepare(config: HuggingfaceContainerConfig, context: DataContext) -> None:
     model, task = Path(config.model_name), TASKS[config.task or TEXT_CLASSIFICATION]
     attributes = _attributes(model)
     processor = task.load(task.opens)(config, model, attributes)
-    with load(config, context.folder) as (data, root):
+    with function_rows.load(config, context.folder) as (data, root):
         given = Given(data, config, processor, attributes, context.progress, context.folder, root)
         prepared: Prepared = task.load(task.prepare)(given)
         _write(prepared.rows, prepared.kinds, context.folder)

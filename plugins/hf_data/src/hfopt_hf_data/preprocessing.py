@@ -91,6 +91,16 @@ class PreProcess(TextGeneration):
     trust_remote_code: bool | None = Field(None, description=PERMISSION)
 
 
+class Dataloader(Config):
+    """``component_kwargs.dataloader``."""
+
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Rows in a batch; null: one, and where that can't change a prediction, several of equal length.",
+    )
+
+
 class PostProcess(Config):
     """``component_kwargs.post_process_data``: nothing that would change the predictions."""
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from hfopt import Config, MetricBackend, Statistic, WholeStatistic
 from hfopt.api.config import UnknownName
 from hfopt.api.text import did_you_mean
-from hfopt_hf_metrics.classification import BINARY, SCORES, Accuracy, MatthewsCorrelation, Score
+from hfopt_hf_metrics.classification import BINARY, MICRO, SAMPLES, SCORES, Accuracy, MatthewsCorrelation, Score
 from hfopt_hf_metrics.config import ComputeParams, HuggingfaceMetricsConfig
 from hfopt_hf_metrics.entities import EntityScore, TokenAccuracy
 from hfopt_hf_metrics.evaluated import Evaluated
@@ -42,9 +42,17 @@ def _score(name: str) -> _Made:
 
 
 def _area(params: ComputeParams, _: str) -> RocAuc:
-    if params.average not in (None, "macro", "weighted"):
-        raise ValueError(f"compute_params: average of roc_auc is macro or weighted, got {params.average}")
-    return RocAuc(params.average or "macro", pairs=params.multi_class == "ovo")
+    average, pairs = params.average or "macro", params.multi_class == "ovo"
+    if average == BINARY or (pairs and average in (MICRO, SAMPLES)):
+        able = "macro or weighted for each two classes" if pairs else "macro, micro, weighted or samples"
+        raise ValueError(f"compute_params: average of roc_auc is {able}, got {average}")
+    return RocAuc(average, pairs=pairs)
+
+
+def _correlation(params: ComputeParams, _: str) -> MatthewsCorrelation:
+    if params.average not in (None, "macro"):
+        raise ValueError(f"compute_params: average of matthews_correlation is macro, got {params.average}")
+    return MatthewsCorrelation(params.average)
 
 
 def _entities(_: ComputeParams, result: str) -> Statistic:
@@ -59,7 +67,7 @@ METRICS: Mapping[str, Known] = {
     "cer": Known(frozenset(), lambda *_: ErrorRate(characters=True)),
     "exact_match": Known(frozenset(), lambda *_: ExactMatch()),
     **{name: Known(frozenset({"average", "pos_label", "labels"}), _score(name)) for name in SCORES},
-    "matthews_correlation": Known(frozenset(), lambda *_: MatthewsCorrelation()),
+    "matthews_correlation": Known(frozenset({"average"}), _correlation),
     "mse": Known(frozenset({"squared"}), lambda params, _: MeanSquaredError(root=not params.squared)),
     "pearsonr": Known(frozenset(), lambda *_: Pearson()),
     "perplexity": Known(frozenset(), lambda *_: Perplexity()),

@@ -129,21 +129,35 @@ class Score(Statistic):
         return _ratio((scores * weights).sum(axis=-1), weights.sum(axis=-1))
 
 
+@dataclass(frozen=True)
 class MatthewsCorrelation(Statistic):
     """Matthews' correlation coefficient over any number of classes (Gorodkin 2004).
 
-    Rows are [n, 3 * classes]: hits, predictions and references of each.
+    Rows are [n, 3 * classes]: hits, predictions and references of each. Of several labels per row it is the mean of
+    each one's.
+
+    :param average: macro, for several labels
     """
+
+    average: str | None = None
 
     def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
         import numpy as np
 
+        if self.average is not None:
+            chosen, labels = classes_of(predictions, references) == 1, references == 1
+            if labels.ndim != 2:
+                raise PreconditionFailed("average macro is of several labels per row, and there is one class per row")
+            return np.concatenate([chosen & labels, chosen, labels], axis=1).astype(float)
         predictions = one_class_of(predictions, references)
         classes = np.union1d(predictions, references)
         return _by_group(predictions, references, _is_of(predictions, classes), _is_of(references, classes))
 
     def value(self, sums: Floats, n: int) -> Floats:
         hits, predicted, actual = _blocks(sums, 3)
+        if self.average is not None:
+            scale = predicted * (n - predicted) * actual * (n - actual)
+            return _ratio(hits * n - predicted * actual, scale**0.5).mean(axis=-1)
         covariance = hits.sum(axis=-1) * n - (predicted * actual).sum(axis=-1)
         of_predictions = n**2 - (predicted**2).sum(axis=-1)
         of_references = n**2 - (actual**2).sum(axis=-1)
@@ -213,5 +227,6 @@ def one_class_of(predictions: NDArray[Any], references: NDArray[Any]) -> NDArray
     """
     refuse_tokens(references)
     if references.ndim != 1:
-        raise PreconditionFailed(f"needs one class per row; labels are {list(references.shape)}")
+        hint = 'set compute_params to {"average": "macro"}'
+        raise PreconditionFailed(f"needs one class per row; labels are {list(references.shape)}", hint=hint)
     return classes_of(predictions, references)

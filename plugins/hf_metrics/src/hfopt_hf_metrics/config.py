@@ -24,7 +24,7 @@ class ComputeParams(Config):
     average: Literal["binary", "macro", "micro", "weighted", "samples"] | None = Field(
         None,
         description="Over classes, or over the labels of a row (samples). null: binary for f1, precision and recall, "
-        "macro for roc_auc.",
+        "macro for roc_auc. matthews_correlation has macro, for several labels per row.",
     )
     pos_label: int = Field(1, description="The class that counts as positive, for binary.")
     labels: list[int] | None = Field(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, WholeStatistic
+from hfopt_hf_metrics.classification import MICRO, SAMPLES
 from hfopt_hf_metrics.perplexity import refuse_tokens
 from hfopt_hf_metrics.regression import ranks
 
@@ -21,9 +22,10 @@ class RocAuc(WholeStatistic):
     """How probably a row of a class has a higher score for it than one of another class (Hanley and McNeil 1982).
 
     Two classes: the second's score. More: the mean over classes, each against the rest, or of each two of them (Hand
-    and Till 2001). Multi-label: the mean over labels.
+    and Till 2001). Several labels per row: the mean over labels.
 
-    :param average: macro, or weighted by how many rows a class has
+    :param average: macro; weighted by how many rows a class has; micro: of all scores together; samples: the mean over
+        rows of several labels
     :param pairs: each two classes instead of each against the rest
     """
 
@@ -35,17 +37,20 @@ class RocAuc(WholeStatistic):
 
         refuse_tokens(references)
         scores = _scores(predictions, references)
-        if references.ndim == 2:
-            return self._mean(
-                [_area(column, truth == 1) for column, truth in zip(scores.T, references.T, strict=True)],
-                references.sum(axis=0),
-            )
-        if scores.shape[1] == 2:
+        several = references.ndim == 2
+        if self.average == SAMPLES and not several:
+            raise PreconditionFailed("average samples is of several labels per row, and there is one class per row")
+        if scores.shape[1] == 2 and not several:
             return _area(scores[:, 1], references == 1)
         classes = np.arange(scores.shape[1])
-        counts = (references[:, None] == classes).sum(axis=0)
-        if not self.pairs:
-            return self._mean([_area(scores[:, each], references == each) for each in classes], counts)
+        truth = references == 1 if several else references[:, None] == classes
+        counts = truth.sum(axis=0)
+        if self.average == MICRO:
+            return _area(scores.ravel(), truth.ravel())
+        if self.average == SAMPLES:
+            return float(np.mean([_area(*row) for row in zip(scores, truth, strict=True)]))
+        if several or not self.pairs:
+            return self._mean([_area(*each) for each in zip(scores.T, truth.T, strict=True)], counts)
         areas, weights = [], []
         for first in classes:
             for second in classes[first + 1 :]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hfopt import Config, MetricBackend, PreconditionFailed, Statistic, WholeStatistic
 from hfopt.api.arrays import Array, Floats
 from hfopt.api.config import UnknownName
-from hfopt_hf_metrics.classification import BINARY, MICRO, SCORES, Accuracy, Score, classes_of
+from hfopt_hf_metrics.classification import BINARY, MICRO, SCORES, WEIGHTED, Accuracy, Score, classes_of
 from hfopt_hf_metrics.perplexity import Perplexity
 from hfopt_hf_metrics.roc import RocAuc
 from hfopt_torch_metrics.config import TorchMetricsConfig
@@ -33,10 +34,7 @@ class TorchMetrics(MetricBackend):
             return CountedAuc(config)
         average = config.average or MICRO
         if config.task == "multilabel":
-            metric = LabelAccuracy() if name == "accuracy_score" and average == MICRO else None
-            if name == "accuracy_score" and metric is None:
-                raise ValueError("average of accuracy_score over several labels per row is micro")
-            return Labels(metric or _score(name, average), config)
+            return Labels(LabelAccuracy(average) if name == "accuracy_score" else _score(name, average), config)
         if name == "accuracy_score" and (config.task == BINARY or average == MICRO):
             return Classes(Accuracy(), config)
         score = _score(name, BINARY if config.task == BINARY else average)
@@ -61,17 +59,34 @@ class OfClassesThere(Score):
         return mean
 
 
+@dataclass(frozen=True)
 class LabelAccuracy(Statistic):
-    """The share of labels that are right, of rows with several labels each; every label counts alike."""
+    """The share of labels that are right, of rows with several labels each.
 
+    Rows are [n, 2 * labels]: whether each is right, and whether the row has it.
+
+    :param average: weighted, by how many rows have a label; else every label counts alike, as there are as many of each
+    """
+
+    average: str
     unit = "proportion"
 
     def rows(self, predictions: Array, references: Array) -> Floats:
-        right: Array = classes_of(predictions, references) == references
-        return right.reshape(len(right), -1).mean(axis=1, keepdims=True)
+        import numpy as np
+
+        right = classes_of(predictions, references) == references
+        if right.ndim != 2:
+            raise PreconditionFailed("task is multilabel, and there is one class per row")
+        return np.concatenate([right, references == 1], axis=1).astype(float)
 
     def value(self, sums: Floats, n: int) -> Floats:
-        return sums[..., 0] / n
+        import numpy as np
+
+        right, weights = np.split(sums, 2, axis=-1)
+        if self.average != WEIGHTED:
+            return right.mean(axis=-1) / n
+        total = weights.sum(axis=-1)
+        return (right * weights).sum(axis=-1) / n / np.where(total > 0, total, 1)
 
 
 class _Told(Statistic):
