@@ -12,6 +12,8 @@ import torch
 import transformers
 from sklearn.metrics import accuracy_score
 
+pytestmark = pytest.mark.timeout(600)  # whole runs
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "user-scripts.md"
 HEADING = "## Hugging Face data with functions of one's own\n"
 

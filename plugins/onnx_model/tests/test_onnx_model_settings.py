@@ -265,16 +265,6 @@ def test_the_snippet_of_a_model_without_settings_is_short_and_runs(file, monkeyp
     np.testing.assert_array_equal(names["session"].run(None, {"x": X})[0], [[1.5, 0]])
 
 
-def test_the_snippet_runs_a_sentence_where_there_is_a_tokenizer(file):
-    handle = fetch(file).with_(companions=(file.with_name("tokenizer.json"),))
-
-    code = ONNXModel(ONNXModelConfig()).snippet(handle)
-
-    compile(code, "snippet", "exec")
-    assert 'tokenizer("What a lovely film"' in code
-    assert code.index("import AutoTokenizer") < code.index("session =")
-
-
 def test_sessions_log_as_the_run_says(monkeypatch):
     monkeypatch.setenv("HFOPT_ORT_LOG_LEVEL", "2")
     assert session_options(InferenceSettings(), None).log_severity_level == 2

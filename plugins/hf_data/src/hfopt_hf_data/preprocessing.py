@@ -78,7 +78,15 @@ class PreProcess(TextGeneration):
         description="The most tokens of an answer (required for pairs), or of a target; null: as max_length.",
     )
     source_prefix: str | None = Field(None, description="What stands before each source, such as 'summarize: '.")
-    src_lang: str | None = Field(None, description="The language of sources, for tokenizers that have several.")
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Predictions are texts that the model writes, of at most so many tokens, each the likeliest. null: "
+        "how likely each token of a target is; of speech, as many tokens as there are positions.",
+    )
+    src_lang: str | None = Field(
+        None, description="The language of sources, for tokenizers that have several, or of speech, such as en."
+    )
     tgt_lang: str | None = Field(None, description="The language of targets.")
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean", description="How a text's tokens become one vector: their mean, or the first or last of them."

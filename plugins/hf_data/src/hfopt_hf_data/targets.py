@@ -1,22 +1,24 @@
-"""Sources and targets of a model that reads one text and writes another; how well it predicts the targets' tokens."""
+"""Sources and targets of a model that reads one text and writes another: what it writes, or how likely targets are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Batch, PreconditionFailed, Session
+from hfopt import Batch, Dataset, PreconditionFailed, Session
 from hfopt_hf_data.columns import check_columns
 from hfopt_hf_data.messages import repr_of
 from hfopt_hf_data.next_tokens import IGNORED, surprise
 from hfopt_hf_data.preparing import Columns, Given, Prepared, names_of
 from hfopt_hf_data.rows import LABEL, Rows, logits_of, padded
+from hfopt_hf_data.written import DECODER, WRITING, WrittenTexts, writes, writing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DECODER = "decoder_input_ids"
+    from hfopt_hf_data.config import HuggingfaceContainerConfig
 
 
 def prepare(given: Given) -> Prepared:
@@ -30,10 +32,11 @@ def prepare(given: Given) -> Prepared:
     source, target = _column(config.input_cols, "input_cols"), _column(config.label_cols, "label_cols")
     columns = [name.partition(".")[0] for name in (source, target)]
     check_columns(given.data, columns)
-    tokenizer, start_id = tokeniser.tokenizer, _start(given)
+    tokenizer, start_id = tokeniser.tokenizer, start_of(given.attributes)
     for side in ("src_lang", "tgt_lang"):
         if getattr(config, side) is not None:
             setattr(tokenizer, side, getattr(config, side))
+    how = None if config.max_new_tokens is None else writing(given, start_id)
     most = config.target_max_len or tokeniser.limit
     cut = {"max_length": most, "truncation": most is not None}
 
@@ -44,11 +47,17 @@ def prepare(given: Given) -> Prepared:
             tokeniser.check(source, sources, start)
             tokeniser.check(target, targets, start)
             texts = {source: [(config.source_prefix or "") + text for text in sources]}
-            labels = tokenizer(text_target=targets, padding=False, verbose=False, **cut)["input_ids"]
-            yield {**tokeniser.encode(texts, start), LABEL: labels}
+            tokens = None if how else tokenizer(text_target=targets, padding=False, verbose=False, **cut)["input_ids"]
+            yield {**tokeniser.encode(texts, start), LABEL: targets if tokens is None else tokens}
 
-    fillers = tokeniser.layout["fillers"]
-    return Prepared(rows(), {**tokeniser.layout, "start": start_id, "fillers": fillers})
+    if how is not None:
+        return Prepared(rows(), {**tokeniser.layout, WRITING: how._asdict()}, {LABEL: "text"})
+    return Prepared(rows(), {**tokeniser.layout, "start": start_id})
+
+
+def opened(folder: Path, config: HuggingfaceContainerConfig) -> Dataset:
+    """Texts that are written, or how likely the targets are."""
+    return (WrittenTexts if writes(folder) else Targets)(folder, config)
 
 
 def _column(columns: Any, option: str) -> str:
@@ -68,9 +77,9 @@ def _field(value: Any, name: str, row: int) -> Any:
     return value
 
 
-def _start(given: Given) -> int:
+def start_of(attributes: Mapping[str, Any]) -> int:
     """The token with which the decoder starts."""
-    start = given.attributes.get("decoder_start_token_id")
+    start = attributes.get("decoder_start_token_id")
     if not isinstance(start, int):
         raise PreconditionFailed(
             "the model's config.json has no decoder_start_token_id, so what its decoder starts with is not known",

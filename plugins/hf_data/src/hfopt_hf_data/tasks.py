@@ -12,9 +12,10 @@ TEXT_CLASSIFICATION = "text-classification"
 _COLUMNS = frozenset({"input_cols", "label_cols"})
 _TEXTS = _COLUMNS | {"padding", "truncation", "max_length", "add_special_tokens"}
 _WORDS = _TEXTS | {"is_split_into_words"}
-_TARGETS = _TEXTS | {"target_max_len", "source_prefix", "src_lang", "tgt_lang"}
+_TARGETS = _TEXTS | {"target_max_len", "source_prefix", "src_lang", "tgt_lang", "max_new_tokens"}
 _CLASSES = _COLUMNS | {"align_labels", "labels_to_filter"}
 _SOUND = _COLUMNS | {"max_duration", "feature_extractor_args"}
+_SPEECH = _SOUND | {"src_lang", "max_new_tokens"}
 
 
 class Task(NamedTuple):
@@ -39,10 +40,10 @@ class Task(NamedTuple):
 
 
 _TOKENISER = "tokenise:Tokeniser"
-_TRANSLATING = Task(_TOKENISER, "targets:prepare", "targets:Targets", _TARGETS)
+_TRANSLATING = Task(_TOKENISER, "targets:prepare", "targets:opened", _TARGETS)
 TASKS: Mapping[str, Task] = {
     "audio-classification": Task("sound:Extractor", "sound:classes", "sound:Sounds", _SOUND | _CLASSES),
-    "automatic-speech-recognition": Task("sound:Extractor", "transcripts:prepare", "transcripts:Transcripts", _SOUND),
+    "automatic-speech-recognition": Task("sound:Extractor", "transcripts:prepare", "transcripts:opened", _SPEECH),
     "feature-extraction": Task(_TOKENISER, "embedding:prepare", "embedding:opened", _WORDS | {"pooling"}),
     "fill-mask": Task(_TOKENISER, "masking:prepare", "masking:MaskedTokens", _TEXTS | {"random_seed"}),
     "image-classification": Task("images:Processor", "images:prepare", "rows:Rows", _CLASSES),
@@ -59,8 +60,11 @@ TASKS: Mapping[str, Task] = {
     "translation": _TRANSLATING,
 }
 SYNONYMS: Mapping[str, str] = {
+    "audio-ctc": "automatic-speech-recognition",
     "causal-lm": TEXT_GENERATION,
+    "conversational": TEXT_GENERATION,
     "ctc": "automatic-speech-recognition",
+    "default": "feature-extraction",
     "embeddings": "feature-extraction",
     "mask-filling": "fill-mask",
     "masked-lm": "fill-mask",
@@ -69,6 +73,7 @@ SYNONYMS: Mapping[str, str] = {
     "sentiment-analysis": TEXT_CLASSIFICATION,
     "seq2seq-lm": "text2text-generation",
     "sequence-classification": TEXT_CLASSIFICATION,
+    "speech2seq-lm": "automatic-speech-recognition",
     "zero-shot-classification": TEXT_CLASSIFICATION,
 }
 """Other names of these tasks."""
@@ -81,7 +86,8 @@ def known_task(task: str | None) -> str | None:
     """
     if task is None:
         return None
-    name = "translation" if task.startswith("translation_") else SYNONYMS.get(task, task)
+    name = task.removesuffix("-with-past")  # of a feature of transformers.onnx
+    name = "translation" if name.startswith("translation_") else SYNONYMS.get(name, name)
     if name not in TASKS:
         raise ValueError(f"data are prepared for {_listed(TASKS)}; not for {task}")
     return name

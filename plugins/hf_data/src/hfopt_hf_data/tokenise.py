@@ -30,6 +30,7 @@ class Tokeniser:
     """Encodes batches of texts as the config says.
 
     :ivar tokenizer: transformers'
+    :ivar folder: the model's
     :ivar limit: how many tokens a row may have; None: any number
     :ivar layout: how to pad what `encode` returns
     :param attributes: the model's config.json
@@ -37,7 +38,8 @@ class Tokeniser:
     """
 
     def __init__(self, config: HuggingfaceContainerConfig, folder: Path, attributes: Mapping[str, Any]) -> None:
-        self._config = config
+        self._config, self.folder = config, folder
+        self._positions = positions(attributes)
         self.tokenizer = open_tokenizer(folder)
         self.limit = _limit(config, self.tokenizer, attributes)
         self.layout = self._layout()
@@ -62,9 +64,14 @@ class Tokeniser:
 
         :param texts: by column, in order
         :param start: the first row's number, for messages
-        :raises PreconditionFailed: a row has no text
+        :raises PreconditionFailed: a row has no text, or more tokens than the model has positions
         """
-        return self.inputs(self.encoding(texts, start, words=self._config.is_split_into_words))
+        found = self.inputs(self.encoding(texts, start, words=self._config.is_split_into_words))
+        for row, ids in enumerate(found["input_ids"], start) if self._positions is not None else ():
+            if len(ids) > self._positions:
+                fact = f"row {row} has {len(ids)} tokens, and the model takes at most {self._positions}"
+                raise PreconditionFailed(fact, hint="set truncation to true, or leave such rows out")
+        return found
 
     def encoding(
         self, texts: Mapping[str, Sequence[Any]], start: int, *, words: bool = False, **more: Any
@@ -143,20 +150,29 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _limit(
     config: HuggingfaceContainerConfig, tokenizer: PreTrainedTokenizerBase, attributes: Mapping[str, Any]
 ) -> int | None:
-    """How many tokens a row may have: what the config says, else what tokenizer and model both take."""
+    """How many tokens a row may have: what the config says, else what tokenizer and model both take.
+
+    :raises PreconditionFailed: the model has fewer positions
+    """
+    most = positions(attributes)
     if config.max_length is not None:
+        if most is not None and config.max_length > most:
+            raise PreconditionFailed(f"max_length is {config.max_length}, and the model takes at most {most} tokens")
         return config.max_length
-    stated = (tokenizer.model_max_length, positions(attributes))
+    stated = (tokenizer.model_max_length, most)
     return min((each for each in stated if isinstance(each, int) and 0 < each < _UNKNOWN_LENGTH), default=None)
 
 
 def positions(attributes: Mapping[str, Any]) -> int | None:
     """The tokens for which a model has positions; None where its config.json states none.
 
-    Some tables begin after the padding token's id: RoBERTa's of 514 rows is for 512 tokens.
+    Some tables begin after the padding token's id: RoBERTa's of 514 rows is for 512 tokens. DeBERTa's may have none.
     """
+    if attributes.get("position_biased_input") is False:
+        return None
     stated = [attributes[name] for name in _POSITIONS if isinstance(attributes.get(name), int)]
     if not stated:
         return None
-    lost = int(attributes.get("pad_token_id") or 1) + 1 if attributes.get("model_type") in _FROM_PADDING else 0
+    padding = attributes.get("pad_token_id")
+    lost = (1 if padding is None else int(padding)) + 1 if attributes.get("model_type") in _FROM_PADDING else 0
     return max(stated) - lost

@@ -26,6 +26,7 @@ from hfopt.api.files import file_inside
 from hfopt.api.forecast import MEGABYTE, Weights
 from hfopt_onnx_model.providers import why_unavailable
 from hfopt_onnx_model.settings import InferenceSettings, chosen_providers, saved, session_snippet, settings_of
+from hfopt_onnx_model.snippets import with_sentence
 
 _LOCATION = re.compile(rb"\n\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x01-\x7f]))", re.DOTALL)
 """How an ONNX file says where a tensor's data lie: a name's length in one or two bytes follows, then the name."""
@@ -161,10 +162,4 @@ class ONNXModel(ModelLoader):
         code = session_snippet(handle.path.name, settings_of(handle))
         if not any(path.name == "tokenizer.json" for path in handle.companions):
             return code
-        inputs = [spec.name for spec in handle.inputs]
-        return (
-            f"from transformers import AutoTokenizer\n{code}\n"
-            'tokenizer = AutoTokenizer.from_pretrained(".")\n'
-            'encoded = tokenizer("What a lovely film", return_tensors="np")\n'
-            f"outputs = session.run(None, {{name: encoded[name] for name in {inputs}}})"
-        )
+        return with_sentence(code, handle.inputs) or code
