@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ TASKS = (
     "text-generation", "summarization", "translation", "text2text-generation", "image-classification",
     "audio-classification", "automatic-speech-recognition",
 )  # fmt: skip
-OF_TASK = {task: next(each for each in ARCHITECTURES if each.task == task) for task in TASKS}
+LLAMA = next(each for each in ARCHITECTURES if each.name == "Llama")
+OF_TASK = {each.task: each for each in reversed([*ARCHITECTURES, replace(LLAMA, task="text-generation")])}
 
 
 def best_of(architecture: Architecture, folder: Path, *, token_types: bool = True) -> Path:

@@ -75,7 +75,7 @@ def test_speech_is_written_by_a_decoder(tmp_path, thread, tokenizer, measured):
     import soundfile
 
     torch.manual_seed(1)
-    places = {"max_source_positions": 50, "max_target_positions": 16, "num_mel_bins": 8}
+    places = {"max_source_positions": 50, "max_target_positions": 64, "num_mel_bins": 8}
     suppressed = {"suppress_tokens": [5, 6], "begin_suppress_tokens": [4]}
     own = transformers.WhisperConfig(**SIZES, **SPECIAL, **places, init_std=0.5)
     model = transformers.WhisperForConditionalGeneration(own).eval()
