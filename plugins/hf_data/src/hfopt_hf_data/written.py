@@ -54,10 +54,10 @@ def writing(given: Given, start: int) -> Writing:
     tokenizer = open_tokenizer(given.processor.folder)
     tokenizer.save_pretrained(given.folder / TOKENIZER)
     begin = [start, *_after_start(said, given.config.src_lang)]
-    first = tokenizer.get_vocab().get(given.config.tgt_lang, said.get("forced_bos_token_id"))
-    most = _most(said, given.config.max_new_tokens, len(begin))
+    forced = _ids(tokenizer.get_vocab().get(given.config.tgt_lang, said.get("forced_bos_token_id")))
+    most = _most(said, given.config.max_new_tokens, len(begin)) - len(forced)  # which count as written
     return Writing(
-        start=begin if first is None else [*begin, first],
+        start=[*begin, *forced],
         end=_ids(said.get("eos_token_id")),
         never=_ids(said.get("suppress_tokens")),
         never_first=_ids(said.get("begin_suppress_tokens")),
