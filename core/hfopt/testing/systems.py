@@ -242,8 +242,9 @@ class SystemConformance:
             name="points",
             kind="data",
             component=plugins.find("hfopt_data_containers", "TestPoints").full_name,
-            config={"data_file": str(tmp_path / "points.json")},
+            config={"data_file": "input:points"},
             inputs={},
+            paths={"input:points": str(tmp_path / "points.json")},
             accelerator=Accelerator(device="cpu", execution_provider="CPUExecutionProvider"),
             threads=1,
         )
