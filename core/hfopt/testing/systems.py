@@ -26,9 +26,10 @@ from typing import Any
 import pytest
 
 from hfopt.api.model import Accelerator
-from hfopt.api.protocol import Progress, StepRequest
+from hfopt.api.protocol import INPUT, Progress, StepRequest
 from hfopt.api.systems import SystemContext
 from hfopt.cache.bundle import bundle
+from hfopt.cache.digests import digest_file
 from hfopt.cache.store import ArtifactStore
 from hfopt.discovery.plugins import Plugins
 from hfopt.testing import lines
@@ -237,14 +238,15 @@ class SystemConformance:
         system = cls(cls.Config.model_validate_json(json.dumps(entry.get("config", {}))), context)
         told: list[Progress] = []
         (tmp_path / "points.json").write_text("[[1, 0]]")
+        points = INPUT + digest_file(tmp_path / "points.json")
         request = StepRequest(
             key="a" * 64,
             name="points",
             kind="data",
             component=plugins.find("hfopt_data_containers", "TestPoints").full_name,
-            config={"data_file": "input:points"},
+            config={"data_file": points},
             inputs={},
-            paths={"input:points": str(tmp_path / "points.json")},
+            paths={points: str(tmp_path / "points.json")},
             accelerator=Accelerator(device="cpu", execution_provider="CPUExecutionProvider"),
             threads=1,
         )
