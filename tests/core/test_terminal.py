@@ -120,3 +120,33 @@ def test_what_a_step_did_is_beside_it_and_python_that_does_the_same_beneath_when
     )
     assert re.search(r"  bad +in the cache  Misbehave: bent twice\n", second.stderr)
     assert "import bend" not in second.stderr
+
+
+def searching(project, trials=6):
+    slopes = [round(0.5 * number, 1) for number in range(1, trials + 1)]
+    project.config["passes"] = {"scale": {"type": "Scale", "config": {"factor": {"search": slopes}, "seconds": 0.3}}}
+    project.config["engine"]["search_strategy"] = True
+
+
+def test_on_a_terminal_a_search_has_a_line_of_its_own(project):
+    searching(project)
+
+    code, _, seen = on_a_terminal(project, columns=180, NO_COLOR="1")
+
+    plain = ESCAPE.sub("", seen)
+    assert code == 0
+    left, best = r"about \d+\.\d s left", r"best accuracy-accuracy [\d.]+ %, [1-3] on the Pareto front"
+    assert re.search(rf"  search +\d+\.\d s  [2-5]/6 trials, {left}, {best}", plain)
+    assert "trial 6: " in plain
+
+
+def test_where_there_is_no_terminal_a_search_is_told_of_from_time_to_time(project, capsys, monkeypatch):
+    searching(project)
+    monkeypatch.chdir(project.folder)
+
+    with Terminal(every=0.25) as terminal:
+        hfopt.run(project.config, plugin_files=[project.plugin], reporter=terminal)
+
+    lines = capsys.readouterr().err.splitlines()
+    told = r"  search +[2-5]/6 trials, about .* left, best .* on the Pareto front, \d+ s so far"
+    assert any(re.fullmatch(told, line) for line in lines), lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from itertools import islice
 from textwrap import indent
 from typing import Any
 
@@ -14,13 +15,21 @@ from rich.text import Text
 
 from hfopt.api.protocol import Fault, Progress
 from hfopt.api.record import CandidateRecord
+from hfopt.api.search import points
 from hfopt.base.text import duration, shown
 from hfopt.cache.manifest import Manifest
+from hfopt.config.resolve import Search
+from hfopt.engine.ranking import front
 from hfopt.engine.reporting import Reporter
-from hfopt.engine.summary import trial_line
+from hfopt.engine.summary import headline, trial_line
 from hfopt.planning.graph import Plan, Step
 
+_SEARCH = "search"
+"""What stands for a step in the line that tells of all trials."""
+MOST_COUNTED = 10_000
+"""Points of a space that are counted; nobody waits for more."""
 _TOOK = len("in the cache")
+_DAY = 24 * 60 * 60
 _WIDE_ENOUGH = 72
 """Columns that a terminal needs for a bar beside the text."""
 
@@ -39,6 +48,8 @@ class Terminal(Reporter):
         self.bars = _bars(self.console)  # not started elsewhere: there it only keeps track of what is running
         self.shown: dict[Step | None, TaskID] = {}  # None: what goes on before any step runs
         self.told: set[tuple[Step | str, str]] = set()
+        self.front: list[CandidateRecord] = []
+        self.best = "none may be chosen yet"
         self.width = 0
         self.every = every
         self.ended = threading.Event()
@@ -62,7 +73,11 @@ class Terminal(Reporter):
         self.width = max((len(step.name) for step in plan.steps()), default=0)
         if self.live:
             self.width = min(self.width, max(8, self.console.width - 2 * _TOOK))
-        if cached == total:
+        if (search := plan.config.search) is not None:
+            trials = budget(search)
+            most = trials and trials * len(plan.branches)
+            self.search = self.bars.add_task(f"{_SEARCH:{self.width}}", total=most, step=_SEARCH, phase="", count="")
+        if cached == total and search is None:
             self._forget(None)
         elif self.live:
             self._show(None, "starting a worker")
@@ -96,6 +111,13 @@ class Terminal(Reporter):
 
     def tried(self, number: int, record: CandidateRecord, *, best: bool) -> None:
         self._line(trial_line(number, record, best=best))
+        self._forget(None)
+        self.front = front([*self.front, record]) if record["status"] == "succeeded" else self.front
+        self.best = f"best {headline(record)}" if best else self.best
+        self.bars.advance(self.search)
+        phase = f"{self.best}, {len(self.front)} on the Pareto front"
+        (task,) = (each for each in self.bars.tasks if each.id == self.search)
+        self.bars.update(self.search, phase=phase, count=f"{task.completed:.0f}/{task.total or '?'} trials")
 
     def __enter__(self) -> Terminal:
         return self
@@ -123,8 +145,7 @@ class Terminal(Reporter):
         while not self.ended.wait(self.every):
             for task in self.bars.tasks:
                 if task.fields["step"] is not None and (seconds := task.elapsed or 0) >= self.every:
-                    doing = f"{task.fields['phase']} {task.fields['count']}".rstrip()
-                    self._line(f"  {task.description}  {doing}, {seconds:.0f} s so far")
+                    self._line(f"  {task.description}  {_doing(task)}, {seconds:.0f} s so far")
 
 
 class _Bar(ProgressColumn):
@@ -143,10 +164,26 @@ class _Line(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         took = duration(task.elapsed or 0)
-        doing = f"{task.fields['phase']} {task.fields['count']}"
-        return Text(f"  {task.description}  {took:>{_TOOK}}  {doing}", no_wrap=True, overflow="ellipsis")
+        return Text(f"  {task.description}  {took:>{_TOOK}}  {_doing(task)}", no_wrap=True, overflow="ellipsis")
+
+
+def budget(search: Search) -> int | None:
+    """How many trials there will be at most on an accelerator; None: that can't be told."""
+    if search.section.execution_order != "joint":
+        return search.section.max_iter
+    every = sum(1 for _ in islice(points(search.space), MOST_COUNTED))
+    limits = (every, search.section.max_iter, getattr(search.algorithm.config, "num_samples", None))
+    return min(each for each in limits if each is not None)
+
+
+def _doing(task: Task) -> str:
+    """How far it is; of a search also how long it will take, if it goes on as it does."""
+    if task.fields["step"] != _SEARCH:
+        return f"{task.fields['phase']} {task.fields['count']}".rstrip()
+    left = f"about {duration(task.time_remaining)} left" if task.completed and task.time_remaining else ""
+    return ", ".join(each for each in (task.fields["count"], left, task.fields["phase"]) if each)
 
 
 def _bars(console: Console) -> Bars:
     columns = [_Line(), _Bar(min(40, console.width // 4))] if console.width >= _WIDE_ENOUGH else [_Line()]
-    return Bars(*columns, console=console, transient=True)
+    return Bars(*columns, console=console, transient=True, speed_estimate_period=_DAY)

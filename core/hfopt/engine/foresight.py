@@ -26,6 +26,8 @@ def cached(plan: Plan, *, plugin_files: Sequence[Path] = ()) -> Mapping[Step, bo
     """
     config, plugins, steps = plan.config, Plugins.discover(plugin_files), plan.steps()
     digests, store = Digests(Path(config.engine.cache_dir)), ArtifactStore(Path(config.engine.cache_dir))
+    if not (store.root / "artifacts").is_dir():
+        return dict.fromkeys(steps, False)
     context = SystemContext(store.root, Path(os.devnull), Path, plugin_files=tuple(plugin_files), offline=True)
     here = InProcessSystem(SystemConfig(), context)
     of_components = component_versions((need for step in steps for need in step.needs), here, versions(plugins.infos))

@@ -83,6 +83,15 @@ def trial_line(number: int, candidate: CandidateRecord, *, best: bool) -> str:
     return f"trial {number}: {_chosen(candidate) or 'no choice'}: {told}{mark}"
 
 
+def headline(candidate: CandidateRecord) -> str:
+    """How fast and how accurate a trial is, by the figures of the highest priority."""
+    figures = sorted(candidate["metrics"].items(), key=lambda pair: int(pair[1]["priority"]))
+    fast = (f"{figure['speedup']['value']:.2f} times as fast" for _, figure in figures if "speedup" in figure)
+    others = (pair for pair in figures if pair[1]["unit"] not in ("ms", "rows/s", "bytes"))
+    accurate = (f"{key} {_scaled(figure['value'], figure['unit'])}" for key, figure in others)
+    return ", ".join(each for found in (fast, accurate) if (each := next(found, None)) is not None) or "of one size"
+
+
 def _chosen(candidate: CandidateRecord) -> str:
     """What a search has chosen."""
     shown = {place.removeprefix("passes."): value for place, value in candidate["choices"].items()}

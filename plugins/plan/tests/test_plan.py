@@ -98,7 +98,7 @@ def test_sizes_are_within_15_and_memory_within_40_per_cent_of_what_a_run_finds(f
             assert made.peak_bytes == pytest.approx(steps[made.name]["peak_rss_bytes"], rel=MEMORY), made.name
 
 
-def test_before_a_run_the_cache_is_not_known_and_afterwards_it_has_every_step(folder, monkeypatch):
+def test_what_the_cache_has_is_told_unless_a_file_has_changed_since_it_was_last_read(folder, monkeypatch):
     monkeypatch.chdir(folder)
     config = write_config(folder, {"conversion": PASSES["int4"]["conversion"]}, cache_dir="another")
     before = [step["cached"] for step in look_ahead(config).steps]
@@ -106,9 +106,11 @@ def test_before_a_run_the_cache_is_not_known_and_afterwards_it_has_every_step(fo
     assert call(folder, "run", "config.json")[0] == 0
 
     after = look_ahead(config)
-    assert set(before) == {None}  # the digests of the model's files are not known before they were read
+    assert set(before) == {False}
     assert [step["cached"] for step in after.steps] == [True] * len(before)
     assert after.needed_bytes < 1.2 * after.candidates[0][1][-1].size_bytes  # only best/ is left to write
+    os.utime(folder / "model" / "config.json")
+    assert {step["cached"] for step in look_ahead(config).steps} == {None}
 
 
 def test_it_imports_no_framework_and_opens_no_socket(folder):
