@@ -151,7 +151,6 @@ def test_of_a_model_elsewhere_it_says_that_nothing_is_known(folder):
 
     assert code == 0
     assert "warning: sizes, memory and disk are not known: it lies elsewhere, and plan makes no request\n" in stdout
-    assert "cached: unknown" in stdout
 
 
 def test_what_certainly_does_not_fit_on_the_disk_is_refused(folder, monkeypatch):
