@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -97,16 +98,16 @@ def test_a_name_of_hfopts_own_can_not_be_taken(tmp_path):
 @pytest.mark.parametrize(
     ("written", "code", "message"),
     [
-        ("rnu", 2, "no command named 'rnu'\n  hint: did you mean 'run'?\n"),
-        ("gret", 2, "no command named 'gret'; installed: greet, half, init\n  hint: did you mean 'greet'?\n"),
-        ("half", 3, "command 'half' of greeter (greeter) is NOT LOADED: greeter:Half lacks the method"),
+        ("rnu", 2, r"no command named 'rnu'\n  hint: did you mean 'run'\?\n"),
+        ("gret", 2, r"no command named 'gret'; installed: .*\bgreet, half\b.*\n  hint: did you mean 'greet'\?\n"),
+        ("half", 3, r"command 'half' of greeter \(greeter\) is NOT LOADED: greeter:Half lacks the method"),
     ],
 )
 def test_a_command_that_is_not_there_is_a_sentence(installed, written, code, message):
     done = hfopt(installed, written)
 
     assert done.returncode == code
-    assert done.stderr.startswith(f"hfopt: {message}")
+    assert re.match(f"hfopt: {message}", done.stderr)
 
 
 def test_a_command_whose_plugin_is_not_installed_answers_with_the_install_line():
