@@ -157,6 +157,7 @@ def homes(gated, tmp_path):
 @pytest.mark.usefixtures("homes")
 def test_a_token_opens_a_gated_model_and_dataset_and_is_written_nowhere(gated, hub, tmp_path, kept):
     login, arguments = Path(hub.environment["HF_HOME"]) / "token", ()
+    login.parent.mkdir(exist_ok=True)
     if kept == "login":
         login.write_text(TOKEN)
     elif kept == "environment":

@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import psutil
-
 from hfopt import HfoptError
 from hfopt.api.protocol import Fault
 from hfopt.api.systems import SystemContext
@@ -34,11 +32,15 @@ _ROOTLESS, _SELINUX = "name=rootless", "name=selinux"
 
 def owner() -> str:
     """This process, told from every other one, earlier ones of its number included."""
+    import psutil
+
     return f"{_machine()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
 def is_orphan(label: str) -> bool:
     """Whether the owner that a label names was a process of this machine and is gone."""
+    import psutil
+
     machine, pid, started = label.rsplit(" ", 2)
     if machine != _machine():
         return False
