@@ -36,7 +36,7 @@ test-models: .venv/.dev $(QUICKSTART)/packages  ## each line of docs/reference/a
 	$(BIN)/pytest -m models --numprocesses auto tests/models
 
 test-systems: .venv/.dev  ## tests that need a Docker engine, a cluster or an index
-	.ci/with-engine $(BIN)/pytest -m engine
+	.ci/with-engine $(BIN)/pytest -m engine --timeout 900
 
 attack: .venv/.dev  ## hostile configs, models, data, environments, kills, tampering: MINUTES=20 SEED=0
 	$(BIN)/python tests/attack/attack.py --minutes $(or $(MINUTES),20) --seed $(or $(SEED),0)
