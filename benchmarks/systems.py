@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from hfopt import HfoptError
 from hfopt.api.model import Accelerator
 from hfopt.api.protocol import StepRequest
 from hfopt.api.systems import System, SystemContext
@@ -81,7 +82,7 @@ def main() -> int:
             try:
                 systems[name] = opened(name, folder, plugins), folder
                 timed(systems[name][0], [step(folder, plugins, 0)])
-            except Exception as error:  # noqa: BLE001 - a plugin or an engine that is not there is said and left out
+            except (HfoptError, RuntimeError) as error:  # a plugin or an engine that is not there
                 print(f"{name}: left out: {error}")
                 systems.pop(name, None)
         numbers = iter(range(1, 1 + ROUNDS * STEPS))

@@ -60,10 +60,6 @@ class SystemConfig(Config):
     hf_token: bool | None = Field(None, description="The hub's token. true: required; false: not sent; null: if any.")
 
 
-def _take_nothing(made: Path) -> None:
-    raise NotImplementedError("only a run's own store takes artifacts in")
-
-
 @dataclass(frozen=True)
 class SystemContext:
     """What a system gets from the run.
@@ -82,11 +78,11 @@ class SystemContext:
     store: Path
     log: Path
     bundle: Callable[[], Path]
+    take_in: Callable[[Path], object]
     distributions: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     offline: bool = False
     log_levels: Mapping[str, str] = field(default_factory=dict)
-    take_in: Callable[[Path], object] = _take_nothing
 
 
 class System(ABC):

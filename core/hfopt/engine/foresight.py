@@ -28,7 +28,7 @@ def cached(plan: Plan, *, plugin_files: Sequence[Path] = ()) -> Mapping[Step, bo
     digests, store = Digests(Path(config.engine.cache_dir)), ArtifactStore(Path(config.engine.cache_dir))
     if not (store.root / "artifacts").is_dir():
         return dict.fromkeys(steps, False)
-    context = SystemContext(store.root, Path(os.devnull), Path, plugin_files=tuple(plugin_files), offline=True)
+    context = SystemContext(store.root, Path(os.devnull), Path, Path, plugin_files=tuple(plugin_files), offline=True)
     here = InProcessSystem(SystemConfig(), context)
     of_components = component_versions((need for step in steps for need in step.needs), here, versions(plugins.infos))
     machine, identities = machine_of(here), dict[Step, Identity]()

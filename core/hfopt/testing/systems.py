@@ -138,11 +138,6 @@ class SystemConformance:
     """Megabytes of a model that crosses by its path."""
 
     @pytest.fixture
-    def entry(self) -> dict[str, Any]:
-        """The system as it stands in a config."""
-        raise NotImplementedError("a subclass says which system is tested")
-
-    @pytest.fixture
     def project(self, tmp_path: Path, entry: dict[str, Any]) -> Project:
         """A project whose host and target is the system."""
         return Project(tmp_path / "project", entry)

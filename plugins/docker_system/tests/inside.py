@@ -13,7 +13,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from hfopt import Component, Config, InputPath, ModelHandle, ModelLoader, Pass, PassResult, hookimpl
+from hfopt import (
+    Component,
+    Config,
+    InputPath,
+    ModelHandle,
+    ModelLoader,
+    Pass,
+    PassResult,
+    PreconditionFailed,
+    hookimpl,
+)
 
 
 @hookimpl
@@ -37,7 +47,7 @@ class NoteLoader(ModelLoader):
         return ModelHandle(type="Note", path=Path(self.config.model_path), files=(Path(self.config.model_path),))
 
     def open(self, handle, accelerator, settings):
-        raise NotImplementedError
+        raise PreconditionFailed("a text can't be run")
 
 
 class ActConfig(Config):

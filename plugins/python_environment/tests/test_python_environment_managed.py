@@ -16,8 +16,7 @@ from hfopt_python_environment import installers, interpreters, managed
 from hfopt_python_environment.orders import Order
 
 PLUGGY = Order(interpreters.this(), "pip", needed=("pluggy>=1.5",))
-needs_uv = pytest.mark.skipif(installers.find_uv() is None, reason="uv is not installed")
-with_each = pytest.mark.parametrize("installer", [pytest.param("uv", marks=needs_uv), "pip"])
+with_each = pytest.mark.parametrize("installer", ["uv", "pip"])
 from_an_index = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
