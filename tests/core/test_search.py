@@ -51,6 +51,9 @@ def test_every_point_is_tried_and_the_best_is_the_result(searched, project):
     assert "trial 5: first.factor=0.5, second.factor=2.0: accuracy-accuracy 93.00 %" in done.stderr
     saved = json.loads((project.folder / "hfopt-output" / "best" / "line.json").read_text())
     assert saved["slope"] == 0.5
+    (result,) = project.record["results"]
+    steps = [step for each in result["candidates"] for step in each["steps"]]
+    assert {step["name"] for step in steps if step["type"].endswith("Scale")} == {"first", "second"}
 
 
 def test_what_points_have_in_common_is_done_once(searched, project):

@@ -93,8 +93,8 @@ class Builder:
         for branch in self.plan({}).branches:
             candidates = branch.candidates
             if self.config.search is not None:
-                tried = {str(number): entry for number, (_, entry) in enumerate(self.config.search.space.every())}
-                candidates = [self.candidate(branch, tried, self.config.figures)]
+                every = self.config.search.space.every()
+                candidates = [self.candidate(branch, {name: entry}, self.config.figures) for name, entry in every]
             for step in closure(step for each in candidates for step in (*each.steps(), *each.baseline)):
                 named = (each.distribution for each in step.needs if each.distribution is not None)
                 found.setdefault(step.system, {}).update(dict.fromkeys(named))
