@@ -34,6 +34,7 @@ OF_BOTH_MODES = FILES | {
     "op_types_to_quantize": "test_nodes_and_operators_can_be_chosen",
     "nodes_to_quantize": "test_nodes_are_chosen_by_name",
     "nodes_to_exclude": "test_nodes_are_chosen_by_name",
+    "blocks_to_exclude": "test_weights_of_excluded_blocks_stay_in_float_and_all_others_do_not",
     "WeightSymmetric": "test_weights_are_symmetric_or_not",
     "MatMulConstBOnly": "test_products_of_activations_are_quantized_if_told_so",
     "EnableSubgraph": "test_the_inside_of_a_branch_is_quantized_if_told_so",

@@ -13,6 +13,7 @@ from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, outline, save
 from hfopt_onnx_model.precision import tolerance_of
+from hfopt_ort_passes.blocks import nodes_of
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization_options import (
     DYNAMIC_OPERATORS,
@@ -67,7 +68,8 @@ class OnnxQuantization(Pass):
 
     def forecast(self, before: Weights) -> Weights:
         operators = self.config.op_types_to_quantize or (STATIC_OPERATORS if self.config.static else DYNAMIC_OPERATORS)
-        return with_bits(before, 8, [kind for kind, operator in HOLDERS.items() if operator in operators])
+        wider = {kind for kind, (_, bits) in before.items() if bits > 8}
+        return with_bits(before, 8, {kind for kind, operator in HOLDERS.items() if operator in operators} & wider)
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         if not self.config.static and context.accelerator.execution_provider == QNN:
@@ -267,7 +269,7 @@ def quantize(source: Path, config: QuantizationConfig, ranges: TensorsData | Non
 
 def _excluded(model: ModelProto, config: QuantizationConfig) -> list[str]:
     """The nodes that the user excludes, and MatMuls of two activations: static mode ignores MatMulConstBOnly."""
-    named = _products(model, config.nodes_to_exclude or ())
+    named = _products(model, (*(config.nodes_to_exclude or ()), *nodes_of(model.graph, config.blocks_to_exclude or ())))
     return named + products_of_activations(model) if config.static and config.MatMulConstBOnly else named
 
 

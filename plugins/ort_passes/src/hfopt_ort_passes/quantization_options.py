@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from hfopt import DataName
 from hfopt.api.config import OptionError, UnknownName, only
 from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_ort_passes.blocks import Block
 from hfopt_ort_passes.user_scripts import RowsFromFunction
 
 _NPU = "this version prepares no QNN models"
@@ -147,6 +148,11 @@ class QuantizationConfig(ExternalDataConfig):
         None, description="Only these nodes, by name; null: all that can be."
     )
     nodes_to_exclude: tuple[str, ...] | None = Field(None, description="All but these nodes, by name.")
+    blocks_to_exclude: tuple[Block, ...] | None = Field(
+        None,
+        description="All but the nodes of these blocks: a transformer's layers by number, -1 the last; embeddings, "
+        "which is all before them; head, all behind them.",
+    )
     WeightSymmetric: bool | None = Field(None, description="Zero points of weights are 0; null: for QInt8.")
     MatMulConstBOnly: bool = Field(True, description="Only MatMuls with a weight among their inputs.")
     EnableSubgraph: bool = Field(False, description="Quantize inside If and Loop too; dynamic mode only.")

@@ -20,6 +20,7 @@ from hfopt import Config, DataName, Dataset, ModelHandle, PassContext, PassResul
 from hfopt.api import text as wording
 from hfopt.api.example import MASK
 from hfopt_onnx_model.graph import handle_of, outgrows_protobuf, outline, save
+from hfopt_ort_passes.blocks import blocks, nodes_of
 from hfopt_ort_passes.quantization import OnnxQuantization, quantize
 from hfopt_ort_passes.quantization_options import DYNAMIC_OPERATORS, STATIC_OPERATORS, OnnxQuantizationConfig
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
@@ -59,11 +60,15 @@ class Off:
     """How far a model is off.
 
     :param distance: of the output that is furthest off
-    :param drop: share of the rows by which fewer are predicted right; None without labels
+    :param drop: share of the rows by which fewer are predicted right; None without classes as labels
     """
 
     distance: float
     drop: float | None
+
+    def report(self) -> dict[str, float | None]:
+        """As JSON; what is not finite is null."""
+        return {"distance": self.distance if math.isfinite(self.distance) else None, "drop": self.drop}
 
 
 class OrtAccuracyRecovery(OnnxQuantization):
@@ -79,7 +84,7 @@ class OrtAccuracyRecovery(OnnxQuantization):
             graph = outline(source)
             operators = {node.name: node.op_type for node in graph.graph.node}
             nodes = _with_weights(graph, self.config)
-            kept, report = self._search(nodes, self._attempt(model, source, work, context))
+            kept, report = self._search(nodes, blocks(graph.graph), self._attempt(model, source, work, context))
         excluded = (*(self.config.nodes_to_exclude or ()), *kept)
         made = OnnxQuantization(self.config.model_copy(update={"nodes_to_exclude": excluded})).run(model, context)
         in_float = wording.counts(Counter(operators[name] for name in kept))
@@ -98,8 +103,8 @@ class OrtAccuracyRecovery(OnnxQuantization):
         if not rows:
             raise PreconditionFailed("compared_data_config: there are no rows to compare outputs on")
         ranges = self._calibrate(source, work, context, external=outgrows_protobuf(model))
-        labelled = self.config.max_drop is not None
         with context.open(model, {}) as session:
+            labelled = self.config.max_drop is not None or _has_classes(session, data, rows[:1])
             right = _record(session, data, rows, work, labelled=labelled)
         tried = 0
 
@@ -120,10 +125,11 @@ class OrtAccuracyRecovery(OnnxQuantization):
         return attempt
 
     def _search(
-        self, nodes: Sequence[str], attempt: Callable[[Mapping[str, Any]], Off]
+        self, nodes: Sequence[str], block_of: Mapping[str, str], attempt: Callable[[Mapping[str, Any]], Off]
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
         """The nodes that stay in float, and how they were found.
 
+        :param block_of: see `blocks`
         :raises PreconditionFailed: the goal is met only without any quantized weight
         """
         written = self.config.nodes_to_exclude or ()
@@ -134,8 +140,8 @@ class OrtAccuracyRecovery(OnnxQuantization):
         trials = Trials(without, self.config.max_trials)
         if trials.agrees(()):
             return (), {"kept": [], "trials": trials.report()}
-        sensitivity = {name: attempt({"nodes_to_quantize": (name,)}).distance for name in nodes}
-        ranked = sorted(nodes, key=lambda name: -sensitivity[name])
+        sensitivity = {name: attempt({"nodes_to_quantize": (name,)}) for name in nodes}
+        ranked = sorted(nodes, key=lambda name: -sensitivity[name].distance)
         count = 1
         while count < len(ranked) and not trials.agrees(ranked[:count]):
             count *= 2
@@ -146,14 +152,18 @@ class OrtAccuracyRecovery(OnnxQuantization):
         report = {
             "kept": list(kept),
             "each_was_tried": not trials.exhausted,
-            "sensitivity": {name: _json(sensitivity[name]) for name in ranked},
+            "sensitivity": {name: sensitivity[name].report() for name in ranked},
+            "blocks": {block: attempt({"nodes_to_quantize": of}).report() for block, of in _by_block(nodes, block_of)},
             "trials": trials.report(),
         }
         return kept, report
 
     def _worst(self, off: Off) -> tuple[float, float]:
         """What is off and what is allowed: of the predictions if they miss the goal alone, else of the outputs."""
-        distance, drop = (off.distance, self.config.max_distance), (off.drop or 0.0, self.config.max_drop or 0.0)
+        distance = off.distance, self.config.max_distance
+        if off.drop is None or self.config.max_drop is None:
+            return distance
+        drop = off.drop, self.config.max_drop
         return drop if distance[0] <= distance[1] and drop[0] > drop[1] else distance
 
     def _never_met(self, trials: Trials, nodes: int) -> PreconditionFailed:
@@ -166,8 +176,10 @@ class OrtAccuracyRecovery(OnnxQuantization):
         )
 
 
-def _json(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+def _by_block(nodes: Sequence[str], block_of: Mapping[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The nodes of each block, in the graph's order; none of a graph whose names tell no blocks."""
+    found = dict.fromkeys(block_of[name] for name in nodes if name in block_of)
+    return [(block, tuple(name for name in nodes if block_of.get(name) == block)) for block in found]
 
 
 def _with_weights(model: ModelProto, config: OrtAccuracyRecoveryConfig) -> list[str]:
@@ -176,7 +188,7 @@ def _with_weights(model: ModelProto, config: OrtAccuracyRecoveryConfig) -> list[
     if "MatMul" in operators:
         operators.add("Gemm")
     weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
-    excluded = set(config.nodes_to_exclude or ())
+    excluded = {*(config.nodes_to_exclude or ()), *nodes_of(model.graph, config.blocks_to_exclude or ())}
     return [
         node.name
         for node in model.graph.node
@@ -235,6 +247,16 @@ def _counted(output: Array, feeds: Mapping[str, Array]) -> NDArray[np.float64]:
     if mask is not None and output.shape[: mask.ndim] == mask.shape:
         output = output[mask.astype(bool)]
     return output.astype(np.float64)
+
+
+def _has_classes(session: Session, data: Dataset, rows: range) -> bool:
+    """Whether some rows have classes as labels, and are predicted as classes."""
+    import numpy as np
+
+    batch = next(iter(data.batches(rows)))
+    if batch.labels is None or not np.issubdtype(batch.labels.dtype, np.integer):
+        return False
+    return data.post_process(session.run(batch.feeds)).shape == batch.labels.shape
 
 
 def _right(predictions: Array, labels: Array | None) -> int:
