@@ -111,6 +111,8 @@ class DataContainer(Configured):
     """
 
     Section: ClassVar[type[DataSection]] = DataSection
+    memory: ClassVar[Mapping[str, float]] = {}
+    """Bytes that the libraries take which `prepare` imports, by name."""
 
     @property
     def predicts_with_paths(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from hfopt import Config, DataContainer, DataContext, Dataset
 from hfopt.api.data import DataSection, ReadData
+from hfopt.api.forecast import MEGABYTE
 from hfopt_data_containers.batches import Stored
 from hfopt_data_containers.container import POST
 from hfopt_data_containers.processed import Processed
@@ -25,6 +26,7 @@ class HuggingfaceContainer(DataContainer):
     Config: ClassVar[type[Config]] = HuggingfaceContainerConfig
     Section: ClassVar[type[DataSection]] = SpelledSection
     components = COMPONENTS
+    memory: ClassVar[Mapping[str, float]] = {"torch and transformers": 350 * MEGABYTE, "datasets": 80 * MEGABYTE}
     config: HuggingfaceContainerConfig
 
     @classmethod

@@ -17,8 +17,6 @@ MOST_CANDIDATES = 1_000
 """Of a search that are looked at; of a larger space the first so many."""
 WORKER = 70 * MEGABYTE
 """Of memory that a worker takes before it has imported anything of a plugin's."""
-READING = 100 * MEGABYTE
-"""Of memory that the libraries take which read rows."""
 CERTAIN = 0.85
 """How much of an expected size is certain: forecasts are right within 15 %."""
 
@@ -101,8 +99,9 @@ def look_ahead(config: Path | str | dict[str, Any], plugin_files: Sequence[Path]
     first = _made("input_model", model, settings.host, known, known, {"worker": WORKER})
     found, tried = _candidates(settings)
     done = {step["name"] for step in steps if step["cached"]}
-    reads = any(step["kind"] == "data" and not step["cached"] for step in steps)
-    reading = {"rows": READING} if reads else {}
+    missing = {step["name"] for step in steps} - done
+    read = [each.cls for name, each in settings.data.items() if f"data {name}" in missing]
+    reading = {library: taken for each in read for library, taken in each.memory.items()}
     candidates = [(choices, list(_chain(first, model.cls, passes, reading, done))) for choices, passes in found]
     needed = _disk(candidates, done)
     free = shutil.disk_usage(_there(Path(settings.engine.cache_dir).absolute())).free
