@@ -18,6 +18,7 @@ NEEDED = {
     "DynamicToFixedShape": {"dim_param": ["batch_size"], "dim_value": [2]},
     "OnnxStaticQuantization": {"data_config": "rows"},
     "OrtAccuracyRecovery": {"compared_data_config": "rows"},
+    "OrtSmoothQuant": {"data_config": "rows"},
 }
 """Options that a pass can't do without."""
 

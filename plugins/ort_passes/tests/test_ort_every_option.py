@@ -17,6 +17,7 @@ from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.matmul4 import OnnxMatMul4Quantizer
 from hfopt_ort_passes.mixed_precision import OrtMixedPrecision
 from hfopt_ort_passes.quantization import OnnxDynamicQuantization, OnnxQuantization, OnnxStaticQuantization
+from hfopt_ort_passes.smoothing import OrtSmoothQuant
 from hfopt_ort_passes.tuning import OrtPerfTuning
 
 SCRIPTS = dict.fromkeys(
@@ -84,6 +85,13 @@ PROOFS = {
         "max_drop": "test_labels_decide_where_a_drop_is_written",
         "max_trials": "test_as_many_rows_and_sets_are_tried_as_the_options_say",
     },
+    "OrtSmoothQuant": FILES
+    | {
+        "data_config": "test_scales_are_those_of_the_paper",
+        "calibration_rows": "test_as_many_rows_are_looked_at_as_the_options_say",
+        "alpha": "test_scales_are_those_of_the_paper",
+        "fold_only": "test_what_others_use_too_is_divided_by_a_mul_or_left",
+    },
     "OnnxMatMul4Quantizer": SCRIPTS
     | FILES
     | {
@@ -147,6 +155,7 @@ def passes():
 NEEDED = {
     "OnnxStaticQuantization": {"data_config": "rows"},
     "OrtAccuracyRecovery": {"compared_data_config": "rows"},
+    "OrtSmoothQuant": {"data_config": "rows"},
 }
 
 
@@ -248,6 +257,7 @@ WRITERS = {
     "dynamic": (OnnxDynamicQuantization, {"quant_preprocess": False}),
     "static": (OnnxStaticQuantization, {"data_config": "rows", "quant_preprocess": False}),
     "4 bits": (OnnxMatMul4Quantizer, {}),
+    "smoothing": (OrtSmoothQuant, {"data_config": "rows", "fold_only": False}),
     "mixed precision": (OrtMixedPrecision, {}),
 }
 

@@ -34,6 +34,11 @@ def hfopt_passes() -> list[Component]:
             "OnnxQuantization, with the nodes in float that accuracy needs",
         ),
         Component(
+            "OrtSmoothQuant",
+            "hfopt_ort_passes.smoothing:OrtSmoothQuant",
+            "Move large channels of activations into weights, before quantization",
+        ),
+        Component(
             "OnnxMatMul4Quantizer",
             "hfopt_ort_passes.matmul4:OnnxMatMul4Quantizer",
             "Quantize weights to 4 bits in blocks, one weight at a time",

@@ -99,7 +99,7 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig, RowsFromFunction):
     )
     nodes_to_exclude: tuple[str, ...] | None = Field(None, description="All but these nodes, by name.")
     op_types_to_quantize: tuple[Literal["MatMul", "Gather"], ...] = Field(
-        ("MatMul",), min_length=1, description="Gather quantizes embeddings too, with DEFAULT and 4 bits."
+        ("MatMul",), min_length=1, description="Gather quantizes embeddings too, with DEFAULT."
     )
     quant_axes: dict[Literal["MatMul", "Gather"], int] = Field(
         {"MatMul": 0, "Gather": 1}, description="Along which axis blocks are; MatMul: 0 only."
@@ -162,8 +162,10 @@ class OnnxMatMul4QuantizerConfig(ExternalDataConfig, RowsFromFunction):
             raise OptionError(
                 "accuracy_level", "HQQ has zero points that are not integers, with which ONNX Runtime has none"
             )
-        if "Gather" in self.op_types_to_quantize and (name != "DEFAULT" or recipe.bits != 4):
-            raise OptionError("op_types_to_quantize", "Gather is quantized by DEFAULT and to 4 bits only")
+        if "Gather" in self.op_types_to_quantize and name != "DEFAULT":
+            raise OptionError("op_types_to_quantize", "Gather is quantized by DEFAULT only")
+        if "Gather" in self.op_types_to_quantize and recipe.bits == 8 and recipe.quantize_axis not in (1, -1):
+            raise OptionError("quant_axes", "with 8 bits blocks of a Gather are along the entries: 1")
         if name == "GPTQ" and self.data_config is None:
             raise OptionError("algorithm", "GPTQ needs a data_config to calibrate with; the other algorithms need none")
         return self

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hfopt import PluginError, PreconditionFailed
 from hfopt_ort_passes.quiet import quiet
 from hfopt_ort_passes.rewriting import Replacement, graphs
+from hfopt_ort_passes.tables import quantized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def can_quantize(operator: str, weight: TensorProto, recipe: Recipe) -> bool:
     if weight.data_type not in types or len(shape) < 2 or 0 in shape:
         return False
     if operator == "Gather":
-        return -len(shape) <= recipe.quantize_axis < len(shape)
+        axis = range(len(shape))[recipe.quantize_axis] if -len(shape) <= recipe.quantize_axis < len(shape) else None
+        return axis is not None and (recipe.bits == 4 or axis == len(shape) - 1)
     return all(size == 1 for size in shape[:-2]) and (len(shape) == 2 or recipe.algorithm in ("DEFAULT", "HQQ"))
 
 
@@ -104,7 +106,10 @@ def quantize_node(
     nodes: list[NodeProto] = []
     slices = []
     for piece in _pieces(node, shape, read, recipe, narrow=nodes_only):
-        graph = _library_run(node, piece, recipe, infos)
+        if node.op_type == "Gather" and recipe.bits == 8:
+            graph = quantized(node, piece, recipe.block_size, symmetric=recipe.symmetric)
+        else:
+            graph = _library_run(node, piece, recipe, infos)
         nodes = nodes or list(graph.node)
         slices.append([_copy(tensor) for tensor in graph.initializer])
         del graph

@@ -68,7 +68,9 @@ class OnnxQuantization(Pass):
 
     def forecast(self, before: Weights) -> Weights:
         operators = self.config.op_types_to_quantize or (STATIC_OPERATORS if self.config.static else DYNAMIC_OPERATORS)
-        wider = {kind for kind, (_, bits) in before.items() if bits > 8}
+        wider = {
+            kind for kind, (_, bits) in before.items() if bits >= 16
+        }  # of 8 or 4 bits with scales it leaves what is
         return with_bits(before, 8, {kind for kind, operator in HOLDERS.items() if operator in operators} & wider)
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
