@@ -107,12 +107,12 @@ def reference(blobs: Blobs, place: Place, name: str) -> JSON:
 
 
 def routes(
-    host: str, prefix: str, blobs: Blobs, scope: Callable[[Call], Assets], resolve: Callable[[str], Place]
+    host: str, prefix: str, blobs: Blobs, scope: Callable[[Call], Assets], address: Callable[[str], str]
 ) -> Iterable[Route]:
     """The requests for assets below a workspace's or a registry's path.
 
     :param scope: whose assets a request is for; raises Refusal 404
-    :param resolve: where what a reference names lies; raises Refusal 400
+    :param address: the datastore URI of what a reference names; raises Refusal
     """
 
     def container(call: Call) -> Answer:
@@ -129,7 +129,7 @@ def routes(
         kind, properties = call.match["kind"], dict(call.json["properties"])
         uri = properties.get(URI_FIELDS.get(kind, ""))
         if uri and uri.startswith("azureml://jobs/"):
-            properties[URI_FIELDS[kind]] = resolve(uri).url
+            properties[URI_FIELDS[kind]] = address(uri)
         version, new = scope(call).put(kind, call.match["name"], call.match["version"], properties)
         return Answer(version, 201 if new else 200)
 

@@ -132,9 +132,10 @@ class Blobs:
             with file.open("rb") as content:
                 target.upload_blob(name.lstrip("/"), content, overwrite=True)
 
-    def download(self, account: str, container: str, path: str, target: Path) -> None:
-        """The blob at a path to the file ``target``, or what is below the path to the folder ``target``.
+    def download(self, account: str, container: str, path: str, target: Path) -> Path:
+        """What is below a path, or the blob that is there, to a folder.
 
+        :return: the folder or, in it, the file
         :raises FileNotFoundError: if there is neither
         """
         source = self.container(account, container)
@@ -146,10 +147,11 @@ class Blobs:
         if not names:
             raise FileNotFoundError(f"{account}/{container} has no blob at or below '{path}'")
         for name in names:
-            file = target if name == path else target / name.removeprefix(below)
+            file = target / (Path(name).name if name == path else name.removeprefix(below))
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as content:
                 source.download_blob(name).readinto(content)
+        return target / Path(path).name if path in names else target
 
 
 def _follow(output: IO[bytes], log: IO[bytes], ports: queue.Queue[int | None]) -> None:

@@ -17,11 +17,13 @@ from typing import Self
 import certifi
 import trustme
 
-from azureml_emulator import identity, vault, workspace
+from azureml_emulator import identity, jobs, node, vault, workspace
 from azureml_emulator.assets import registry_place
 from azureml_emulator.azurite import SUFFIX, Blobs
 from azureml_emulator.faults import Faults
 from azureml_emulator.identity import CLIENT, LOGIN_HOST, TENANT, Identities
+from azureml_emulator.jobs import TERMINAL, Jobs
+from azureml_emulator.node import Job
 from azureml_emulator.places import ACCOUNT, DATASTORE_URI, REGISTRY_ACCOUNT, Place
 from azureml_emulator.proxy import Proxy, Standing
 from azureml_emulator.server import Request, Server
@@ -76,10 +78,12 @@ class Emulator:
             self.workspace = Workspace(self.blobs, self.storage, VAULT)
             for container in self.workspace.containers.values():
                 self.blobs.container(ACCOUNT, container)
+            self._jobs = Jobs(self.workspace, self.folder / "jobs", self._job_environment)
             trust = ssl.create_default_context(cafile=str(self.authorities))
             self._server = Server(self._routes(), self.identities, self.faults, self.blobs.port, trust)
             self._proxy = Proxy(self._standing)
             stack.enter_context(_serving(self._server, self._proxy, tls))
+            stack.callback(self._jobs.close)
             self._stack = stack.pop_all()
         return self
 
@@ -91,6 +95,7 @@ class Emulator:
     def _routes(self) -> Iterator[Route]:
         yield from identity.routes(self.identities)
         yield from workspace.routes(self.workspace)
+        yield from jobs.routes(self._jobs, self.workspace)
         yield from vault.routes(self.vaults, self.hub_tokens, self.identities)
 
     def _standing(self, host: str) -> Standing:
@@ -122,6 +127,10 @@ class Emulator:
         direct = {"NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
         trust = {"REQUESTS_CA_BUNDLE": str(self.authorities), "SSL_CERT_FILE": str(self.authorities)}
         return {**dict.fromkeys(names, proxy), **direct, **trust}
+
+    def _job_environment(self, job: Job) -> dict[str, str]:
+        endpoint = f"http://127.0.0.1:{self._server.plain_port}/msi/token"
+        return {**self.network(), **node.managed_identity(job, endpoint, self.identities.node_secret)}
 
     # -- what is in it -------------------------------------------------------------------------------------------------
 
@@ -171,7 +180,9 @@ class Emulator:
 
     def add_compute(self, name: str, nodes: int = 1) -> None:
         """A compute. A job on one without nodes stays queued; there is ``cpu-cluster`` already, with one node."""
-        self.workspace.computes[name] = nodes
+        with self._jobs.changed:
+            self.workspace.computes[name] = nodes
+            self._jobs.changed.notify_all()
 
     def add_vault(self, name: str, readers: Iterable[str] = ("compute",)) -> None:
         """A vault whose secrets these identities may get: ``compute``, ``client``."""
@@ -189,6 +200,23 @@ class Emulator:
         return self.blobs.container(place.account, place.container).download_blob(place.path).readall()
 
     # -- what has happened ---------------------------------------------------------------------------------------------
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """All jobs by name, in the order of submission."""
+        return self._jobs.all
+
+    def wait(self, job: str, *statuses: str, seconds: float = 30) -> str:
+        """Wait until a job has one of these statuses, or has ended.
+
+        :return: its status
+        :raises TimeoutError: after so many seconds
+        """
+        wanted = TERMINAL | set(statuses)
+        with self._jobs.changed:
+            if self._jobs.changed.wait_for(lambda: job in self.jobs and self.jobs[job].status in wanted, seconds):
+                return self.jobs[job].status
+        raise TimeoutError(f"job {job} has not become any of {sorted(wanted)} in {seconds:g} seconds")
 
     @property
     def requests(self) -> list[Request]:
@@ -220,8 +248,8 @@ def _serving(server: Server, proxy: Proxy, tls: ssl.SSLContext) -> Iterator[None
     async def serve() -> None:
         stop = asyncio.Event()
         try:
-            secure, _ = await server.start(tls)
-            await proxy.start(secure)
+            await server.start(tls)
+            await proxy.start(server.secure_port)
         except BaseException as error:
             started.set_exception(error)
             raise

@@ -64,11 +64,8 @@ class Server:
         self._trust = trust
         self._one = threading.Lock()  # handlers run one at a time, in threads, as they ask Azurite for containers
 
-    async def start(self, tls: ssl.SSLContext) -> tuple[int, int]:
-        """Listen on loopback.
-
-        :return: the port for TLS and the one without
-        """
+    async def start(self, tls: ssl.SSLContext) -> None:
+        """Listen on loopback, on ``secure_port`` with TLS and on ``plain_port`` without."""
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             connector=aiohttp.TCPConnector(ssl=self._trust, limit=0),
@@ -79,8 +76,7 @@ class Server:
         await self._runner.setup()
         for context in (tls, None):
             await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
-        secure, plain = (int(address[1]) for address in self._runner.addresses)
-        return secure, plain
+        self.secure_port, self.plain_port = (int(address[1]) for address in self._runner.addresses)
 
     async def close(self) -> None:
         """Listen no more."""

@@ -13,6 +13,7 @@ from azureml_emulator.azurite import Blobs
 from azureml_emulator.identity import ARM
 from azureml_emulator.places import (
     ACCOUNT,
+    DATASTORE_URI,
     GROUP,
     PROVIDER,
     REGION,
@@ -44,6 +45,7 @@ class Workspace:
     :ivar storage: how clients get at blobs: by a signature or by the account's key, which they ask for, or by their
         own identity
     :ivar containers: of each datastore
+    :ivar outputs: the address of each output of each job
     :ivar computes: name and number of nodes of each; jobs on one without nodes stay queued
     """
 
@@ -55,6 +57,7 @@ class Workspace:
     containers: dict[str, str] = field(
         default_factory=lambda: {DEFAULT_STORE: f"azureml-blobstore-{GUID}", ARTIFACTS: "azureml"}
     )
+    outputs: dict[tuple[str, str], str] = field(default_factory=dict)
     computes: dict[str, int] = field(default_factory=lambda: {"cpu-cluster": 1})
 
     def add_registry(self, name: str) -> Assets:
@@ -62,9 +65,9 @@ class Workspace:
         return self.registries.setdefault(name, Assets(f"azureml://registries/{name}", name))
 
     def resolve(self, reference: str) -> Place:
-        """Where content lies, by any reference to it but a job's output.
+        """Where content lies, by any reference to it.
 
-        :raises Refusal: 400 for what is no reference, 404 for an asset or a datastore that is not there
+        :raises Refusal: 400 for what is no reference, 404 for what is not there
         """
         if place := of_url(reference):
             return place
@@ -73,6 +76,10 @@ class Workspace:
                 return place
         except KeyError as error:
             raise Refusal(404, "UserError", f"Datastore {error} was not found.") from None
+        if found := re.fullmatch("azureml://jobs/([^/]+)/outputs/([^/]+)(?:/paths/(.*))?", reference):
+            if (found[1], found[2]) not in self.outputs:
+                raise Refusal(404, "UserError", f"Job {found[1]} with an output {found[2]} was not found.")
+            return self.resolve(self.outputs[found[1], found[2]]).below(found[3] or "")
         scopes = r"(?:azureml:)?.*/workspaces/[^/]+|azureml://registries/(?P<registry>[^/]+)|azureml:/*"
         named = r"/(?P<kind>models|data)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)"
         found = re.fullmatch(rf"(?:{scopes}){named}", reference)
@@ -84,6 +91,15 @@ class Workspace:
         holder = self.assets if registry is None else self.registries[registry]
         version = holder.get(found["kind"], found["name"], found["version"])
         return self.resolve(version["properties"][assets.URI_FIELDS[found["kind"]]])
+
+    def address(self, reference: str) -> str:
+        """What any reference to content of a datastore means, as the long form of its URI.
+
+        :raises Refusal: as ``resolve``
+        """
+        place = self.resolve(reference)
+        (name,) = (name for name, container in self.containers.items() if container == place.container)
+        return DATASTORE_URI.format(name=name) + place.path
 
 
 def check(call: Call) -> None:
@@ -205,5 +221,5 @@ def routes(workspace: Workspace) -> Iterable[Route]:
     yield Route("GET", ARM_HOST, f"{PREFIX}/computes/{{name}}", compute, ARM)
     discovery_path = r"/registrymanagement/v1\.0/registries/{registry}/discovery"
     yield Route("GET", "*.api.azureml.ms", discovery_path, registry_discovery, ARM)
-    yield from assets.routes(ARM_HOST, PREFIX, workspace.blobs, of_workspace, workspace.resolve)
-    yield from assets.routes(DATA_HOST, REGISTRY_PREFIX, workspace.blobs, of_registry, workspace.resolve)
+    yield from assets.routes(ARM_HOST, PREFIX, workspace.blobs, of_workspace, workspace.address)
+    yield from assets.routes(DATA_HOST, REGISTRY_PREFIX, workspace.blobs, of_registry, workspace.address)
