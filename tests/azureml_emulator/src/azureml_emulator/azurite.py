@@ -55,7 +55,6 @@ class Blobs:
         if not PROGRAM.is_file():
             raise NotInstalled(f"Azurite is not in {MODULES}: `make azurite` fetches it from npm")
         self.keys = {account: base64.b64encode(secrets.token_bytes(48)).decode() for account in accounts}
-        self._authority = authority
         self._log = (folder / "azurite.log").open("wb")
         command = [
             str(NODE),
@@ -81,6 +80,16 @@ class Blobs:
             preexec_fn=end_with_parent,
         )
         self.port = self._started()
+        transport = RequestsTransport(use_env_settings=False, connection_verify=str(authority))
+        self._services = {
+            name: BlobServiceClient(
+                f"https://127.0.0.1:{self.port}/{name}",
+                credential={"account_name": name, "account_key": key},
+                transport=transport,
+            )
+            for name, key in self.keys.items()
+        }
+        self._made: set[tuple[str, str]] = set()
 
     def _started(self) -> int:
         """The port that it says it listens on. The rest of what it says goes to its log."""
@@ -101,14 +110,11 @@ class Blobs:
 
     def container(self, account: str, name: str) -> ContainerClient:
         """A container, made if it is not there, as its owner sees it. Past the proxy."""
-        service = BlobServiceClient(
-            f"https://127.0.0.1:{self.port}/{account}",
-            credential={"account_name": account, "account_key": self.keys[account]},
-            transport=RequestsTransport(use_env_settings=False, connection_verify=str(self._authority)),
-        )
-        container = service.get_container_client(name)
-        with suppress(ResourceExistsError):
-            container.create_container()
+        container = self._services[account].get_container_client(name)
+        if (account, name) not in self._made:
+            with suppress(ResourceExistsError):
+                container.create_container()
+            self._made.add((account, name))
         return container
 
     def sas(self, account: str, container: str, hours: float = 1, permission: str = "racwdl") -> str:

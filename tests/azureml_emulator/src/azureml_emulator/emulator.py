@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -44,12 +45,13 @@ class Emulator:
 
     Clients reach it with the environment of :meth:`client_env`, and need nothing else.
 
-    :param folder: where blobs, jobs, certificates and logs lie; made if it is not there
+    :param folder: where blobs, jobs, certificates and logs lie; empty, or made
     :param storage: how clients get at blobs: with signatures (``sas``), with the account's key, or as themselves
     :ivar faults: what goes wrong
     :ivar identities: who can log in, and for how long
     :ivar vaults: Key Vault's vaults by name; there is one already, which the workspace names as its own
     :ivar hub_tokens: tokens that huggingface.co knows, and whose they are
+    :raises FileExistsError: on entry, if the folder is not empty
     :raises NotInstalled: on entry, if Azurite is not there
     """
 
@@ -65,6 +67,8 @@ class Emulator:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()):
+            raise FileExistsError(f"{self.folder} is not empty")
         authority = trustme.CA()
         loopback = self.folder / "loopback.pem"
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(loopback))
@@ -84,6 +88,7 @@ class Emulator:
             self._proxy = Proxy(self._standing)
             stack.enter_context(_serving(self._server, self._proxy, tls))
             stack.callback(self._jobs.close)
+            self.add_environment("local")
             self._stack = stack.pop_all()
         return self
 
@@ -106,7 +111,7 @@ class Emulator:
     # -- for clients ---------------------------------------------------------------------------------------------------
 
     def variables(self) -> dict[str, str]:
-        """What leads a client here and logs it in, as the identity ``client``."""
+        """What leads a client here and logs it in as the identity ``client``."""
         return {
             **self.network(),
             "AZURE_TENANT_ID": TENANT,
@@ -174,7 +179,7 @@ class Emulator:
         return reference
 
     def add_environment(self, name: str, version: str = "1", image: str = "python:3.11-slim") -> str:
-        """An environment of the workspace. Jobs run in this machine's whatever it says."""
+        """An environment of the workspace; there is ``local`` already. Jobs run in this process's whatever it says."""
         self.workspace.assets.put("environments", name, version, {"image": image})
         return f"azureml:{name}:{version}"
 
@@ -222,6 +227,15 @@ class Emulator:
     def requests(self) -> list[Request]:
         """All requests, in the order in which they ended."""
         return self._server.requests
+
+    @property
+    def uploads(self) -> Counter[str]:
+        """How often the content of each blob was sent in full: host and path."""
+        blocks = {"block", "metadata", "properties", "tags", "lease"}
+        written = (each for each in self.requests if each.method == "PUT" and each.host.endswith(SUFFIX))
+        return Counter(
+            each.host + each.path for each in written if each.status == 201 and each.query.get("comp") not in blocks
+        )
 
     @property
     def unknown(self) -> list[str]:

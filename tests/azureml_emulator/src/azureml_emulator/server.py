@@ -72,7 +72,7 @@ class Server:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        self._runner = web.ServerRunner(web.Server(self._handle))
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=1)
         await self._runner.setup()
         for context in (tls, None):
             await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -85,14 +85,15 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         host, path = request.host.partition(":")[0].lower(), request.path
+        query = dict(parse_qsl(request.query_string, keep_blank_values=True))
         fault = self._faults.strike(request.method, host, path)
-        body, response = b"", None
+        cut = fault if fault is not None and fault.status is None else None
+        body, status = b"", None
         try:
-            if fault is not None and fault.status is None and fault.cut == "request":
-                await _read(request, fault.after)
+            if cut is not None and cut.cut == "request":
+                await _read(request, cut.after)
                 _cut(request)
                 return web.Response()
-            cut = fault if fault is not None and fault.status is None else None
             if fault is not None and fault.status is not None:
                 await _read(request, None)
                 response = await _send(request, *_error(fault, host), cut=None)
@@ -100,16 +101,16 @@ class Server:
                 response = await self._pass_on(request, cut)
             else:
                 body = await request.read()
-                query = dict(parse_qsl(request.query_string, keep_blank_values=True))
-                call = Call(request.method, host, path, query, request.headers, body)
-                answer = await asyncio.to_thread(self._answer, call)
+                answer = await asyncio.to_thread(
+                    self._answer, Call(request.method, host, path, query, request.headers, body)
+                )
                 content = b"" if answer.body is None else json.dumps(answer.body).encode()
                 headers = {"Content-Type": "application/json", **answer.headers}
                 response = await _send(request, answer.status, headers, content, cut=cut)
+            status = response.status if cut is None else None
             return response
         finally:
-            query = {name: value for name, value in parse_qsl(request.query_string) if name != "sig"}
-            status = None if response is None or request.transport is None else response.status
+            query.pop("sig", None)
             self.requests.append(Request(request.method, host, path, query, body, status, time.time()))
 
     def _answer(self, call: Call) -> Answer:
