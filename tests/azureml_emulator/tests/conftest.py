@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import pytest
+
 from azureml_emulator import GROUP, SUBSCRIPTION, WORKSPACE
 
 BEGINNING = f"""

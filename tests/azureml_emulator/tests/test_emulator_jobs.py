@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from azureml_emulator import VAULT, Place
 from azureml_emulator.places import ACCOUNT
 

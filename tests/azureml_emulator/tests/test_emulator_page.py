@@ -1,0 +1,49 @@
+"""What docs/how-to/azureml-emulator.md shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from azureml_emulator import Fault
+from azureml_emulator.azurite import PROGRAM
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "how-to" / "azureml-emulator.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.skipif(not PROGRAM.is_file(), reason="`make azurite` could not fetch it")
+def test_the_commands_start_an_emulator_that_the_sdk_finds():
+    install, *commands = blocks("sh")
+    assert install == "make azurite\n"
+    script = "set -e -m\n" + "\n".join(commands)
+
+    ended = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith("/datastores/workspaceblobstore/paths/models/docs/1/how-to")
+
+
+def test_the_test_that_is_shown_passes(azureml_emulator, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    (text,) = blocks("py")
+    exec(compile(text, "page", "exec"), names)
+
+    names["test_a_throttled_model_is_fetched"](azureml_emulator, tmp_path)
+
+
+def test_the_faults_that_are_shown_are_faults():
+    shown = re.findall(r"`(Fault\(.*?\))`", PAGE)
+
+    assert len(shown) == 9
+    assert all(isinstance(eval(text, {"Fault": Fault}), Fault) for text in shown)
