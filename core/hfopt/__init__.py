@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
+    "hfopt.api.choosing": ("PassChooser",),
     "hfopt.api.commands": ("Command",),
     "hfopt.api.config": ("Config", "DataName", "InputPath"),
     "hfopt.api.data": ("Batch", "DataContainer", "DataContext", "Dataset"),

@@ -1,5 +1,6 @@
 """The public names, for type checkers and editors; at run time each is loaded when first used."""
 
+from hfopt.api.choosing import PassChooser as PassChooser
 from hfopt.api.commands import Command as Command
 from hfopt.api.config import Config as Config
 from hfopt.api.config import DataName as DataName

@@ -28,7 +28,6 @@ ANYTHING = st.recursive(
 @pytest.mark.parametrize(
     ("config", "place"),
     [
-        ({"auto_optimizer_config": {"opt_level": 0}}, ("auto_optimizer_config",)),
         ({"evaluators": {"e": METRIC}}, ("evaluators", "e", "metrics", 0, "user_config", "user_script")),
         ({"engine": {"evaluator": METRIC}}, ("engine", "evaluator", "metrics", 0, "user_config", "user_script")),
         (
@@ -147,11 +146,9 @@ def test_what_a_metric_says_of_rows_is_a_data_config(asked, left, taken):
 
 @pytest.mark.parametrize("nothing", [None, False, {}])
 def test_a_refused_key_that_asks_for_nothing_is_left_out(nothing):
-    assert strip_unsupported({"auto_optimizer_config": nothing, "engine": {"host": "here"}}) == (
-        {"engine": {"host": "here"}},
-        [],
-        [],
-    )
+    asks = {"evaluators": {"e": {"metrics": [{"user_config": {"shared_kv_buffer": nothing}}]}}}
+
+    assert strip_unsupported(asks) == ({"evaluators": {"e": {"metrics": [{"user_config": {}}]}}}, [], [])
 
 
 def test_an_ignored_key_is_left_out_with_a_notice():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from hfopt.api.choosing import PassChooser
 from hfopt.api.commands import OWN, Command
 from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
@@ -30,6 +31,7 @@ BASES = {
     "hfopt_systems": System,
     "hfopt_resources": Resource,
     "hfopt_packagers": Packager,
+    "hfopt_pass_choosers": PassChooser,
     "hfopt_search_algorithms": SearchAlgorithm,
     "hfopt_commands": Command,
 }

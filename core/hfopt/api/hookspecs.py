@@ -122,6 +122,17 @@ def hfopt_search_algorithms() -> Iterable[Component]:  # type: ignore[empty-body
 
 
 @hookspec
+def hfopt_pass_choosers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare what chooses passes for configs that name none; the one called ``auto_optimizer`` does.
+
+    :return: components whose target is a subclass of :class:`hfopt.PassChooser`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_packagers() -> Iterable[Component]:  # type: ignore[empty-body]
     """Declare ways of handing on a run's models (``engine.packaging_config.type``).
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hfopt.api.choosing import PassChooser
 from hfopt.base.errors import Place, Problem
 from hfopt.config import figures, passes, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
@@ -98,8 +99,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
     wanted = passes.evaluator(check, engine.evaluator, ("engine", "evaluator"), evaluators)
-    if not raw.get("passes"):
-        check.problem(("passes",), "is required: at least one, as this version chooses none by itself")
+    raw = _with_passes(check, raw, input_model, systems.get(engine.target or DEFAULT_SYSTEM))
     space = _space(check, raw, input_model, passes.Surroundings(engine, systems, evaluators, DEFAULT_SYSTEM))
     ordered = dict(space.every()) if space is not None else {}
     _check_evaluators(check, engine, wanted, ordered)
@@ -198,6 +198,34 @@ def _container(
 
 
 # -- passes and search ----------------------------------------------------------------------------------------------
+
+
+def _with_passes(
+    check: Checker, raw: dict[str, Any], model: ConfiguredComponent | None, target: ConfiguredComponent | None
+) -> dict[str, Any]:
+    """The config; if it names no passes, with those that a plugin chooses."""
+    if raw.get("passes") and raw.get("auto_optimizer_config"):
+        check.notices.append("auto_optimizer_config is ignored: passes are written")
+    if raw.get("passes") or check.problems or model is None or target is None:
+        return raw
+    chooser = check.attempt(_chooser, check, raw.get("auto_optimizer_config") or {})
+    if chooser is None:
+        return raw
+    models = model.cls.makes or {model.registered.component.name}
+    offered = {registered.component.name for registered in check.plugins.of_kind("hfopt_passes")}
+    sections, told = chooser.choose(raw, models, getattr(target.config, "accelerators", ()), offered)
+    check.notices.append(told)
+    if not sections.get("passes"):
+        check.problem(("passes",), "is required: at least one, as none could be chosen")
+    return {**raw, **sections}
+
+
+def _chooser(check: Checker, options: Any) -> PassChooser:
+    place = ("auto_optimizer_config",)
+    registered, _ = check.find("hfopt_pass_choosers", "auto_optimizer", place)
+    found = check.configured(registered, options, place)
+    chooser: PassChooser = found.cls(found.config)
+    return chooser
 
 
 def _space(

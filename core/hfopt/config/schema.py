@@ -227,4 +227,7 @@ class Flows(Config):
     pass_flows: tuple[tuple[str, ...], ...] = ()
 
 
-SECTIONS = ("input_model", "systems", "data_root", "data_configs", "evaluators", "engine", "passes", "pass_flows")
+SECTIONS = (
+    *("input_model", "systems", "data_root", "data_configs", "evaluators", "engine"),
+    *("passes", "pass_flows", "auto_optimizer_config"),
+)

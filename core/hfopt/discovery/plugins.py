@@ -48,6 +48,7 @@ KINDS = {
     "hfopt_resources": Kind("resource", "hfopt.api.resources:Resource"),
     "hfopt_token_providers": Kind("token provider", "hfopt.api.resources:TokenProvider"),
     "hfopt_search_algorithms": Kind("search algorithm", "hfopt.api.search:SearchAlgorithm"),
+    "hfopt_pass_choosers": Kind("pass chooser", "hfopt.api.choosing:PassChooser"),
     "hfopt_packagers": Kind("packager", "hfopt.api.packaging:Packager"),
     "hfopt_commands": Kind("command", "hfopt.api.commands:Command"),
 }
