@@ -117,6 +117,13 @@ class Blobs:
             self._made.add((account, name))
         return container
 
+    def clear(self) -> None:
+        """Delete every container."""
+        for service in self._services.values():
+            for container in service.list_containers():
+                service.delete_container(container.name)
+        self._made.clear()
+
     def sas(self, account: str, container: str, hours: float = 1, permission: str = "racwdl") -> str:
         """A signature for everything in a container."""
         now = datetime.datetime.now(datetime.UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import ssl
 import threading
 from collections import Counter
@@ -59,9 +60,6 @@ class Emulator:
         self.folder = folder.resolve()
         self.storage: Storage = storage
         self.faults = Faults()
-        self.identities = Identities()
-        self.vaults = {VAULT: Vault(frozenset({"compute"}))}
-        self.hub_tokens: dict[str, str] = {}
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -79,18 +77,36 @@ class Emulator:
         with ExitStack() as stack:
             self.blobs = Blobs(self.folder, _ACCOUNTS, loopback, self.authorities)
             stack.callback(self.blobs.close)
-            self.workspace = Workspace(self.blobs, self.storage, VAULT)
-            for container in self.workspace.containers.values():
-                self.blobs.container(ACCOUNT, container)
-            self._jobs = Jobs(self.workspace, self.folder / "jobs", self._job_environment)
             trust = ssl.create_default_context(cafile=str(self.authorities))
-            self._server = Server(self._routes(), self.identities, self.faults, self.blobs.port, trust)
+            self._server = Server(self.faults, self.blobs.port, trust)
             self._proxy = Proxy(self._standing)
+            self._begin()
             stack.enter_context(_serving(self._server, self._proxy, tls))
-            stack.callback(self._jobs.close)
-            self.add_environment("local")
+            stack.callback(lambda: self._jobs.close())
             self._stack = stack.pop_all()
         return self
+
+    def _begin(self) -> None:
+        """Make what is there at first."""
+        self.identities = Identities()
+        self.vaults = {VAULT: Vault(frozenset({"compute"}))}
+        self.hub_tokens: dict[str, str] = {}
+        self.workspace = Workspace(self.blobs, self.storage, VAULT)
+        self._jobs = Jobs(self.workspace, self.folder / "jobs", self._job_environment)
+        for container in self.workspace.containers.values():
+            self.blobs.container(ACCOUNT, container)
+        self.add_environment("local")
+        self._server.serve(self._routes(), self.identities)
+
+    def reset(self) -> None:
+        """Make it as new: jobs end, what was put there goes, nothing has been asked, nothing goes wrong."""
+        self.faults.clear()
+        self._jobs.close()
+        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
+        self.blobs.clear()
+        self._begin()
+        for record in (self.requests, self.unknown, self.refused):
+            record.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

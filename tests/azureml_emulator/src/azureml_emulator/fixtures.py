@@ -38,16 +38,13 @@ def azureml_emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
 def azureml_emulator(
     request: pytest.FixtureRequest, azureml_emulators: Callable[[Storage], Emulator]
 ) -> Iterator[Emulator]:
-    """An emulator in which nothing goes wrong yet and nothing has been asked; what others put there is there.
+    """An emulator as new.
 
     Its kind of storage is ``sas``, or the test's indirect parameter. After the test, nothing must have been asked that
     it does not know, and no other host.
     """
     emulator = azureml_emulators(getattr(request, "param", "sas"))
-    emulator.faults.clear()
-    for record in (emulator.requests, emulator.unknown, emulator.refused):
-        record.clear()
+    emulator.reset()
     yield emulator
-    emulator.faults.clear()
     assert emulator.unknown == []
     assert emulator.refused == []

@@ -46,23 +46,23 @@ class Request:
 
 
 class Server:
-    """Answers HTTP requests by routes, those for blobs by Azurite.
+    """Answers HTTP requests by routes, those for blobs by Azurite. Has no routes before :meth:`serve`.
 
     :param azurite: port of Azurite
     :param trust: what Azurite's certificate is checked against
     """
 
-    def __init__(
-        self, routes: Iterable[Route], identities: Identities, faults: Faults, azurite: int, trust: ssl.SSLContext
-    ) -> None:
+    def __init__(self, faults: Faults, azurite: int, trust: ssl.SSLContext) -> None:
         self.requests: list[Request] = []
         self.unknown: list[str] = []
-        self._routes = tuple(routes)
-        self._identities = identities
         self._faults = faults
         self._azurite = azurite
         self._trust = trust
         self._one = threading.Lock()  # handlers run one at a time, in threads, as they ask Azurite for containers
+
+    def serve(self, routes: Iterable[Route], identities: Identities) -> None:
+        """Answer by these routes from now on, to these identities."""
+        self._routes, self._identities = tuple(routes), identities
 
     async def start(self, tls: ssl.SSLContext) -> None:
         """Listen on loopback, on ``secure_port`` with TLS and on ``plain_port`` without."""
