@@ -13,6 +13,7 @@ from hfopt import ModelHandle
 from hfopt.api.forecast import with_bits
 from hfopt_onnx_model.graph import handle_of, load, node_counts
 from hfopt_ort_passes import nbits
+from hfopt_ort_passes.fusion import OrtTransformersOptimization, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.matmul4 import OnnxMatMul4Quantizer, OnnxMatMul4QuantizerConfig
 from hfopt_ort_passes.quantization import OnnxDynamicQuantization
 from hfopt_ort_passes.quantization_options import OnnxDynamicQuantizationConfig
@@ -102,3 +103,12 @@ def test_weights_get_8_bits_after_the_tables_and_the_forecast_knows(converted, c
     before = {"table": (1000.0, 32.0), "matrix": (10.0, 32.0)}
     told = weights.forecast(tables.forecast(before))
     assert told == with_bits(before, 8, ["matrix"]) | {"table": (1000.0, bits + 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [({}, "fused attention"), ({"use_multi_head_attention": True}, "attention")]
+)
+def test_the_forecast_knows_in_which_operator_fusion_leaves_queries_keys_and_values(options, kind):
+    fuse = OrtTransformersOptimization(OrtTransformersOptimizationConfig(optimization_options=options))
+
+    assert fuse.forecast({"attention": (10.0, 32.0)}) == {kind: (10.0, 32.0)}

@@ -83,7 +83,8 @@ class OrtTransformersOptimization(Pass):
 
     def forecast(self, before: Weights) -> Weights:
         weights = with_bits(before, 16) if self.config.float16 else before
-        if self.config.optimization_options.enable_attention is False:
+        options = self.config.optimization_options
+        if options.enable_attention is False or options.use_multi_head_attention:  # which has queries, keys and values
             return weights
         return {"fused attention" if kind == "attention" else kind: each for kind, each in weights.items()}
 

@@ -1,0 +1,102 @@
+"""How near a search comes to the best of its space, and what part of the rows it takes (not in `make bench`: an hour).
+
+The config's search, then an exhaustive one of the same space in the same cache, each a `hfopt run`. The best models of
+both are timed against each other in alternating blocks, on reviews of their own lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+import hfopt
+from hfopt import Accelerator, ModelHandle
+from hfopt.api.blocks import by_rounds, ratio
+from hfopt.api.timing import Timed, mixed, spread
+from hfopt.config.document import read
+from hfopt.testing import Stopwatch
+from hfopt_onnx_model.graph import handle_of
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "build" / "quickstart"
+RATIO, SHARE, TIMED_ROWS = 1.05, 1 / 3, 64
+"""The slowest that the search's best may be; the largest part of the rows that it may take; rows to time on."""
+ACCURACY = "accuracy-accuracy"
+
+
+def searched(config: dict[str, Any], folder: Path, strategy: Any) -> dict[str, Any]:
+    """What one search has found.
+
+    :return: its entry in run.json
+    """
+    folders = {"cache_dir": str(QUICKSTART / "cache"), "output_dir": str(folder)}
+    engine = {**config["engine"], **folders, "search_strategy": strategy}
+    return dict(hfopt.run({**config, "engine": engine}).results[0])
+
+
+def rows_of(result: dict[str, Any]) -> int:
+    """On how many rows predictions were made, all trials together."""
+    return sum(each["metrics"][ACCURACY]["n"] for each in result["candidates"] if ACCURACY in (each["metrics"] or {}))
+
+
+def best_of(result: dict[str, Any]) -> dict[str, Any]:
+    return next(each for each in result["candidates"] if each["id"] == result["best"])
+
+
+def timed(folder: Path) -> Timed:
+    """The best model of a run, as it is to be run."""
+    described = json.loads((folder / "best" / "model.json").read_text())
+    plain = ModelHandle(type="PyTorchModel", path=folder, files=())
+    model = handle_of(folder / "best" / "model.onnx", like=plain)
+    return Timed(model.with_(inference_settings=described.get("inference_settings") or {}))
+
+
+def reviews() -> Iterator[dict[str, Any]]:
+    """Reviews of all lengths, as the models take them."""
+    tokenizer = AutoTokenizer.from_pretrained(QUICKSTART / "model")
+    with (QUICKSTART / "held_out.csv").open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    encoded = [tokenizer(texts[row], return_tensors="np") for row in spread(len(texts), TIMED_ROWS)]
+    for row in mixed([each["input_ids"].size for each in encoded]):
+        yield {name: array.astype(np.int64) for name, array in encoded[row].items()}
+
+
+def main() -> int:
+    """Print what the search found, and what there was.
+
+    :return: 1 if the best that was found is too slow, or took too many rows
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "examples" / "reviews" / "search.json")
+    file = parser.parse_args().config.absolute()
+    document = read(file).value
+    with tempfile.TemporaryDirectory() as name, chdir(file.parent):
+        folder = Path(name)
+        found = searched(document, folder / "search", document["engine"]["search_strategy"])
+        every = searched(document, folder / "exhaustive", True)
+        for label, result in (("search", found), ("exhaustive", every)):
+            best = best_of(result)
+            print(f"{label}: {len(result['candidates'])} points, {rows_of(result):,} rows; best {best['choices']}")
+        blocks = Stopwatch(Accelerator(), (), lambda *_: None).compare(
+            timed(folder / "search"), timed(folder / "exhaustive"), list(reviews()), runs=512
+        )
+    interval = ratio(*np.median(by_rounds(blocks), axis=-1))
+    assert interval is not None, "512 runs are more than four rounds"
+    share = rows_of(found) / rows_of(every)
+    print(f"latency of the search's best to the best: {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+    print(f"rows: {share:.2f} of the exhaustive search's, at most {SHARE:.2f}")
+    return 0 if interval.low <= RATIO and share <= SHARE else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
