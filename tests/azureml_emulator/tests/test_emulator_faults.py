@@ -136,9 +136,11 @@ def test_other_hosts_and_routes_are_refused_and_told(azureml_emulator, ask):
         with pytest.raises(requests.exceptions.ProxyError):
             ask.get(url)
     assert ask.get("http://169.254.169.254/metadata").status_code == 403
+    assert ask.get("http://example.com/").status_code == 403
+    assert ask.get("http://management.azure.com/").status_code == 403
     assert ask.get(f"https://management.azure.com{WORKSPACE_ID}/pipelines").status_code == 404
 
-    assert azureml_emulator.refused == ["example.com:443", "http://169.254.169.254/metadata"]
+    assert azureml_emulator.refused == ["example.com:443", "http://example.com/", "http://management.azure.com/"]
     assert azureml_emulator.unknown == [f"GET https://management.azure.com{WORKSPACE_ID}/pipelines"]
     azureml_emulator.refused.clear()
     azureml_emulator.unknown.clear()

@@ -51,6 +51,7 @@ class Assets:
         if version in versions and versions[version]["properties"].get(uri) != properties.get(uri):
             text = f"A {kind} with this name and version already exists: {name}:{version}. Its content is immutable."
             raise Refusal(409, "Conflict", text)
+        given = {"flavors": {}, **properties} if kind == "models" else properties  # the SDK needs an object there
         new = version not in versions
         now = datetime.datetime.now(datetime.UTC).isoformat()
         made = {"createdAt": now, "createdBy": "client", "createdByType": "Application", "lastModifiedAt": now}
@@ -58,7 +59,7 @@ class Assets:
             "id": f"{self.scope}/{kind}/{name}/versions/{version}",
             "name": version,
             "type": f"Microsoft.MachineLearningServices/workspaces/{kind}/versions",
-            "properties": {"flavors": {}, **{key: value for key, value in properties.items() if value is not None}},
+            "properties": {key: value for key, value in given.items() if value is not None},
             "systemData": made if new else {**versions[version]["systemData"], "lastModifiedAt": now},
         }
         return versions[version], new

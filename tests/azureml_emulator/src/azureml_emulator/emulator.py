@@ -37,6 +37,8 @@ VAULT = "emulatorvault"
 _ACCOUNTS = (ACCOUNT, REGISTRY_ACCOUNT)
 _SERVED = (ARM_HOST, DATA_HOST, LOGIN_HOST, HUB, *(f"{account}{SUFFIX}" for account in _ACCOUNTS))
 _AZURE = ("*.api.azureml.ms", f"*{vault.SUFFIX}", f"*{SUFFIX}")
+_MACHINES = "169.254.169.254"
+"""Where a virtual machine asks for its identity; this is none."""
 _OWN = ("AZURE*", "MSI_*", "IDENTITY_*", "ARM_*", "*_PROXY", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "HF_TOKEN*")
 """Variables of the process that starts the emulator which would lead a client elsewhere."""
 
@@ -122,7 +124,7 @@ class Emulator:
     def _standing(self, host: str) -> Standing:
         if host in _SERVED or host.removesuffix(vault.SUFFIX) in self.vaults:
             return "served"
-        return "missing" if any(fnmatch(host, pattern) for pattern in _AZURE) else "foreign"
+        return "missing" if any(fnmatch(host, pattern) for pattern in (*_AZURE, _MACHINES)) else "foreign"
 
     # -- for clients ---------------------------------------------------------------------------------------------------
 

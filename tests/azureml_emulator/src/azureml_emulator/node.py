@@ -66,13 +66,23 @@ class Job:
 
     def stop(self) -> None:
         """Ask its processes to end, and make them do so after a while; without a command yet, it gets none."""
-        with self._lock:
-            self.stopped = True
+        self.stopped = True
+        self.signal(signal.SIGTERM)
+        end = threading.Timer(GRACE_SECONDS, self.signal, (signal.SIGKILL,))
+        end.daemon = True
+        end.start()
+
+    def signal(self, number: int) -> None:
+        """Signal its command and all that this has started, unless it has ended."""
+        with self._lock, suppress(ProcessLookupError):
             if self._process is not None:
-                _signal(self._process, signal.SIGTERM)
-                end = threading.Timer(GRACE_SECONDS, _signal, (self._process, signal.SIGKILL))
-                end.daemon = True
-                end.start()
+                os.killpg(self._process.pid, number)
+
+    def end(self) -> None:
+        """Leave no process of it; its command has ended."""
+        self.signal(signal.SIGKILL)
+        with self._lock:
+            self._process = None
 
     def start(self, command: str, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
         """Start its command in bash, with its output in a pipe.
@@ -215,7 +225,7 @@ def _follow(job: Job, process: subprocess.Popen[bytes], workspace: Workspace) ->
         message = f"The job was canceled as it ran for longer than its limit of {seconds:g} seconds."
         return "Canceled", {"code": "UserError", "message": message}
     finally:
-        _signal(process, signal.SIGKILL)
+        job.end()
         writer.join()
     if job.stopped:
         return "Canceled", None
@@ -235,9 +245,3 @@ def _append(output: IO[bytes], log: Place, workspace: Workspace) -> None:
         while text := os.read(output.fileno(), _CHUNK):
             blob.append_block(text)
             pause.wait(_LOG_SECONDS)  # so that many small prints are few requests
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    """To a command and all that it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

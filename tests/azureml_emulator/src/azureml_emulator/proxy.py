@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
+from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
 
 
 Standing = Literal["served", "missing", "foreign"]
-_REFUSAL = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_UNREACHABLE = b"HTTP/1.1 403 Unreachable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""Clients of the identity service of virtual machines take 403 from a proxy for its absence, and try no more."""
 
 
 class Proxy:
@@ -43,17 +45,16 @@ class Proxy:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             head = await reader.readuntil(b"\r\n\r\n")
             method, address, _ = head.split(b"\r\n")[0].decode("latin-1").split(" ", 2)
-            host, _, port = address.partition(":")
-            standing = self._standing(host) if method == "CONNECT" and port == "443" else "foreign"
-            if standing == "served":
+            url = urlsplit(f"https://{address}" if method == "CONNECT" else address)
+            standing = self._standing(url.hostname or "")
+            if standing == "served" and (method, url.port) == ("CONNECT", 443):
                 upstream = await asyncio.open_connection("127.0.0.1", self._target)
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 await asyncio.gather(_pump(reader, upstream[1]), _pump(upstream[0], writer))
-            elif standing == "missing":
-                writer.write(_REFUSAL % b"502 No such host")
             else:
-                self.refused.append(address)
-                writer.write(_REFUSAL % b"403 Not Azure")
+                if standing != "missing":
+                    self.refused.append(address)
+                writer.write(_UNREACHABLE)
         writer.close()
 
 

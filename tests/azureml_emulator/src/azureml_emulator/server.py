@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -124,9 +124,7 @@ class Server:
             if route.audience is not None:
                 identity = self._identities.identify(call.headers.get("Authorization", ""), route.audience)
             with self._one:
-                return route.handler(
-                    Call(call.method, call.host, call.path, call.query, call.headers, call.body, match, identity)
-                )
+                return route.handler(replace(call, match=match, identity=identity))
         except Refusal as refusal:
             return refusal.answer
         except Exception as error:
