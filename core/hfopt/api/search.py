@@ -53,11 +53,13 @@ class Trial:
     :param objectives: what was measured of it, each so that less is better, and always the same ones in the same order:
         of accuracy, speed and size the figure of the highest priority, where there is one; None: it failed
     :param goals_met: None: there are no goals
+    :param dropped: it was given up as a clear loser, and so has no objectives
     """
 
     point: Point
     objectives: tuple[float, ...] | None
     goals_met: bool | None
+    dropped: bool = False
 
 
 class SearchAlgorithm(Configured):

@@ -25,6 +25,7 @@ class Figure:
     :param options: its own, or those of its timings
     :param backend: who computes it, for accuracy
     :param settings: inference settings by type of model
+    :param proportion: whether it is the share of rows that are right
     """
 
     key: str
@@ -37,6 +38,7 @@ class Figure:
     backend: ConfiguredComponent | None = None
     goal: schema.Goal | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    proportion: bool = False
 
 
 class _Measured(NamedTuple):
@@ -138,6 +140,7 @@ def _figure(check: Checker, metric: schema.Metric, sub_type: schema.SubType, pla
         higher_is_better=higher,
         backend=backend,
         goal=sub_type.goal,
+        proportion=higher and isinstance(meaning, Statistic) and meaning.proportion,
     )
 
 

@@ -186,6 +186,9 @@ class SearchStrategy(Config):
     stop_when_goals_met: bool = Field(False, description="End with the first model that meets every goal.")
     max_iter: int | None = Field(None, ge=1, description="Models to try at most, on each accelerator.")
     max_time: float | None = Field(None, gt=0, description="Seconds after which no other model is begun.")
+    drop_early: bool = Field(
+        True, description="Give models up that a part of the rows shows to be worse than the best, or to miss a goal."
+    )
 
 
 class Engine(Config):

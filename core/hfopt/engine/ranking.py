@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hfopt.api.record import CandidateRecord
+from hfopt.api.record import CandidateRecord, Figures
+from hfopt.config.figures import Figure
 
 _KINDS = {"ms": "speed", "rows/s": "speed", "bytes": "size"}
 """What a figure is about, by its unit; of any other unit: accuracy."""
@@ -41,6 +42,25 @@ def objectives(candidate: CandidateRecord) -> tuple[float, ...]:
     for figure in _by_priority(candidate):
         first.setdefault(_kind(figure), _signed(figure))
     return tuple(first[kind] for kind in sorted(first))
+
+
+def limits(figures: Sequence[Figure], incumbent: CandidateRecord, before: Figures) -> dict[str, float]:
+    """What a model must reach on all rows, or the incumbent is better: of figures that are proportions, by key.
+
+    It must not fall behind in what decides first, nor miss a goal, unless the incumbent does.
+
+    :param figures: of both
+    :param before: the input model's
+    """
+    found: dict[str, float] = {}
+    first = min(figures, key=lambda figure: figure.priority)
+    for figure in figures if incumbent["goals_met"] is not False else ():
+        baseline = before.get(figure.key, {}).get("value")
+        goal = None if figure.goal is None else figure.goal.limit(baseline, figure.higher_is_better)
+        own = incumbent["metrics"][figure.key]["value"] if figure is first else None
+        if figure.proportion and (known := [each for each in (goal, own) if each is not None]):
+            found[figure.key] = max(known)
+    return found
 
 
 def rivals(best: CandidateRecord, others: Iterable[CandidateRecord]) -> tuple[str | None, list[CandidateRecord]]:

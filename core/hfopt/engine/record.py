@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.metrics import Estimate, Metric
+from hfopt.api.protocol import Fault
 from hfopt.api.record import CandidateRecord, Figures, FinalRecord, ResultRecord, StepRecord
 from hfopt.base.component import PROJECT
 from hfopt.base.files import RECORD, write_atomically
@@ -121,7 +122,7 @@ def _result(branch: Branch, candidates: list[CandidateRecord], run: EndedRun) ->
         "input_model": {
             "id": run.identifier(branch.model),
             "size_bytes": run.size(branch.model),
-            "metrics": _input_metrics(branch, branch.candidates, run),
+            "metrics": input_metrics(branch, branch.candidates, run),
         },
         "candidates": candidates,
         "finals": [_final(each, run) for each in branch.finals],
@@ -147,18 +148,24 @@ def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> Can
     failed = sorted((step for step in own if step in faults), key=lambda step: faults[step].type == SPOILT)
     errors = ({"step": step.name, **faults[step].model_dump(exclude={"traceback"})} for step in failed)
     metrics = _candidate_metrics(candidate, branch, run)
-    before, succeeded = _input_metrics(branch, [candidate], run), run.state.done(own)
+    before, succeeded = input_metrics(branch, [candidate], run), run.state.done(own)
     return {
         "id": run.identifier(candidate.model),
-        "status": "succeeded" if succeeded else "failed",
-        "error": next(errors, None),
+        "status": "failed" if not succeeded else "succeeded" if candidate.dropped is None else "dropped",
+        "error": next(errors, None if candidate.dropped is None else _given_up(candidate, candidate.dropped)),
         "steps": [_step(step, run.state) for step in own],
         "size_bytes": run.size(candidate.model),
         "metrics": metrics,
-        "goals_met": _goals_met(candidate.figures, metrics, before),
+        "goals_met": _goals_met(candidate.figures, metrics, before) if candidate.dropped is None else None,
         "pareto": False,  # until it is compared with the others
         "choices": dict(candidate.choices),
     }
+
+
+def _given_up(candidate: Candidate, reason: str) -> dict[str, Any]:
+    """Why a candidate was dropped, as an error is told."""
+    told = Fault(type="Dropped", message=reason)
+    return {"step": candidate.scores[-1].name, **told.model_dump(exclude={"traceback"})}
 
 
 def _goals_met(figures: Iterable[Figure], metrics: Figures, before: Figures) -> bool | None:
@@ -186,7 +193,7 @@ def _step(step: Step, state: RunState) -> StepRecord:
     }
 
 
-def _input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> Figures:
+def input_metrics(branch: Branch, candidates: Iterable[Candidate], run: EndedRun) -> Figures:
     """The input model's figures that these candidates are compared by.
 
     It is timed with every candidate anew; of several timings the last stands here.

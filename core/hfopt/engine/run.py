@@ -161,12 +161,12 @@ def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, k
     if added and any(branch.candidates for branch in run.plan.branches):
         keep()
     for branch, each in added:
-        if isinstance(each, Final):
-            driver.announce(driver.add([[each.measurement]]))
-            branch.finals.append(each)
-        else:
+        if isinstance(each, Candidate):
             driver.announce(driver.add(_results(run.plan.config, [each])))
             branch.candidates.append(each)
+        else:
+            driver.announce(driver.add([each.steps()]))
+            branch.finals.extend([each] if isinstance(each, Final) else [])
     return bool(added)
 
 

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hfopt.api.record import CandidateRecord
 from hfopt.api.search import Point, SearchAlgorithm, Trial
 from hfopt.config.resolve import Search
 from hfopt.config.space import ConfiguredPass, SearchSpace, Stage
-from hfopt.engine.ranking import eligible, merit, objectives, rivals
-from hfopt.engine.record import candidate_record
+from hfopt.engine.ranking import eligible, limits, merit, objectives, rivals
+from hfopt.engine.record import candidate_record, input_metrics
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import Strategy
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Branch, Candidate, Final
+from hfopt.planning.graph import Branch, Candidate, Final, Look
+
+SHARES = (16, 8, 4, 2)
+"""One in so many rows is looked at, before all are."""
+FEWEST_ROWS = 64
+"""Less than that is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def searching(search: Search, reporter: Reporter) -> Strategy:
     """The strategy that a config's ``search_strategy`` asks for."""
     searches: dict[Branch, BranchSearch] = {}
 
-    def more(builder: Builder, run: EndedRun) -> Iterator[tuple[Branch, Candidate | Final]]:
+    def more(builder: Builder, run: EndedRun) -> Iterator[tuple[Branch, Candidate | Final | Look]]:
         for branch in run.plan.branches:
             if branch not in searches:
                 searches[branch] = BranchSearch(search, branch, builder, run, reporter)
@@ -66,26 +72,25 @@ class BranchSearch:
         self._search, self._branch, self._builder, self._run, self._reporter = search, branch, builder, run, reporter
         self._eligible: dict[Candidate, CandidateRecord] = {}
         self._wanted = self._course()
-        self._last: Candidate | Final | None = None
+        self._last: Candidate | Final | Look | None = None
 
-    def next(self) -> Candidate | Final | None:
+    def next(self) -> Candidate | Final | Look | None:
         """What is to be done now, once all that was asked for before is settled; None: not yet, or nothing more."""
         last = self._last
-        steps = [last.measurement] if isinstance(last, Final) else [] if last is None else last.steps()
+        steps = [] if last is None else last.steps()
+        steps += last.baseline if isinstance(last, Candidate) else ()  # relative goals need it
         if not all(self._run.state.settled(step) for step in steps):
             return None
         self._last = next(self._wanted, None)
         return self._last
 
-    def _course(self) -> Iterator[Candidate | Final]:
+    def _course(self) -> Iterator[Candidate | Final | Look]:
         """Trials, each resumed when it is settled, and finals."""
         section, started, tried = self._search.section, time.monotonic(), 0
         course = joint(self._search) if section.execution_order == "joint" else pass_by_pass(self._search)
         attempt = next(course, None)
         while attempt is not None:
-            figures = next(reversed(dict(attempt.passes).values())).figures or self._builder.config.figures
-            choices = attempt.choices
-            candidate = self._builder.candidate(self._branch, attempt.passes, figures, required=False, choices=choices)
+            candidate = yield from self._looked_at(attempt)
             yield candidate
             tried += 1
             record = candidate_record(candidate, self._branch, self._run)
@@ -97,6 +102,28 @@ class BranchSearch:
                 break
             attempt = _after(course, record)
         yield from self._finals()
+
+    def _looked_at(self, attempt: Attempt) -> Generator[Look, None, Candidate]:
+        """Look at a model on growing shares of the rows, until it proves to be a clear loser, if it ever does."""
+        branch, passes, manifests = self._branch, attempt.passes, self._run.state.manifests
+        figures = next(reversed(dict(passes).values())).figures or self._builder.config.figures
+        made = partial(self._builder.candidate, branch, passes, figures, required=False, choices=attempt.choices)
+        best, looked = self.best, list[int]()
+        if best is None or not self._search.section.drop_early or not attempt.whole or figures != best.figures:
+            return made()
+        least = limits(figures, self._eligible[best], input_metrics(branch, [best], self._run))
+        data = (branch.data[each.data] for each in figures if each.key in least and each.data is not None)
+        rows = min((manifests[each].report["rows"] for each in data), default=0)
+        for share in (each for each in SHARES if rows >= each * FEWEST_ROWS):
+            looked.append(share)
+            look = self._builder.look(branch, passes, best, least, looked)
+            yield look
+            found = self._run.state.manifests_of(look.scores)
+            if lost := [_reason(each.report, least) for each in found if each.report["lost"]]:
+                return replace(made(shares=looked), scores=look.scores, measurements=(), dropped=lost[0])
+            if len(found) < len(look.scores):
+                break
+        return made(shares=looked)
 
     def _consider(self, candidate: Candidate, record: CandidateRecord, *, whole: bool) -> None:
         if whole and eligible(record):
@@ -119,6 +146,12 @@ class BranchSearch:
             speedup = None if manifest is None else manifest.metrics[str(key)].speedup
             if speedup is not None and speedup.value > 1:
                 self.best = challenger
+
+
+def _reason(report: Mapping[str, Any], least: Mapping[str, float]) -> str:
+    """Why a model is given up, by what a look at it has found."""
+    key = report["lost"][0]
+    return f"{key} can't reach {least[key]:.4g} on all {report['of']:,} rows, as {report['rows']:,} of them show"
 
 
 def _after(course: Course, record: CandidateRecord) -> Attempt | None:
@@ -157,7 +190,8 @@ def _over(space: SearchSpace, search: Search, *, whole: bool) -> Generator[Attem
     while (point := algorithm.propose(last)) is not None:
         record = yield Attempt(space.passes(point), space.values(point), whole)
         succeeded = record["status"] == "succeeded"
-        last = Trial(point, objectives(record) if succeeded else None, record["goals_met"])
+        dropped = record["status"] == "dropped"
+        last = Trial(point, objectives(record) if succeeded else None, record["goals_met"], dropped=dropped)
         if eligible(record):
             found.append((merit(record), point))
     return min(found, key=lambda pair: pair[0])[1] if found else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hfopt.engine.state import EndedRun
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Branch, Candidate, Final
+from hfopt.planning.graph import Branch, Candidate, Final, Look
 
 
 def last_candidate(branch: Branch, run: EndedRun) -> Candidate | None:
@@ -20,12 +20,12 @@ def last_candidate(branch: Branch, run: EndedRun) -> Candidate | None:
 class Strategy:
     """How a run decides.
 
-    :param more: candidates to try besides, or to time against each other, each of a branch of the plan; asked at the
-        start and whenever a step has settled, each time until it has none
+    :param more: candidates to try besides, to look at, or to time against each other, each of a branch of the plan;
+        asked at the start and whenever a step has settled, each time until it has none
     :param best: which candidate of a branch is its result; None if there is none
     """
 
-    more: Callable[[Builder, EndedRun], Iterable[tuple[Branch, Candidate | Final]]] = lambda *_: ()
+    more: Callable[[Builder, EndedRun], Iterable[tuple[Branch, Candidate | Final | Look]]] = lambda *_: ()
     best: Callable[[Branch, EndedRun], Candidate | None] = last_candidate
 
 

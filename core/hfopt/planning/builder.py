@@ -18,7 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.config.space import ConfiguredPass
 from hfopt.discovery.plugins import Plugins
-from hfopt.planning.graph import Branch, Candidate, Plan, Step, closure
+from hfopt.planning.graph import BEGUN, Branch, Candidate, Look, Plan, Step, closure
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
 DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
@@ -125,21 +125,22 @@ class Builder:
         *,
         required: bool = True,
         choices: Mapping[str, Any] | None = None,
+        shares: Sequence[int] = (),
     ) -> Candidate:
         """The model that some passes make of a branch's input model, one after another, and what is found of it.
 
         :param required: whether the run fails if it does
         :param choices: what a search has chosen
+        :param shares: of the rows, that have been looked at
         """
-        steps = [branch.model]
-        for name, entry in passes.items():
-            steps.append(self._pass(branch, name, entry, steps[-1]))
+        steps = self._models(branch, passes)
         compared = self.config.engine.evaluate_input_model
+        before = {"baseline": branch.model} if compared else {}
         return Candidate(
             passes=tuple(steps[1:]),
             figures=figures,
-            baseline=self._scores(branch, branch.model, figures, compared=False) if compared else (),
-            scores=self._scores(branch, steps[-1], figures, compared=compared),
+            baseline=self._scores(branch, branch.model, figures, {}) if compared else (),
+            scores=self._scores(branch, steps[-1], figures, before, (*shares, 1)),
             measurements=self.measurements(branch, branch.model, steps[-1], figures),
             required=required,
             choices=choices or {},
@@ -159,16 +160,51 @@ class Builder:
             parity=entry.parity,
         )
 
-    def _scores(self, branch: Branch, model: Step, figures: Sequence[Figure], *, compared: bool) -> tuple[Step, ...]:
+    def look(
+        self,
+        branch: Branch,
+        passes: Mapping[str, ConfiguredPass],
+        incumbent: Candidate,
+        least: Mapping[str, float],
+        shares: Sequence[int],
+    ) -> Look:
+        """Whether the model that some passes make is a clear loser, by a share of the rows.
+
+        :param incumbent: that it is compared with, on the same rows, by the same figures
+        :param least: by key of a figure: which value it must have to be no loser
+        :param shares: of the rows, that have been looked at before, and the one to look at now
+        """
+        figures = [figure for figure in incumbent.figures if figure.key in least]
+        model, others = self._models(branch, passes)[-1], {"incumbent": incumbent.model}
+        return Look(self._scores(branch, model, figures, others, shares, least))
+
+    def _models(self, branch: Branch, passes: Mapping[str, ConfiguredPass]) -> list[Step]:
+        """The steps that make the input model, and one of each pass after another."""
+        steps = [branch.model]
+        for name, entry in passes.items():
+            steps.append(self._pass(branch, name, entry, steps[-1]))
+        return steps
+
+    def _scores(
+        self,
+        branch: Branch,
+        model: Step,
+        figures: Sequence[Figure],
+        others: Mapping[str, Step],
+        shares: Sequence[int] = (1,),
+        least: Mapping[str, float] | None = None,
+    ) -> tuple[Step, ...]:
         """One score step for each data config that an accuracy metric names.
 
-        :param compared: whether the figures are compared with the input model's
+        :param others: the models that it is compared with, by role
+        :param shares: see `look`
+        :param least: see `look`
         """
         scores = []
         for (name, _), wanted in _by_data(figures).items():
-            roles = {"baseline": branch.model, "predictions": model} if compared else {"predictions": model}
             told = wanted[0][0].settings
-            inputs = {role: self._predictions(branch, each, name, told) for role, each in roles.items()}
+            inputs = {role: self._predictions(branch, each, name, told) for role, each in others.items()}
+            inputs["predictions"] = self._predictions(branch, model, name, told, shares)
             used = {token: each for _, backend in wanted for token, each in backend.resources.items()}
             inputs |= {token: self._fetch(token, each) for token, each in used.items()}
             requests = tuple(
@@ -179,14 +215,22 @@ class Builder:
             )
             own = tuple(backend.registered for _, backend in wanted)
             paths = tuple(dict.fromkeys(path for _, backend in wanted for path in backend.paths))
-            score = ScoreConfig(metrics=requests)
+            bars = {each.key: least[each.key] for each, _ in wanted} if least else {}
+            score = ScoreConfig(metrics=requests, share=shares[-1], least=bars)
             scores.append(self._core_step(branch, "score", model, score, inputs, own=own, paths=paths))
         return tuple(scores)
 
-    def _predictions(self, branch: Branch, model: Step, data: str, settings: Mapping[str, Any]) -> Step:
+    def _predictions(
+        self, branch: Branch, model: Step, data: str, settings: Mapping[str, Any], shares: Sequence[int] = (1,)
+    ) -> Step:
+        """What a model says of a share of the rows; each goes on where the one before ended."""
         inputs, chosen = {"model": model, "data": branch.data[data]}, self.config.data[data]
         paths = chosen.paths if chosen.cls(chosen.config).predicts_with_paths else ()
-        return self._core_step(branch, "predict", model, PredictConfig(settings=dict(settings)), inputs, paths=paths)
+        for share in shares:
+            config = PredictConfig(settings=dict(settings), share=share)
+            step = self._core_step(branch, "predict", model, config, inputs, paths=paths)
+            inputs = {**inputs, BEGUN: step}
+        return step
 
     def measurements(
         self, branch: Branch, baseline: Step, candidate: Step, figures: Sequence[Figure]
@@ -211,7 +255,9 @@ class Builder:
     ) -> Step:
         """A step of the core's own, on the target."""
         place = {"system": self.config.target, "accelerator": branch.accelerator}
-        named = {"name": f"{kind} {model.name}", "kind": kind, "component": f"{PROJECT}:{kind}"}
+        share = getattr(config, "share", 1)
+        name = f"{kind} {model.name}" + (f", 1/{share} of the rows" if share > 1 else "")
+        named = {"name": name, "kind": kind, "component": f"{PROJECT}:{kind}"}
         return self._step(**named, **place, config=config, inputs=inputs, **more)
 
     def _component_step(
@@ -240,7 +286,7 @@ class Builder:
         return self._component_step(name, "fetch", resource, {}, **more)
 
     def _step(self, **fields: Any) -> Step:
-        inputs = tuple(sorted((role, id(parent)) for role, parent in fields["inputs"].items()))
+        inputs = tuple(sorted((role, id(each)) for role, each in fields["inputs"].items() if role != BEGUN))
         config = json.dumps(fields["config"].model_dump(mode="json"), sort_keys=True)
         told = tuple(fields[name] for name in ("kind", "component", "system", "accelerator"))
         return self.steps.setdefault((*told, config, inputs, fields.get("parity")), Step(**fields))

@@ -20,6 +20,8 @@ from hfopt.discovery.plugins import RegisteredComponent
 
 EARLY = ("fetch", "data")
 """Kinds of steps that come before all others, so that what can fail early does."""
+BEGUN = "begun"
+"""Role of a predict step that has done a part of another's work. No key has it: what a step yields is the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ class Candidate:
     :param measurements: it, timed against the input model, one for each data config and way of timing
     :param required: whether the run fails if it does
     :param choices: what a search has chosen, by its place in the config
+    :param dropped: why a search has given it up, if it has: then it is not measured, and its scores are looks
     """
 
     passes: tuple[Step, ...]
@@ -79,6 +82,7 @@ class Candidate:
     measurements: tuple[Step, ...]
     required: bool = True
     choices: Mapping[str, Any] = field(default_factory=dict)
+    dropped: str | None = None
 
     @property
     def model(self) -> Step:
@@ -102,6 +106,21 @@ class Final:
     challenger: Candidate
     key: str
     measurement: Step
+
+    def steps(self) -> list[Step]:
+        """What it takes besides the two models."""
+        return [self.measurement]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A candidate compared with what would make it lose, on a share of the rows: a step for each data config."""
+
+    scores: tuple[Step, ...]
+
+    def steps(self) -> list[Step]:
+        """Every step that it takes, each after its parents."""
+        return closure(self.scores)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from hfopt.base.component import PROJECT
 from hfopt.base.values import replace_strings
 from hfopt.cache.keys import key_of
 from hfopt.discovery.plugins import RegisteredComponent
-from hfopt.planning.graph import Step
+from hfopt.planning.graph import BEGUN, Step
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def identify(
     if step.token is not None:
         recipe["identity"] = resolved[step.token].identity if step.token in resolved else f"unknown {step.token}"
     else:
-        parents = {role: known[parent].key for role, parent in step.inputs.items()}
+        parents = {role: known[parent].key for role, parent in step.inputs.items() if role != BEGUN}
         fetched = {role: key for role, key in parents.items() if role.startswith(MARK)}
         recipe |= {
             "versions": {each.full_name: versions[each.full_name] for each in step.needs},

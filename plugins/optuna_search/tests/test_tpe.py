@@ -79,3 +79,14 @@ def test_what_failed_is_no_objective():
     proposed = search(space, lambda point: None if point["d0"] > 2 else far(point), num_samples=40, seed=1)
 
     assert sum(point["d0"] > 2 for point in proposed[-15:]) < 8
+
+
+def test_optuna_is_told_what_was_dropped_early_as_pruned():
+    space = Grid((3, 3))
+    algorithm, last = Tpe(TpeConfig(num_samples=3, seed=1), space), None
+    for told in ({"objectives": (1.0,)}, {"objectives": None}, {"objectives": None, "dropped": True}):
+        point = algorithm.propose(last)
+        last = Trial(point, goals_met=None, **told)
+    assert algorithm.propose(last) is None
+
+    assert [each.state.name for each in algorithm._study().trials] == ["COMPLETE", "FAIL", "PRUNED"]

@@ -9,6 +9,7 @@ from typing import Any
 from hfopt.api.arrays import Array, Integers
 from hfopt.api.data import Batch
 from hfopt.base.errors import PreconditionFailed
+from hfopt.planning.graph import BEGUN
 from hfopt.planning.tasks import PredictConfig
 from hfopt.worker import predictions
 from hfopt.worker.context import Outcome, StepContext, load_options
@@ -18,28 +19,41 @@ LARGEST_BATCH = 32
 
 
 def run(step: StepContext) -> Outcome:
+    import numpy as np
+
+    from hfopt.measuring.looks import sample
+
     data = step.data("data")
     said: list[Any] = [None] * len(data)
     labels: list[Any] = [None] * len(data)
-    done = 0
     model, config = step.model("model"), load_options(PredictConfig, step.request.config)
+    size = len(next(data.batches()).rows)
+    wanted = np.arange(len(data)) if config.share == 1 else sample(len(data), size, config.share)
+    begun = step.request.inputs.get(BEGUN)
+    before = sample(len(data), size, 2 * config.share) if begun else wanted[:0]
+    if begun is not None:
+        for column, known in zip((said, labels), predictions.read(step.store.folder(begun)), strict=True):
+            for row, value in () if known is None else zip(before, known, strict=True):
+                column[row] = value
+    left, done = np.setdiff1d(wanted, before), len(before)
     with step.open(model, config.settings.get(model.type)) as session:
         lengths = data.lengths() if session.rows_are_independent else None
-        batches = data.batches()
+        batches = data.batches(None if len(left) == len(data) else left.tolist())
         if lengths is not None:
-            groups = alike(lengths, LARGEST_BATCH)
-            batches = chain.from_iterable(data.batches(rows, size=len(rows)) for rows in groups)
+            groups = alike(lengths[left], LARGEST_BATCH)
+            batches = chain.from_iterable(data.batches(left[rows].tolist(), size=len(rows)) for rows in groups)
         for batch in batches:
             for row, prediction in _by_row(batch, data.predict(session, batch), "predictions"):
                 said[row] = prediction
             for row, label in () if batch.labels is None else _by_row(batch, batch.labels, "labels"):
                 labels[row] = label
             done += len(batch.rows)
-            step.progress("rows", done, len(data))
+            step.progress("rows", done, len(wanted))
     if not done:
         raise PreconditionFailed("the data has no rows")
-    predictions.write(step.folder, said, None if labels[0] is None else labels)
-    return Outcome(report={"rows": done})
+    found = [labels[row] for row in wanted]
+    predictions.write(step.folder, [said[row] for row in wanted], None if found[0] is None else found)
+    return Outcome(report={"rows": done, "batch": size})
 
 
 def _by_row(batch: Batch, values: Sequence[Any] | Array, what: str) -> Iterable[tuple[int, Any]]:

@@ -82,9 +82,10 @@ class Tpe(SearchAlgorithm):
         study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
         for trial in self._trials:
             succeeded = trial.objectives is not None and len(trial.objectives) == count
+            without = TrialState.PRUNED if trial.dropped else TrialState.FAIL
             study.add_trial(
                 create_trial(
-                    state=TrialState.COMPLETE if succeeded else TrialState.FAIL,
+                    state=TrialState.COMPLETE if succeeded else without,
                     values=trial.objectives if succeeded else None,
                     params=dict(trial.point),
                     distributions=self._distributions(trial.point),
