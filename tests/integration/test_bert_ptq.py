@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from hfopt import HfoptError
 from hfopt.config.document import read
+from hfopt_docker_system.container import OWNER
+from hfopt_docker_system.engine import connect
+from hfopt_docker_system.testing import as_here, python_image
 from hfopt_hf_hub.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
@@ -197,6 +201,54 @@ def test_kills_at_random_moments_change_neither_the_models_nor_their_quality(und
             folder = next(folders)
     ended(start(folder))
     assert made_in(folder) == expected
+
+
+@pytest.fixture(scope="module")
+def engine():
+    try:
+        client = connect()
+    except HfoptError as error:
+        pytest.skip(f"no engine: {error}")
+    yield client
+    client.close()
+
+
+def made_so_far(folder: Path) -> set[str]:
+    """The names of the steps that are finished."""
+    return {json.loads(each.read_text())["name"] for each in folder.glob("cache/artifacts/*/*/manifest.json")}
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+def test_a_run_in_a_container_that_is_killed_is_finished_by_the_next_and_leaves_nothing(
+    undisturbed, start, engine, tmp_path
+):
+    def containers():
+        return engine.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)
+
+    with python_image(engine) as image:
+        config = read(CONFIG).value
+        config["systems"]["box"] = {"type": "Docker", "config": as_here(image)}
+        config["engine"]["host"] = "box"
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(config))
+        process = start(tmp_path, "run", str(file))
+        while process.poll() is None and "conversion" not in made_so_far(tmp_path):
+            time.sleep(0.05)
+        assert process.poll() is None
+        assert containers()
+
+        process.kill()
+        process.communicate()
+        time.sleep(5)
+        assert not containers()
+        stderr = ended(start(tmp_path, "run", str(file)))
+
+        assert not containers()
+    steps = {step["name"]: step["cached"] for step in record_in(tmp_path)["results"][0]["candidates"][0]["steps"]}
+    assert (steps["conversion"], steps["quantization"]) == (True, False), stderr
+    assert made_in(tmp_path) == made_in(undisturbed.folder)
+    ended(start(tmp_path, "cache", "verify", "--cache-dir", "cache"))
 
 
 def fresh_folders(parent: Path) -> Iterator[Path]:

@@ -66,7 +66,12 @@ class Tokeniser:
         :param start: the first row's number, for messages
         :raises PreconditionFailed: a row has no text, or more tokens than the model has positions
         """
-        found = self.inputs(self.encoding(texts, start, words=self._config.is_split_into_words))
+        words = self._config.is_split_into_words
+        found = self.inputs(self.encoding(texts, start, words=words, return_attention_mask=False))
+        if (
+            "attention_mask" in self.tokenizer.model_input_names
+        ):  # of ones where nothing is padded: made here it costs less
+            found["attention_mask"] = [[1] * len(ids) for ids in found["input_ids"]]
         for row, ids in enumerate(found["input_ids"], start) if self._positions is not None else ():
             if len(ids) > self._positions:
                 fact = f"row {row} has {len(ids)} tokens, and the model takes at most {self._positions}"

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from hfopt import Config, HfoptError, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
+from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
 from hfopt.api.config import only
 from hfopt.api.model import COMPOSITE
-from hfopt.api.parity import compare, describe, record
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.filling import BRANCH, PAST
 from hfopt_onnx_model.generating import PRESENT
-from hfopt_onnx_model.seq2seq import DECODER, LATER, MERGED
+from hfopt_onnx_model.seq2seq import DECODER, LATER, MERGED, check_later
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -63,18 +62,9 @@ class OptimumMerging(Pass):
         part = handle_of(target, like=steps[0])
         others = {name: each for name, each in model.components.items() if name not in (DECODER, LATER)}
         made = model.with_(path=context.folder, components={**others, MERGED: part})
-        self._check_later(steps[1], part, tolerance, context)
+        check_later(steps[1], part, tolerance, context)
         before, after = sum(step.size_bytes for step in steps), part.size_bytes
         return PassResult(made, {"summary": f"{before:,} bytes become {after:,}"}, tolerance)
-
-    def _check_later(self, later: ModelHandle, part: ModelHandle, tolerance: float, context: PassContext) -> None:
-        """The branch that a comparison of whole models does not take."""
-        with context.open(later, {}) as source:
-            examples = record(source, later.inputs)
-        with context.open(part, {}) as made:
-            found = compare(examples, made, relative=tolerance)
-        if not found["agree"]:
-            raise HfoptError(f"the merged graph computes something else: {describe(found)}")
 
 
 def merged(first: ir.Model, later: ir.Model) -> ir.Model:

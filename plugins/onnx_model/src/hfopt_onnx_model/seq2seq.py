@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hfopt import Session, TensorSpec
+from hfopt import HfoptError, ModelHandle, PassContext, Session, TensorSpec
 from hfopt.api.example import BATCH_AXIS, MASK
+from hfopt.api.parity import compare, describe, record
 from hfopt_onnx_model.filling import PAST
 from hfopt_onnx_model.generating import DECODER_IDS, following
 
@@ -37,6 +38,22 @@ def whole_inputs(parts: Mapping[str, Sequence[TensorSpec]]) -> tuple[TensorSpec,
         return tuple(parts[DECODER] if DECODER in parts else parts[MERGED])
     ids = TensorSpec(name=DECODER_IDS, dtype="int64", axes=(BATCH_AXIS, "decoder_sequence_length"))
     return (*parts[ENCODER], ids)
+
+
+def check_later(source: ModelHandle, made: ModelHandle, tolerance: float, context: PassContext) -> None:
+    """That what writes a token after others computes the same: a comparison of whole models does not run it.
+
+    :param source: a part of the model before
+    :param made: what came of it
+    :param tolerance: of differences, relative to the largest value
+    :raises HfoptError: it computes something else
+    """
+    with context.open(source, {}) as opened:
+        examples = record(opened, source.inputs)
+    with context.open(made, {}) as opened:
+        found = compare(examples, opened, relative=tolerance)
+    if not found["agree"]:
+        raise HfoptError(f"{made.path.stem} computes something else: {describe(found)}")
 
 
 class WritingSession(Session):
