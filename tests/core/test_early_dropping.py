@@ -102,6 +102,18 @@ def test_the_best_and_all_figures_are_those_of_a_search_that_drops_nothing(dropp
         assert one["steps"][-1]["key"] == other["steps"][-1]["key"], "whoever needs it finds it in the cache"
 
 
+def test_the_best_is_told_with_an_interval_that_knows_that_it_was_chosen(keeping, dropping, searched):
+    (chosen,) = (each["chosen"]["accuracy-accuracy"] for each in keeping.record["results"])
+    usual = trials(keeping)[1.1]["metrics"]["accuracy-accuracy"]
+
+    assert chosen["value"] == usual["value"] == 0.975
+    assert chosen["difference"]["value"] == pytest.approx(usual["difference"]["value"])
+    assert chosen["low"] < 0.955 < 0.975 < chosen["high"], "the next best is at 95.5 %"
+    assert dropping.record["results"][0]["chosen"].keys() == {"accuracy-accuracy"}
+    assert "accuracy-accuracy of the best, which was chosen by it: 97.50 % [" in keeping.done.stdout
+    assert searched(max_iter=1).record["results"][0]["chosen"] == {}, "it was chosen from nothing"
+
+
 def test_predictions_made_in_parts_are_those_made_at_once(dropping, keeping):
     def digests(project):
         files = project.folder.glob(".hfopt-cache/artifacts/*/*/manifest.json")

@@ -26,7 +26,7 @@ def test_run_json_has_the_shape_of_the_public_contract(project):
     ]  # fmt: skip
     assert (record["schema"], record["status"], record["config"]) == (1, "succeeded", project.config)
     (result,) = record["results"]
-    assert list(result) == ["accelerator", "system", "input_model", "candidates", "finals", "best"]
+    assert list(result) == ["accelerator", "system", "input_model", "candidates", "finals", "chosen", "best"]
     assert result["accelerator"] == {"device": "cpu", "execution_provider": "CPUExecutionProvider"}
     assert list(result["input_model"]) == ["id", "size_bytes", "metrics"]
     (candidate,) = result["candidates"]

@@ -57,4 +57,5 @@ class ResultRecord(TypedDict):
     input_model: ModelRecord
     candidates: list[CandidateRecord]
     finals: list[FinalRecord]
+    chosen: Figures
     best: str | None

@@ -126,6 +126,11 @@ def _result(branch: Branch, candidates: list[CandidateRecord], run: EndedRun) ->
         },
         "candidates": candidates,
         "finals": [_final(each, run) for each in branch.finals],
+        "chosen": {
+            key: metric.model_dump()
+            for manifest in run.state.manifests_of(step for each in branch.looks for step in each.scores)
+            for key, metric in manifest.metrics.items()
+        },
         "best": None if best is None else run.identifier(best.model),
     }
 

@@ -38,7 +38,7 @@ from hfopt.engine.search import searching
 from hfopt.engine.state import EndedRun
 from hfopt.engine.strategy import EVERY_PASS, Strategy
 from hfopt.planning.builder import Builder
-from hfopt.planning.graph import Candidate, Final, Plan, Step
+from hfopt.planning.graph import Candidate, Final, Look, Plan, Step
 from hfopt.systems.in_process import InProcessSystem
 from hfopt.systems.local import LocalSystem
 
@@ -167,6 +167,7 @@ def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, k
         else:
             driver.announce(driver.add([each.steps()]))
             branch.finals.extend([each] if isinstance(each, Final) else [])
+            branch.looks.extend([each] if isinstance(each, Look) and each.last else [])
     return bool(added)
 
 

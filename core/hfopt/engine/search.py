@@ -102,6 +102,7 @@ class BranchSearch:
                 break
             attempt = _after(course, record)
         yield from self._finals()
+        yield from self._scored_as_chosen()
 
     def _looked_at(self, attempt: Attempt) -> Generator[Look, None, Candidate]:
         """Look at a model on growing shares of the rows, until it proves to be a clear loser, if it ever does."""
@@ -146,6 +147,16 @@ class BranchSearch:
             speedup = None if manifest is None else manifest.metrics[str(key)].speedup
             if speedup is not None and speedup.value > 1:
                 self.best = challenger
+
+    def _scored_as_chosen(self) -> Iterator[Look]:
+        """The best one once more, by the figure that decides first, if several were compared by it."""
+        if (best := self.best) is None:
+            return
+        first, met = min(best.figures, key=lambda figure: figure.priority), self._eligible[best]["goals_met"]
+        alike = (each for each in self._eligible if each.figures == best.figures and each is not best)
+        rivals = [each for each in alike if self._eligible[each]["goals_met"] == met]
+        if first.proportion and rivals:
+            yield self._builder.chosen(self._branch, best, rivals, first)
 
 
 def _reason(report: Mapping[str, Any], least: Mapping[str, float]) -> str:

@@ -50,6 +50,7 @@ def _parts(record: Mapping[str, Any], folder: Path) -> Iterator[Table | str]:
         if any(each["choices"] for each in candidates):
             yield _trials(result)
             yield from (_final(result, each) for each in result["finals"])
+            yield from (_chosen_by(*pair) for pair in result.get("chosen", {}).items())
             tried = len(candidates)
             candidates = [each for each in candidates if each["id"] == result["best"]][:1]
             if not candidates and not interrupted:
@@ -122,6 +123,13 @@ def _final(result: ResultRecord, final: FinalRecord) -> str:
     within = "" if speedup["low"] is None else f" [{speedup['low']:.2f}, {speedup['high']:.2f}]"
     told = f"{speedup['value']:.2f} times as fast{within} as trial {other}"
     return f"{final['metric']}: timed in turn, trial {one} is {told}"
+
+
+def _chosen_by(key: str, figure: Mapping[str, Any]) -> str:
+    """How good the best one is, when it is allowed for that it was chosen for being so on these rows."""
+    difference = _number(figure["difference"], figure["unit"], signed=True)
+    told = f"{_number(figure, figure['unit'])}{difference and f', difference {difference}'}"
+    return f"{key} of the best, which was chosen by it: {told}"
 
 
 def _standing(result: ResultRecord, candidate: CandidateRecord) -> str:

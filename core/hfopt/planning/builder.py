@@ -18,7 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.resolve import DEFAULT_SYSTEM, RunConfig, resolve
 from hfopt.config.space import ConfiguredPass
 from hfopt.discovery.plugins import Plugins
-from hfopt.planning.graph import BEGUN, Branch, Candidate, Look, Plan, Step, closure
+from hfopt.planning.graph import BEGUN, RIVAL, Branch, Candidate, Look, Plan, Step, closure
 from hfopt.planning.tasks import MetricRequest, PredictConfig, ScoreConfig
 
 DEFAULT_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "npu": "QNNExecutionProvider"}
@@ -177,6 +177,15 @@ class Builder:
         figures = [figure for figure in incumbent.figures if figure.key in least]
         model, others = self._models(branch, passes)[-1], {"incumbent": incumbent.model}
         return Look(self._scores(branch, model, figures, others, shares, least))
+
+    def chosen(self, branch: Branch, best: Candidate, rivals: Sequence[Candidate], figure: Figure) -> Look:
+        """A candidate scored by the figure for which it was chosen, as what was chosen from several.
+
+        :param rivals: the others
+        """
+        others = {f"{RIVAL}{number}": each.model for number, each in enumerate(rivals)}
+        others |= {"baseline": branch.model} if best.baseline else {}
+        return Look(self._scores(branch, best.model, [figure], others), last=True)
 
     def _models(self, branch: Branch, passes: Mapping[str, ConfiguredPass]) -> list[Step]:
         """The steps that make the input model, and one of each pass after another."""

@@ -22,6 +22,8 @@ EARLY = ("fetch", "data")
 """Kinds of steps that come before all others, so that what can fail early does."""
 BEGUN = "begun"
 """Role of a predict step that has done a part of another's work. No key has it: what a step yields is the same."""
+RIVAL = "rival "
+"""Begins the roles of predictions of models from which another was chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +116,15 @@ class Final:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A candidate compared with what would make it lose, on a share of the rows: a step for each data config."""
+    """A candidate compared with others, as a search goes on.
+
+    :param scores: a step for each data config
+    :param last: whether it is the best one, as what was chosen from several by all rows; else it is compared with what
+        would make it lose, on a share of them
+    """
 
     scores: tuple[Step, ...]
+    last: bool = False
 
     def steps(self) -> list[Step]:
         """Every step that it takes, each after its parents."""
@@ -131,6 +139,7 @@ class Branch:
     :param data: the prepared data, by name
     :param candidates: models that are measured; there may be more as a run goes on
     :param finals: likewise
+    :param looks: the last ones
     """
 
     accelerator: Accelerator
@@ -138,6 +147,7 @@ class Branch:
     data: dict[str, Step]
     candidates: list[Candidate] = field(default_factory=list)
     finals: list[Final] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
     def steps(self) -> list[Step]:
         """Every step once, each after its parents, but what comes early first."""
