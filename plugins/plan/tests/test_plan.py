@@ -166,3 +166,15 @@ def test_what_certainly_does_not_fit_on_the_disk_is_refused(folder, monkeypatch)
 
     with pytest.raises(HfoptError, match=r"the models of this run don't fit on the disk: 1.0 MB are free"):
         PlanCommand.execute(Namespace(config=config, plugin_files=[], json=False))
+
+
+def test_passes_that_nobody_wrote_are_told_first(folder):
+    file = write_config(folder, {})
+
+    code, shown, _ = call(folder, "plan", file.name)
+
+    assert (code, shown.splitlines()[0]) == (
+        0,
+        "note: no passes are written; chosen: "
+        "OnnxConversion -> OrtTransformersOptimization -> OnnxDynamicQuantization -> OrtPerfTuning",
+    )

@@ -50,6 +50,7 @@ class Outlook:
     :param candidates: each by what makes it, with what a search chooses
     :param needed_bytes: of disk; None: not known
     :param free_bytes: where the cache is
+    :param notices: of the config, as ``hfopt validate`` tells them
     """
 
     steps: Sequence[Mapping[str, Any]]
@@ -59,6 +60,7 @@ class Outlook:
     needed_bytes: int | None
     free_bytes: int
     warnings: Sequence[str]
+    notices: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As ``hfopt plan --json`` prints it."""
@@ -73,6 +75,7 @@ class Outlook:
             "needed_bytes": self.needed_bytes,
             "free_bytes": self.free_bytes,
             "warnings": list(self.warnings),
+            "notices": list(self.notices),
         }
 
 
@@ -106,7 +109,7 @@ def look_ahead(config: Path | str | dict[str, Any], plugin_files: Sequence[Path]
     needed = _disk(candidates, done)
     free = shutil.disk_usage(_there(Path(settings.engine.cache_dir).absolute())).free
     warnings = list(_warnings(first, candidates, needed, free, bool(model.resources)))
-    return Outlook(steps, first, tried, candidates, needed, free, warnings)
+    return Outlook(steps, first, tried, candidates, needed, free, warnings, settings.notices)
 
 
 def _candidates(settings: Any) -> tuple[list[tuple[Mapping[str, Any], Mapping[str, Any]]], int]:

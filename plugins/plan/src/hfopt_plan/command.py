@@ -49,6 +49,7 @@ class PlanCommand(Command):
 
 def lines(outlook: Outlook) -> Iterator[str]:
     """The plan for people."""
+    yield from (f"note: {each}" for each in outlook.notices)
     width = max(len(step["name"]) for step in outlook.steps) if outlook.steps else 0
     for step in outlook.steps:
         yield f"  {step['name']:{width}}  {_CACHED[step['cached']]:15}  {step['system']}"
