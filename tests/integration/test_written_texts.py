@@ -46,7 +46,19 @@ def changed(texts):
     return [f"{text} film".lstrip() if number % 2 or not text else text for number, text in enumerate(texts)]
 
 
-def test_targets_are_compared_with_what_the_model_writes(tmp_path, thread, tokenizer, measured):
+@pytest.mark.parametrize(
+    ("task", "params", "row"),
+    [
+        ("summarization", PARAMS["summaries"], lambda source, target: {"text": source, "summary": target}),
+        (
+            "translation",
+            PARAMS["sentences"] | {"max_new_tokens": 6},
+            lambda source, target: {"translation": {"en": source, "de": target}},
+        ),
+    ],
+    ids=["summarization", "translation"],
+)
+def test_targets_are_compared_with_what_the_model_writes(tmp_path, thread, tokenizer, measured, task, params, row):
     torch.manual_seed(1)
     own = transformers.BartConfig(**SIZES, **SPECIAL, max_position_embeddings=64, init_std=0.5)
     model = transformers.BartForConditionalGeneration(own).eval()
@@ -56,17 +68,16 @@ def test_targets_are_compared_with_what_the_model_writes(tmp_path, thread, token
     sources = [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(12)]
     said = []
     for source in sources:
+        text = params.get("source_prefix", "") + source
         with torch.inference_mode():
-            ids = model.generate(
-                **tokenizer(source, return_tensors="pt"), max_new_tokens=6, do_sample=False, num_beams=1
-            )
+            ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=6, do_sample=False, num_beams=1)
         said.append(tokenizer.decode(ids[0], skip_special_tokens=True))
     right = changed(said)
 
-    rows = [{"text": source, "summary": target} for source, target in zip(sources, right, strict=True)]
-    (thread.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = map(row, sources, right)
+    (thread.folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     wanted = [{"name": "exact_match"}, {"name": "wer"}]
-    before, after = measured(tmp_path / "model", "summarization", PARAMS["summaries"], wanted)
+    before, after = measured(tmp_path / "model", task, params, wanted)
 
     equal = np.mean([a == b for a, b in zip(right, said, strict=True)])
     assert before == after == {"exact_match": pytest.approx(equal), "wer": pytest.approx(jiwer.wer(right, said))}
