@@ -152,12 +152,13 @@ def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> Can
     own, faults = candidate.steps(), run.state.faults
     failed = sorted((step for step in own if step in faults), key=lambda step: faults[step].type == SPOILT)
     errors = ({"step": step.name, **faults[step].model_dump(exclude={"traceback"})} for step in failed)
+    given_up = Fault(type="Dropped", message=candidate.dropped or "").model_dump(exclude={"traceback"})
     metrics = _candidate_metrics(candidate, branch, run)
     before, succeeded = input_metrics(branch, [candidate], run), run.state.done(own)
     return {
         "id": run.identifier(candidate.model),
         "status": "failed" if not succeeded else "succeeded" if candidate.dropped is None else "dropped",
-        "error": next(errors, None if candidate.dropped is None else _given_up(candidate, candidate.dropped)),
+        "error": next(errors, None if candidate.dropped is None else {"step": candidate.scores[-1].name, **given_up}),
         "steps": [_step(step, run.state) for step in own],
         "size_bytes": run.size(candidate.model),
         "metrics": metrics,
@@ -165,12 +166,6 @@ def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> Can
         "pareto": False,  # until it is compared with the others
         "choices": dict(candidate.choices),
     }
-
-
-def _given_up(candidate: Candidate, reason: str) -> dict[str, Any]:
-    """Why a candidate was dropped, as an error is told."""
-    told = Fault(type="Dropped", message=reason)
-    return {"step": candidate.scores[-1].name, **told.model_dump(exclude={"traceback"})}
 
 
 def _goals_met(figures: Iterable[Figure], metrics: Figures, before: Figures) -> bool | None:

@@ -153,20 +153,25 @@ def check_distributions(needed: Mapping[str, str]) -> None:
     :raises PluginError: with the package, what is needed and what was found
     """
     for name, version in needed.items():
-        if (found := _found(name)) != version:
-            hint = f"hfopt can't bring {name} if it has compiled files: install {name}=={version} there"
-            raise PluginError(f"{name} {version} is needed where the step runs; found: {found}", hint=hint)
-        if wrong := _misfits(name):
-            told = "; ".join(f"{need} is needed by {name}; found: {there}" for need, there in wrong.items())
-            command = f"{sys.executable} -m pip install {' '.join(map(repr, wrong))}"
-            raise PluginError(f"packages where the step runs don't fit: {told}", hint=command)
+        _check(name, version)
+
+
+@cache
+def _check(name: str, version: str) -> None:
+    """See that one is here; what this process has found once it need not look for again."""
+    if (found := _found(name)) != version:
+        hint = f"hfopt can't bring {name} if it has compiled files: install {name}=={version} there"
+        raise PluginError(f"{name} {version} is needed where the step runs; found: {found}", hint=hint)
+    if wrong := _misfits(name):
+        told = "; ".join(f"{need} is needed by {name}; found: {there}" for need, there in wrong.items())
+        command = f"{sys.executable} -m pip install {' '.join(map(repr, wrong))}"
+        raise PluginError(f"packages where the step runs don't fit: {told}", hint=command)
 
 
 def _found(name: str) -> str:
     return next((each.version for each in metadata.distributions(name=name)), "none")
 
 
-@cache
 def _misfits(name: str) -> dict[str, str]:
     """What is found here instead of the requirements of a distribution that was brought here; pip sees to others."""
     if metadata.distribution(name).read_text(AS_AT_HOME) is None:
