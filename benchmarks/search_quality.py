@@ -46,7 +46,9 @@ def searched(config: dict[str, Any], folder: Path, strategy: Any) -> dict[str, A
 
 def rows_of(result: dict[str, Any]) -> int:
     """On how many rows predictions were made, all trials together."""
-    return sum(each["metrics"][ACCURACY]["n"] for each in result["candidates"] if ACCURACY in (each["metrics"] or {}))
+    judged = [each["metrics"][ACCURACY]["n"] for each in result["candidates"] if ACCURACY in each["metrics"]]
+    dropped = [each["error"]["message"] for each in result["candidates"] if each["status"] == "dropped"]
+    return sum(judged) + sum(int(message.split(" of them show")[0].split()[-1].replace(",", "")) for message in dropped)
 
 
 def best_of(result: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, chdir(file.parent):
         folder = Path(name)
         found = searched(document, folder / "search", document["engine"]["search_strategy"])
-        every = searched(document, folder / "exhaustive", True)
+        every = searched(document, folder / "exhaustive", {"drop_early": False})
         for label, result in (("search", found), ("exhaustive", every)):
             best = best_of(result)
             print(f"{label}: {len(result['candidates'])} points, {rows_of(result):,} rows; best {best['choices']}")
