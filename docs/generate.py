@@ -175,7 +175,7 @@ def _fate(where: str, key: str) -> tuple[str, str]:
         return "refused", reason
     if (notice := IGNORED.get(where, {}).get(key)) is not None:
         return "ignored", f"with a notice: {notice}"
-    if where == "top" and key in schema.SECTIONS:
+    if where == "top" and key in (*schema.SECTIONS, *known("hfopt_config_sections")):
         return "used", ""
     field = {each.alias or name: each for name, each in _section_model(where).model_fields.items()}[key]
     text = (field.description or "").replace("|", "\\|")

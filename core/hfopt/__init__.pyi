@@ -23,7 +23,7 @@ from hfopt.api.packaging import RankedModel as RankedModel
 from hfopt.api.passes import Pass as Pass
 from hfopt.api.passes import PassContext as PassContext
 from hfopt.api.passes import PassResult as PassResult
-from hfopt.api.resources import Reference as Reference
+from hfopt.api.references import Reference as Reference
 from hfopt.api.resources import Resolved as Resolved
 from hfopt.api.resources import Resource as Resource
 from hfopt.api.resources import ResourceContext as ResourceContext

@@ -136,11 +136,6 @@ def test_two_data_configs_of_one_name_that_differ_are_a_mistake(project, refusal
             {"cloud": {"type": "AzureML", "config": {"aml_compute": "c"}}},
             "nothing uses systems.cloud: system 'AzureML' is not available in this version",
         ),
-        (
-            "azureml_client",
-            {"workspace_name": "w"},
-            "azureml_client is ignored: AzureML is not available in this version",
-        ),
         ("description", "A first try", "description is ignored: it is for its reader"),
     ],
 )

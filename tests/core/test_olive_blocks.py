@@ -71,25 +71,20 @@ ACCEPTED = {
         },
     ),
     "token": {"systems": {"here": {"type": "LocalSystem", "config": {"hf_token": True}}}, "engine": {"host": "here"}},
-    "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "k"}},
+    "workspace that nothing uses": {"azureml_client": {"workspace_name": "w", "keyvault_name": "my_keyvault_name"}},
+    "registry": model(
+        model_path={
+            "type": "azureml_registry_model",
+            "config": {"name": "Llama-2-7b", "registry_name": "azureml-meta", "version": "13"},
+        },
+        model_file_format="PyTorch.MLflow",
+        hf_config=GENERATOR,
+    ),
 }
 REFUSED = {
     "rows of text for a model that does not write": (
         corpus(),
         ["pre_process_data.text_cols: is of text-generation, and the task is text-classification"],
-    ),
-    "registry": (
-        model(
-            model_path={
-                "type": "azureml_registry_model",
-                "config": {"name": "m", "registry_name": "r", "version": "1"},
-            },
-            model_file_format="PyTorch.MLflow",
-            hf_config=GENERATOR,
-        ),
-        [
-            "model_path: 'azureml_registry_model' is not available in this version; there is ",
-        ],
     ),
 }
 

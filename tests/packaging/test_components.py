@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from hfopt.api.choosing import PassChooser
 from hfopt.api.commands import OWN, Command
+from hfopt.api.config import ConfigSection
 from hfopt.api.data import DataContainer
 from hfopt.api.metrics import MetricBackend
 from hfopt.api.model import ModelLoader
@@ -22,7 +23,10 @@ from hfopt.api.search import SearchAlgorithm
 from hfopt.api.systems import System
 from hfopt.discovery.plugins import Plugins, RegisteredComponent
 
-FRAMEWORKS = ("torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow", "sklearn")
+FRAMEWORKS = (
+    *("azure", "torch", "transformers", "datasets", "evaluate", "onnx", "onnxruntime", "onnx_ir", "pyarrow"),
+    "sklearn",
+)
 BASES = {
     "hfopt_model_loaders": ModelLoader,
     "hfopt_data_containers": DataContainer,
@@ -30,6 +34,7 @@ BASES = {
     "hfopt_passes": Pass,
     "hfopt_systems": System,
     "hfopt_resources": Resource,
+    "hfopt_config_sections": ConfigSection,
     "hfopt_packagers": Packager,
     "hfopt_pass_choosers": PassChooser,
     "hfopt_search_algorithms": SearchAlgorithm,

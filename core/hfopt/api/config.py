@@ -15,8 +15,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
+from hfopt.api.references import MARK, Reference
 from hfopt.base.errors import HfoptError
 from hfopt.base.inside import regular_file
+from hfopt.base.text import did_you_mean
 
 _NAMED = 100
 """Names of which an unknown one may be meant: more are not told."""
@@ -51,6 +53,13 @@ class Configured(ABC):
         self.config = config
 
 
+class ConfigSection(Configured):
+    """What a plugin has at the top of a config, under a key of its own: options that its components share.
+
+    The component's name is the key. While components' options are validated, `ConfigContext.sections` has it.
+    """
+
+
 @dataclass
 class ConfigContext:
     """pydantic's validation context: what a config's values may refer to, and what they turn out to refer to.
@@ -61,6 +70,7 @@ class ConfigContext:
     :param used_data: the names of data configs found
     :param notices: sentences for the user
     :param roots: folders in which input paths are looked for before the config file's own
+    :param sections: what the config says under the keys that plugins own, by key
     """
 
     folder: Path
@@ -69,6 +79,7 @@ class ConfigContext:
     used_data: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     roots: tuple[Path, ...] = ()
+    sections: Mapping[str, Config] = field(default_factory=dict)
 
 
 def find_input(value: str, context: ConfigContext) -> Path | None:
@@ -111,10 +122,12 @@ def plain_name(name: str) -> str:
 
 
 def _existing_path(value: str, info: ValidationInfo) -> str:
-    if not isinstance(info.context, ConfigContext):
+    if not isinstance(info.context, ConfigContext) or value.startswith(MARK):
         return value
     found = find_input(value, info.context)
     if found is None:
+        if (reference := Reference.of_url(value)) is not None:
+            return reference.token
         raise ValueError(f"no such file or folder: {value}")
     info.context.used_paths.append(found)
     return str(found)
@@ -161,34 +174,33 @@ _HOLDS: Mapping[str, str] = {
     "string_name": "name",
 }
 """Types of resources that are a local path or a name, and the key of their ``config`` that holds it."""
-_NOT_HELD = ("azureml_datastore", "azureml_job_output", "azureml_model", "azureml_registry_model")
-"""Those of Olive's that this version does not have."""
 
 
 def unwrap_resource(value: Any) -> Any:
     """The path or name in a resource as Olive writes it: ``{"type": "folder", "config": {"path": "model"}}``.
 
-    Any other value is returned as it is.
+    Of a type that holds neither it is the token of a `Reference`. Any other value is returned as it is.
 
-    :raises UnknownName: a type that holds neither a path nor a name
+    :raises UnknownName: a type whose name is nearly that of one that holds a path or a name
     """
     if not isinstance(value, dict) or value.keys() != {"type", "config"}:
         return value
     kind, held = str(value["type"]), value["config"]
-    if kind.casefold() in _NOT_HELD:
-        raise ValueError(f"{kind!r} is not available in this version; there is {', '.join(sorted(_HOLDS))}")
-    if kind.casefold() not in _HOLDS:
+    key = _HOLDS.get(kind.casefold())
+    if key is None and did_you_mean(kind, _HOLDS):
         raise UnknownName("type of resource", kind, sorted(_HOLDS))
-    key = _HOLDS[kind.casefold()]
-    if not isinstance(held, dict) or held.keys() != {key}:
-        raise ValueError(f"a {kind} has nothing but a {key} in its config")
-    return held[key]
+    if not isinstance(held, dict) or (key is not None and held.keys() != {key}):
+        raise ValueError(f"a {kind} has {f'nothing but a {key} in' if key else 'an object as'} its config")
+    return Reference(kind, held).token if key is None else held[key]
 
 
 PlainName = Annotated[str, AfterValidator(plain_name)]
 """A name that may be a folder's."""
 InputPath = Annotated[str, BeforeValidator(unwrap_resource), AfterValidator(_existing_path)]
-"""A file or folder that must exist; absolute once validated. A step's key depends on its content, not on its path."""
+"""A file or folder that must exist; absolute once validated. A step's key depends on its content, not on its path.
+
+It may lie elsewhere: then it is a reference's token while the config is validated, and a path where a step runs.
+"""
 
 DataName = Annotated[str, AfterValidator(_known_data)]
 """The name of an entry of ``data_configs``. A pass gets the prepared rows as ``context.data[name]``."""

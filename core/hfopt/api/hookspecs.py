@@ -97,6 +97,20 @@ def hfopt_resources() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_config_sections() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare keys at the top of a config that this plugin owns, such as ``azureml_client``: a component's name is one.
+
+    What stands there is checked even if nothing uses it. Other components find it in ``ConfigContext.sections``, which
+    a validator of theirs gets as ``info.context``; a step never sees it: what it needs must be among its own options.
+
+    :return: components whose target is a subclass of :class:`hfopt.api.config.ConfigSection`; order is ignored
+    :on error: ``hfopt plugins`` reports the plugin; other plugins are unaffected
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_token_providers() -> Iterable[Component]:  # type: ignore[empty-body]
     """Declare places that keep a hub's token, such as a key vault.
 

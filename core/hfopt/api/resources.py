@@ -6,39 +6,13 @@ folder in its place.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hfopt.api.config import Configured, ReportProgress
-from hfopt.base.values import strings_in
-
-MARK = "resource:"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A resource as a config means it.
-
-    :param type: the component that resolves and fetches it: ``hf_model``, ``hf_dataset``
-    :param config: its options, JSON
-    """
-
-    type: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def token(self) -> str:
-        """Stands for the resource in a validated config, until a worker puts the fetched folder in its place."""
-        return MARK + json.dumps({"type": self.type, "config": self.config}, sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def of(cls, token: str) -> Reference:
-        """The reference that a token stands for."""
-        return cls(**json.loads(token.removeprefix(MARK)))
 
 
 @dataclass(frozen=True)
@@ -49,12 +23,15 @@ class ResourceContext:
     :param progress: ``progress(phase, done, total)``
     :param hf_token: of the run's systems. true: without a token it fails; false: none is sent; null: as is possible
     :param provided_token: what `TokenProvider`\ s have for the hub at an address; to be asked if the user has no token
+    :param unfinished: a folder, perhaps not there yet, on the file system of the one to fetch into, whose content stays
+        if fetching fails: the next attempt to get the same finds it, and it is removed after one that succeeds
     """
 
     offline: bool
     progress: ReportProgress
     hf_token: bool | None = None
     provided_token: Callable[[str], str | None] = lambda _: None
+    unfinished: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +75,7 @@ class Resource(Configured):
         """Put the files below `folder`, which is empty: hard links to the client's own cache, or copies.
 
         :param pin: what `resolve` found
-        :return: JSON for people: what was fetched, and whether files were copied instead of linked
+        :return: JSON for people: what was fetched, and whether files were copied instead of linked. ``file`` in it
+            names a file below `folder`, if that is what is meant: components see it in place of the folder
         :raises PreconditionFailed: as `resolve`
         """
-
-
-def tokens_in(value: Any) -> Iterator[str]:
-    """Every reference's token in a JSON value."""
-    return (text for text in strings_in(value) if text.startswith(MARK))

@@ -19,6 +19,15 @@ def strings_in(value: Any) -> list[str]:
     return [text for each in inside for text in strings_in(each)]
 
 
+def place_of(text: str, value: Any) -> Place | None:
+    """Where a string stands first in a JSON value."""
+    if value == text:
+        return ()
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    below = (((key,), place_of(text, each)) for key, each in parts)
+    return next((key + place for key, place in below if place is not None), None)
+
+
 def texts_in(value: Any) -> list[str]:
     """Every string in a JSON value, and every key."""
     if isinstance(value, dict):

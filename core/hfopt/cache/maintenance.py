@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import KeysView
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from hfopt.base.errors import UsageError
@@ -80,7 +81,8 @@ def remove(cache_dir: Path, folders: list[Path]) -> None:
 def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
     """Remove what was used longest ago, until the rest is at most `max_size` bytes; 0 removes all.
 
-    An artifact is kept only together with those that it refers to. Half-made ones, bundles and unused locks go too.
+    An artifact is kept only together with those that it refers to. Half-made ones, downloads that were
+    not finished, bundles and unused locks go too.
 
     :return: what was removed, and what was kept
     :raises HfoptError: a run is using the cache
@@ -91,7 +93,7 @@ def prune(journal: Journal, max_size: int) -> tuple[list[Entry], list[Entry]]:
         cache = journal.cache
         artifacts = [each for each in folders_inside(cache, "artifacts", depth=2) if each.name not in kept]
         locks = [each for each in cache.glob("locks/*") if each.name != "in-use"]
-        made_again = (*folders_inside(cache, "making"), *folders_inside(cache, "bundles"))
+        made_again = chain(*(folders_inside(cache, each) for each in ("making", "unfinished", "bundles")))
         for unwanted in (*artifacts, *made_again, *locks):
             remove_inside(cache, unwanted)
         for folder in folders_inside(cache, "artifacts"):

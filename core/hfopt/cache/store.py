@@ -25,7 +25,7 @@ from hfopt.cache.digests import Digests, digest_file
 from hfopt.cache.locks import exclusive, held
 from hfopt.cache.manifest import MANIFEST, Manifest, Uses, describe_file, examine
 
-FOLDERS = ("artifacts", "making", "locks", "bundles")
+FOLDERS = ("artifacts", "making", "unfinished", "locks", "bundles")
 """Of a cache."""
 MODEL = "model.json"
 FORMAT = "3"

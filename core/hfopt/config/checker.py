@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
-from hfopt.api.resources import Reference, tokens_in
+from hfopt.api.references import Reference, tokens_in
 from hfopt.base.errors import ConfigError, Place, PluginError, Problem
-from hfopt.base.values import texts_in
+from hfopt.base.values import place_of, texts_in
 from hfopt.config.document import ENOUGH, Document, dotted
 from hfopt.config.olive.dialect import once, unavailable
 from hfopt.config.problems import Mistakes, unknown_name, validate
@@ -65,6 +65,7 @@ class Checker:
     """Problems and notices, and the checks that several sections need.
 
     :param data_names: the names under ``data_configs``; None if they can't be read: then every name passes
+    :param sections: what is under the keys that plugins own
     """
 
     document: Document
@@ -72,6 +73,7 @@ class Checker:
     problems: list[Problem]
     notices: list[str]
     data_names: frozenset[str] | None
+    sections: dict[str, Config] = field(default_factory=dict)
 
     def problem(self, place: Place, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(place, message, hint))
@@ -176,11 +178,14 @@ class Checker:
         :raises Mistakes: the options are not valid
         """
         cls = registered.load()
-        context = ConfigContext(self.document.folder, self.data_names, roots=roots)
+        context = ConfigContext(self.document.folder, self.data_names, roots=roots, sections=self.sections)
         config = validate(cls.Config, options, place, context)
         self.notices += context.notices
         self.notices += [f"{dotted((*place, key))} is ignored: {why}" for key, why in config.ignored().items()]
-        tokens = tokens_in(config.model_dump(mode="json"))
-        resources = {token: self.component("hfopt_resources", Reference.of(token), place) for token in tokens}
+        dumped = config.model_dump(mode="json")
+        resources = {
+            token: self.component("hfopt_resources", Reference.of(token), (*place, *(place_of(token, dumped) or ())))
+            for token in tokens_in(dumped)
+        }
         paths, data = tuple(dict.fromkeys(context.used_paths)), tuple(dict.fromkeys(context.used_data))
         return ConfiguredComponent(registered, cls, config, paths, data, resources)

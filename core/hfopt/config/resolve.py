@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hfopt.config.figures import Figure
 from hfopt.config.olive import dialect
 from hfopt.config.problems import Mistakes, unknown_key, validate
 from hfopt.config.space import ConfiguredPass, SearchSpace
+from hfopt.discovery.known import known as owners
 from hfopt.discovery.plugins import Plugins
 
 DEFAULT_SYSTEM = "local_system"
@@ -75,9 +77,8 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     derived = dialect.take_rows(raw)
     raw, problems, notices = dialect.strip_unsupported(raw)
     inline = dialect.take_inline(raw)
-    unknown = [key for key in raw if key not in schema.SECTIONS]
-    problems += [unknown_key((key,), schema.SECTIONS) for key in unknown[:ENOUGH]]
     check = Checker(document, plugins, problems, notices, None)
+    _sections(check, raw)
     data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"] | functions | derived)
     engine = _engine(check, raw.get("engine") or {})
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
@@ -133,6 +134,20 @@ def _engine(check: Checker, raw: Any) -> schema.Engine:
     written = raw if isinstance(raw, dict) else {}
     names = {key: written[key] for key in ("host", "target", "evaluator") if isinstance(written.get(key), str)}
     return engine or schema.Engine.model_validate(names)
+
+
+def _sections(check: Checker, raw: Mapping[str, Any]) -> None:
+    """Check the keys that plugins own, of which the checker then knows what they hold, and refuse those of nobody."""
+    offered = {each.component.name: each for each in check.plugins.of_kind("hfopt_config_sections")}
+    known = (*schema.SECTIONS, *offered)
+    for key in islice((key for key in raw if key not in schema.SECTIONS), ENOUGH):
+        if key in offered:
+            section = check.attempt(check.configured, offered[key], raw[key], (key,))
+            check.sections |= {} if section is None else {key: section.config}
+        elif home := owners("hfopt_config_sections").get(key):
+            check.notices.append(f"{key} is ignored: it needs {home.distribution}: {home.install}")
+        else:
+            check.problems.append(unknown_key((key,), known))
 
 
 def _component(check: Checker, raw: Any, place: Place, hook: str) -> ConfiguredComponent:

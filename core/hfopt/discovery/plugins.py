@@ -46,6 +46,7 @@ KINDS = {
     "hfopt_passes": Kind("pass", "hfopt.api.passes:Pass"),
     "hfopt_systems": Kind("system", "hfopt.api.systems:System"),
     "hfopt_resources": Kind("resource", "hfopt.api.resources:Resource"),
+    "hfopt_config_sections": Kind("config section", "hfopt.api.config:ConfigSection"),
     "hfopt_token_providers": Kind("token provider", "hfopt.api.resources:TokenProvider"),
     "hfopt_search_algorithms": Kind("search algorithm", "hfopt.api.search:SearchAlgorithm"),
     "hfopt_pass_choosers": Kind("pass chooser", "hfopt.api.choosing:PassChooser"),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hfopt.api.protocol import INPUT
-from hfopt.api.resources import MARK, Resolved
+from hfopt.api.references import MARK
+from hfopt.api.resources import Resolved
 from hfopt.base.component import PROJECT
 from hfopt.base.values import replace_strings
 from hfopt.cache.keys import key_of

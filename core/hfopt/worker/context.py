@@ -14,7 +14,8 @@ from hfopt.api.data import DataContainer, Dataset
 from hfopt.api.metrics import Metric
 from hfopt.api.model import Accelerator, ModelHandle, ModelLoader, Session
 from hfopt.api.protocol import StepRequest
-from hfopt.api.resources import MARK, ResourceContext, TokenProvider
+from hfopt.api.references import MARK
+from hfopt.api.resources import ResourceContext, TokenProvider
 from hfopt.base.secrets import learn
 from hfopt.base.values import replace_strings
 from hfopt.cache.store import ArtifactStore
@@ -61,13 +62,18 @@ class StepContext:
     def located(self, options: Mapping[str, Any]) -> Any:
         """Options in which places here stand for references and inputs."""
         references = {role: key for role, key in self.request.inputs.items() if role.startswith(MARK)}
-        fetched = {role: str(self.store.folder(key) / FETCHED) for role, key in references.items()}
+        fetched = {role: str(self._fetched(key)) for role, key in references.items()}
         return replace_strings(options, fetched | self.request.paths)
+
+    def _fetched(self, key: str) -> Path:
+        """The folder that a resource was fetched into, or the file in it that is meant."""
+        return Path(self.store.folder(key) / FETCHED, self.store.need(key).report.get("file", ""))
 
     def resource_context(self) -> ResourceContext:
         """For a resource that is resolved or fetched."""
         ask = partial(provided_token, self.plugins)
-        return ResourceContext(self.offline, self.progress, self.request.hf_token, ask)
+        unfinished = self.store.root / "unfinished" / self.request.key
+        return ResourceContext(self.offline, self.progress, self.request.hf_token, ask, unfinished)
 
     def model(self, role: str) -> ModelHandle:
         """The model of an input artifact."""

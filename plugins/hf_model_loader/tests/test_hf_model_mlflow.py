@@ -278,5 +278,5 @@ def test_a_folder_that_is_not_local_is_refused(tmp_path):
     )
 
     assert [(each.path, each.message) for each in problems] == [
-        (("model_path",), "must be a local folder, as model_file_format is PyTorch.MLflow")
+        (("model_path",), "must be a folder, not on the hub, as model_file_format is PyTorch.MLflow")
     ]

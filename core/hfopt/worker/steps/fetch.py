@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shutil import rmtree
+
 from hfopt.api.model import FetchContext, ModelLoader
 from hfopt.api.resources import Resource
 from hfopt.base.processes import credentials
@@ -14,8 +16,11 @@ def run(step: StepContext) -> Outcome:
         resource: Resource = step.component("hfopt_resources")
         folder = step.folder / FETCHED
         folder.mkdir()
+        context = step.resource_context()
         with credentials():
-            report = resource.fetch(step.request.pin, folder, step.resource_context())
+            report = resource.fetch(step.request.pin, folder, context)
+        if context.unfinished is not None:
+            rmtree(context.unfinished, ignore_errors=True)
         return Outcome(report=report)
     preload(step.plugins, step.request.component)
     loader: ModelLoader = step.component("hfopt_model_loaders")

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from hfopt import Config, Reference
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
-from hfopt.api.resources import MARK
+from hfopt.api.references import MARK
 from hfopt_data_containers.container import DATALOADER, LOAD, PRE
 from hfopt_hf_data.generation import TEXT_GENERATION, WRITTEN, completed
 from hfopt_hf_data.loading import FILE_OPTIONS, FOLDERS, FORMATS, FileOptions, LoadDataset, splits_of

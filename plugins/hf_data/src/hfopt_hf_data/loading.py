@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from hfopt import Config, InputPath
 from hfopt.api.config import ConfigContext, find_input, looks_like_hub_name, only
-from hfopt.api.resources import MARK
+from hfopt.api.references import MARK
 
 BUILDERS = ("arrow", "csv", "json", "parquet", "text")
 FOLDERS: Mapping[str, str] = {"audiofolder": "audio", "imagefolder": "image"}

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from hfopt import Config, Reference
 from hfopt.api.config import ConfigContext, find_input, looks_like_hub_name, only
-from hfopt.api.resources import MARK
+from hfopt.api.references import MARK
 from hfopt_hf_data.generation import TextGeneration
 from hfopt_hf_data.loading import PERMISSION
 from hfopt_hf_data.tasks import known_task

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from hfopt import Reference
 from hfopt.api.config import ConfigContext, OptionError, find_input, looks_like_hub_name, unwrap_resource
-from hfopt.api.resources import MARK
+from hfopt.api.references import MARK
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.script_options import ScriptOptions, needs_script
 
@@ -33,10 +33,12 @@ def _model_folder(name: str, info: ValidationInfo) -> str:
 def _model_place(name: str, info: ValidationInfo) -> str:
     """Where a model lies: a local folder or file, absolute and noted as an input of the run; or on the hub."""
     around = info.context
-    if not isinstance(around, ConfigContext):
+    if not isinstance(around, ConfigContext) or name.startswith(MARK):
         return name
     found = find_input(name, around)
     if found is None:
+        if (reference := Reference.of_url(name)) is not None:
+            return reference.token
         if not looks_like_hub_name(name):
             raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
         return Reference("hf_model", {"name": name}).token
@@ -46,18 +48,22 @@ def _model_place(name: str, info: ValidationInfo) -> str:
     return str(found)
 
 
+def _on_hub(place: str | None) -> bool:
+    return place is not None and place.startswith(MARK) and Reference.of(place).type == "hf_model"
+
+
 def _with_options(place: str | None, options: dict[str, Any]) -> str | None:
-    """A reference to a model with its revision, and its code; local folders have no such options."""
-    if place is None or not place.startswith(MARK):
+    """A reference to a model on the hub with its revision, and its code; what lies elsewhere has no such options."""
+    if not _on_hub(place):
         return place
-    reference = Reference.of(place)
+    reference = Reference.of(place or "")
     return Reference(reference.type, {**reference.config, **options}).token
 
 
 def _adapter_folder(name: str, info: ValidationInfo) -> str:
     """As `_model_folder`; of a hub's repository the adapter's files alone."""
     place = _model_folder(name, info)
-    if not place.startswith(MARK):
+    if not _on_hub(place):
         return place
     files = ["adapter_model.*"]
     return Reference("hf_model", {**Reference.of(place).config, "weights": False, "files": files}).token
@@ -140,8 +146,8 @@ class PyTorchModelConfig(ScriptOptions):
                 if self.model_script is None:
                     raise OptionError(("hf_config", "components", str(place), option), needs_script(name))
         if self.model_file_format == MLFLOW:
-            if self.model_path is None or self.model_path.startswith(MARK):
-                raise OptionError("model_path", f"must be a local folder, as model_file_format is {MLFLOW}")
+            if self.model_path is None or _on_hub(self.model_path):
+                raise OptionError("model_path", f"must be a folder, not on the hub, as model_file_format is {MLFLOW}")
             return self
         self._check_file()
         arguments = self.hugging_face.arguments

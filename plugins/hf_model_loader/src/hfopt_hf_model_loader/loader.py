@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from hfopt import Accelerator, Config, FetchContext, ModelHandle, ModelLoader, PreconditionFailed, Session
 from hfopt.api.forecast import MEGABYTE, Weights
+from hfopt.api.references import MARK
 from hfopt_hf_model_loader.config import MLFLOW, PyTorchModelConfig
 
 _OTHER_SIZES = "ignore_mismatched_sizes"
@@ -132,9 +133,10 @@ class PyTorchModel(ModelLoader):
     def data_defaults(cls, config: Any) -> dict[str, Any]:
         from hfopt_hf_model_loader import mlflow
 
-        if config.model_file_format == MLFLOW:
+        if config.model_file_format == MLFLOW and not config.place.startswith(MARK):
             return mlflow.data_defaults(config.folder, config.hugging_face)
-        return {"model_name": config.place, "task": config.hugging_face.task}
+        place = config.hugging_face.model_name if config.model_file_format == MLFLOW else config.place
+        return {"model_name": place, "task": config.hugging_face.task}
 
     def snippet(self, handle: ModelHandle) -> str:
         from hfopt_hf_model_loader.architecture import class_names

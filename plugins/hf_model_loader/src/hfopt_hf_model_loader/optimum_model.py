@@ -27,7 +27,7 @@ from hfopt import (
 )
 from hfopt.api.config import ConfigContext, OptionError, plain_name
 from hfopt.api.model import COMPOSITE
-from hfopt.api.resources import MARK
+from hfopt.api.references import MARK
 from hfopt_hf_model_loader.config import ModelPlace, PyTorchModelConfig
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_onnx_model.seq2seq import MERGED, whole_inputs, writes

@@ -81,6 +81,11 @@ def routes(identities: Identities) -> Iterable[Route]:
             }
         )
 
+    def instances(_: Call) -> Answer:
+        aliases = {"preferred_network": LOGIN_HOST, "preferred_cache": LOGIN_HOST, "aliases": [LOGIN_HOST]}
+        place = f"https://{LOGIN_HOST}/common/v2.0/.well-known/openid-configuration"
+        return Answer({"tenant_discovery_endpoint": place, "api-version": "1.1", "metadata": [aliases]})
+
     def login(call: Call) -> Answer:
         form = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
         if form.get("client_id") != CLIENT:
@@ -103,5 +108,6 @@ def routes(identities: Identities) -> Iterable[Route]:
         return Answer({"access_token": token, "expires_on": str(ends), "resource": resource, "token_type": "Bearer"})
 
     yield Route("GET", LOGIN_HOST, r"/{tenant}/v2\.0/\.well-known/openid-configuration", configuration)
+    yield Route("GET", LOGIN_HOST, "/common/discovery/instance", instances)
     yield Route("POST", LOGIN_HOST, r"/{tenant}/oauth2/v2\.0/token", login)
     yield Route("GET", "127.0.0.1", "/msi/token", managed)

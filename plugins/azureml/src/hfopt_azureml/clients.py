@@ -1,0 +1,134 @@
+"""Clients of Azure's SDK as a config asks for them: signed in, patient, quiet, without telemetry.
+
+Everything of Azure's is imported when a client is made: that takes 2 s and 107 MB.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hfopt import PreconditionFailed
+from hfopt_azureml.client_config import AzureMLClientConfig, Workspace
+from hfopt_azureml.sentences import SIGN_IN
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+    from azure.core.exceptions import AzureError
+    from azure.core.pipeline.policies import RetryPolicy
+
+T = TypeVar("T")
+LONGEST_PAUSE = 120.0
+"""Seconds, between two attempts at a request."""
+
+
+def workspace_client(client: AzureMLClientConfig, workspace: Workspace | None = None) -> MLClient:
+    """The SDK's client of a workspace. No request is made.
+
+    :param workspace: None: the client's own
+    """
+    return _workspace_client(client.model_dump_json(), workspace or client.workspace)
+
+
+@cache
+def _workspace_client(options: str, workspace: Workspace) -> MLClient:
+    from azure.ai.ml import MLClient
+
+    client = AzureMLClientConfig.model_validate_json(options)
+    be_quiet()
+    return MLClient(
+        credential(client),
+        workspace.subscription_id,
+        workspace.resource_group,
+        workspace.name,
+        show_progress=False,
+        enable_telemetry=False,
+        **patience(client),
+    )
+
+
+def credential(client: AzureMLClientConfig) -> TokenCredential:
+    """What signs in, in whichever way of azure-identity's DefaultAzureCredential works first; it keeps its tokens."""
+    return _credential(client.model_dump_json(include={"default_auth_params"}))
+
+
+@cache
+def _credential(options: str) -> TokenCredential:
+    from azure.identity import DefaultAzureCredential
+
+    be_quiet()
+    try:
+        return DefaultAzureCredential(**AzureMLClientConfig.model_validate_json(options).default_auth_params)
+    except ValueError as error:
+        raise PreconditionFailed(f"signing in to Azure is not set up as it must be: {error}", hint=SIGN_IN) from error
+
+
+def patience(client: AzureMLClientConfig) -> dict[str, Any]:
+    """Keyword arguments with which a client of azure-core waits, and asks again, as the config says."""
+    return {"retry_policy": retry_policy(client), "read_timeout": client.read_timeout}
+
+
+def retry_policy(client: AzureMLClientConfig) -> RetryPolicy:
+    """Asks again where that can help: no answer, 408, 429, 500, 502, 503, 504. A Retry-After is obeyed."""
+    from azure.core.pipeline.policies import RetryPolicy
+
+    class Doubling(RetryPolicy):
+        """azure-core's pauses have no jitter, and the first is none. Every POST that is made here can be repeated."""
+
+        def configure_retries(self, options: dict[str, Any]) -> dict[str, Any]:
+            settings = super().configure_retries(options)
+            return {**settings, "methods": frozenset({*settings["methods"], "POST"})}
+
+        def get_backoff_time(self, settings: Mapping[str, Any]) -> float:
+            return pause(client.operation_retry_interval, len(settings["history"]))
+
+    most = client.max_operation_retries
+    return Doubling(retry_total=most, retry_connect=most, retry_read=most, retry_status=most)
+
+
+def patiently(client: AzureMLClientConfig, ask: Callable[[], T]) -> T:
+    """Ask again, as often as the config says, what a client that asks once has asked in vain.
+
+    :raises AzureError: the last failure, or one that asking again does not help against
+    """
+    from azure.core.exceptions import AzureError
+
+    for attempt in range(1, client.max_operation_retries + 1):
+        try:
+            return ask()
+        except AzureError as error:
+            if not passing(error):
+                raise
+            time.sleep(pause(client.operation_retry_interval, attempt))
+    return ask()
+
+
+def passing(error: AzureError) -> bool:
+    """Whether asking again can help: no answer has come, or not a whole one, or one that says to ask later."""
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+
+    if isinstance(error, HttpResponseError) and error.status_code is not None:
+        return error.status_code < 400 or error.status_code in (408, 429, 500, 502, 503, 504)
+    return not isinstance(error, ClientAuthenticationError)
+
+
+def pause(interval: float, attempt: int) -> float:
+    """Seconds to wait before asking again: about the interval, each time twice as long, spread by a quarter.
+
+    :param attempt: from 1
+    """
+    spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many clients do not ask at once
+    return min(interval * 2 ** max(attempt - 1, 0) * spread, LONGEST_PAUSE)
+
+
+def be_quiet() -> None:
+    """Keep the SDK's notes out of the log, once it is imported: `azure.ai.ml` sets a level and a handler then."""
+    for name in ("azure.ai.ml", "azure.identity", "msal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.storage", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
