@@ -164,7 +164,7 @@ def test_only_the_computes_identity_reads_a_secret(azureml_emulator, sdk, code):
 
     said = sdk(
         """
-        from azure.ai.ml import ManagedIdentityConfiguration
+        from azure.ai.ml.entities import ManagedIdentityConfiguration
         from azure.keyvault.secrets import SecretClient
         job = command(command="python program.py", name="secrets", code=sys.argv[1], environment="azureml:env:1",
                       compute="cpu-cluster", identity=ManagedIdentityConfiguration())
