@@ -13,7 +13,7 @@ BLOBS = "*.blob.core.windows.net"
 PROGRAM = """
     from azure.storage.blob import ContainerClient, LinearRetry
     large = Path(sys.argv[1])
-    for number in range(10):
+    for _ in range(6):
         said["got"] = ml.models.get("given", "1").version
     try:
         ml.models.get("expired", "1")
