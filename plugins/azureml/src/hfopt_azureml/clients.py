@@ -52,6 +52,18 @@ def _workspace_client(options: str, workspace: Workspace) -> MLClient:
     )
 
 
+def registry_client(client: AzureMLClientConfig, registry: str) -> MLClient:
+    """The SDK's client of a registry, of which it asks where it is.
+
+    :raises AzureError: there is no such registry
+    """
+    from azure.ai.ml import MLClient
+
+    be_quiet()
+    options = {"show_progress": False, "enable_telemetry": False, **patience(client)}
+    return MLClient(credential(client), registry_name=registry, **options)
+
+
 def credential(client: AzureMLClientConfig) -> TokenCredential:
     """What signs in, in whichever way of azure-identity's DefaultAzureCredential works first; it keeps its tokens."""
     return _credential(client.model_dump_json(include={"default_auth_params"}))

@@ -14,6 +14,15 @@ def hfopt_config_sections() -> list[Component]:
 
 
 @hookimpl
+def hfopt_packagers() -> list[Component]:
+    place, about = "hfopt_azureml.packaging", "of a workspace or registry of Azure ML: a run's best model"
+    return [
+        Component("AzureMLModels", f"{place}:AzureMLModels", f"a model {about}"),
+        Component("AzureMLData", f"{place}:AzureMLData", f"a data asset {about}"),
+    ]
+
+
+@hookimpl
 def hfopt_resources() -> list[Component]:
     return [
         Component("azureml", f"{_RESOURCES}:Url", "what an azureml:// URL names"),

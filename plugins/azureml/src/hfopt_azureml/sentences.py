@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from hfopt_azureml.client_config import AzureMLClientConfig
 SIGN_IN = "run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET for a service principal"
 _SERVICE_PRINCIPAL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 _LONGEST = 300
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+"""What the SDK puts into some of its messages."""
 
 
 @contextmanager
@@ -105,5 +108,6 @@ def _code(error: Exception) -> str:
 
 def _told(error: Exception) -> str:
     """The first line of what the service or the SDK says."""
-    lines = [line.strip() for line in str(getattr(error, "message", "") or error).splitlines() if line.strip()]
+    text = _COLOUR.sub("", str(getattr(error, "message", "") or error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f": {lines[0][:_LONGEST]}" if lines else ""
