@@ -84,6 +84,8 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
     systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
     systems = check.entries("systems", systems_written, _component, "hfopt_systems")
+    for name in [name for name, each in systems.items() if each is not None and each.resources]:
+        check.problem(("systems", name), "names what lies elsewhere: paths of a system must be on this machine")
     input_model = None
     if "input_model" in raw:
         input_model = check.attempt(_component, check, raw["input_model"], ("input_model",), "hfopt_model_loaders")

@@ -26,11 +26,13 @@ MODEL = {"type": "azureml_model", "config": {"name": "tiny", "version": 3}}
 def validated(tmp_path):
     """The run config of an ONNX model at a place."""
 
-    def validate(place, client=CLIENT):
+    def validate(place, client=CLIENT, kind="ONNXModel", **more):
         section = {} if client is None else {"azureml_client": client}
-        model = {"input_model": {"type": "ONNXModel", "config": {"model_path": place}}}
+        about = {} if kind == "ONNXModel" else {"hf_config": {"model_name": "acme/tiny", "task": "fill-mask"}}
+        model = {"input_model": {"type": kind, "config": {"model_path": place, **about}}}
+        passes = PASSES if kind == "ONNXModel" else {"passes": {"quantize": {"type": "OnnxConversion"}}}
         file = tmp_path / "config.json"
-        file.write_text(json.dumps({**section, **model, **PASSES}))
+        file.write_text(json.dumps({**section, **model, **passes, **more}))
         return hfopt.validate(file)
 
     return validate
@@ -126,6 +128,30 @@ def test_a_resource_may_have_a_workspace_of_its_own(validated):
     (resource,) = validated({"type": "azureml_model", "config": own}).input_model.resources.values()
 
     assert resource.config.client.workspace == Workspace("s", "g", "other")
+
+
+@pytest.mark.parametrize("kind", ["ONNXModel", "PyTorchModel"])
+def test_a_reference_may_be_longer_than_a_files_name(validated, kind, tmp_path):
+    own = {**CLIENT, "workspace_name": "w" * 400}
+    place = {"type": "azureml_model", "config": {"name": "m", "version": "1", "azureml_client": own}}
+
+    run = validated(place, kind=kind)
+
+    assert place_of(run) == InWorkspace("m", "1")
+    command = [sys.executable, "-m", "hfopt", "plan", str(tmp_path / "config.json")]
+    planned = subprocess.run(command, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+
+
+def test_a_systems_paths_are_on_this_machine(refusal):
+    system = {
+        "type": "PythonEnvironment",
+        "config": {"managed": True, "requirements_file": "azureml://jobs/j/outputs/o"},
+    }
+
+    message = refusal("m.onnx", systems={"s": system})
+
+    assert "systems.s: names what lies elsewhere: paths of a system must be on this machine" in message
 
 
 @pytest.mark.parametrize("client", [None, {"subscription_id": "s"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,9 +57,8 @@ class ONNXModelConfig(Config):
     @model_validator(mode="after")
     def _external_data_counts(self, info: ValidationInfo) -> Self:
         """The content of files beside the model that hold its weights counts like its own."""
-        file = Path(self.model_path or "")
-        if isinstance(info.context, ConfigContext) and file.is_file():
-            info.context.used_paths += external_data(file)
+        if isinstance(info.context, ConfigContext) and os.path.isfile(self.model_path or ""):  # it may be a reference
+            info.context.used_paths += external_data(Path(self.model_path or ""))
         return self
 
 
@@ -154,8 +154,8 @@ class ONNXModel(ModelLoader):
     def data_defaults(cls, config: Any) -> dict[str, Any]:
         """The tokenizer that lies beside the model, as in a ``best/``."""
         place = Path(config.model_path or "")
-        folder = place if place.is_dir() else place.parent
-        beside = place.is_absolute() and (folder / "tokenizer_config.json").is_file()
+        folder = place if os.path.isdir(place) else place.parent
+        beside = place.is_absolute() and os.path.isfile(folder / "tokenizer_config.json")
         return {"model_name": str(folder)} if beside else {}
 
     def snippet(self, handle: ModelHandle) -> str:
