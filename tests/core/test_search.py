@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hfopt.engine.ranking import eligible, front, rivals
+from hfopt.engine.ranking import eligible, front, merit, rivals
 
 
 @pytest.fixture
@@ -197,21 +197,26 @@ def test_models_of_the_pareto_front_are_marked(searched, project):
 
 
 def test_models_that_only_their_time_tells_apart_are_timed_in_turn_at_the_end(searched, project):
-    latency = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [{"name": "p50"}]}
+    figure = {"name": "p50", "metric_config": {"repeat_test_num": 16}}  # few: intervals are wide, and overlap
+    latency = {"name": "latency", "type": "latency", "data_config": "points", "sub_types": [figure]}
     passes = {"first": {"type": "Scale", "config": {"factor": {"search": [1.0, 2.0, 3.0, 4.0, 5.0]}}}}
 
     done = searched(passes=passes, evaluators={"e": {"metrics": [latency]}})
 
     (result,) = project.record["results"]
-    ids = [each["id"] for each in result["candidates"]]
-    assert 1 <= len(result["finals"]) <= 3
+    found = [each for each in result["candidates"] if eligible(each)]
+    fastest = min(found, key=merit)
+    _, close = rivals(fastest, [each for each in found if each is not fastest])
+    assert len(result["finals"]) == len(close)  # a burst of other work may set one apart
+    best = fastest["id"]
     for final in result["finals"]:
-        assert {final["incumbent"], final["challenger"]} <= set(ids)
+        assert final["incumbent"] == best
         assert final["metric"] == "latency-p50"
         assert final["speedup"]["value"] > 0
-    last = result["finals"][-1]
-    assert result["best"] == (last["challenger"] if last["speedup"]["value"] > 1 else last["incumbent"])
-    assert "latency-p50: timed in turn, trial " in done.stdout
+        best = final["challenger"] if final["speedup"]["value"] > 1 else best
+    assert {final["challenger"] for final in result["finals"]} == {each["id"] for each in close}
+    assert result["best"] == best
+    assert ("latency-p50: timed in turn, trial " in done.stdout) is bool(close)
 
 
 def model(name, goals=True, **figures):

@@ -62,4 +62,5 @@ def test_a_misspelt_packager_is_a_mistake(project):
     done = project.run()
 
     assert done.returncode == 2
-    assert "engine.packaging_config.type: no packager named 'Zipfiel'; installed: Zipfile" in done.stderr
+    assert "engine.packaging_config.type: no packager named 'Zipfiel'; installed: " in done.stderr
+    assert "did you mean 'Zipfile'?" in done.stderr
