@@ -27,7 +27,9 @@ def run(step: StepContext) -> Outcome:
     said: list[Any] = [None] * len(data)
     labels: list[Any] = [None] * len(data)
     model, config = step.model("model"), load_options(PredictConfig, step.request.config)
-    size = len(next(data.batches()).rows)
+    if (first := next(iter(data.batches()), None)) is None:
+        raise PreconditionFailed("the data has no rows")
+    size = len(first.rows)
     wanted = np.arange(len(data)) if config.share == 1 else sample(len(data), size, config.share)
     begun = step.request.inputs.get(BEGUN)
     before = sample(len(data), size, 2 * config.share) if begun else wanted[:0]
@@ -49,8 +51,6 @@ def run(step: StepContext) -> Outcome:
                 labels[row] = label
             done += len(batch.rows)
             step.progress("rows", done, len(wanted))
-    if not done:
-        raise PreconditionFailed("the data has no rows")
     found = [labels[row] for row in wanted]
     predictions.write(step.folder, [said[row] for row in wanted], None if found[0] is None else found)
     return Outcome(report={"rows": done, "batch": size})
