@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from hfopt import HfoptError
 from hfopt.config.document import read
 from hfopt_docker_system.container import OWNER
-from hfopt_docker_system.engine import connect
 from hfopt_docker_system.testing import as_here, python_image
+from hfopt_docker_system.testing import engine as running_engine
 from hfopt_hf_hub.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
@@ -203,16 +202,6 @@ def test_kills_at_random_moments_change_neither_the_models_nor_their_quality(und
     assert made_in(folder) == expected
 
 
-@pytest.fixture(scope="module")
-def engine():
-    try:
-        client = connect()
-    except HfoptError as error:
-        pytest.skip(f"no engine: {error}")
-    yield client
-    client.close()
-
-
 def made_so_far(folder: Path) -> set[str]:
     """The names of the steps that are finished."""
     return {json.loads(each.read_text())["name"] for each in folder.glob("cache/artifacts/*/*/manifest.json")}
@@ -220,13 +209,11 @@ def made_so_far(folder: Path) -> set[str]:
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
-def test_a_run_in_a_container_that_is_killed_is_finished_by_the_next_and_leaves_nothing(
-    undisturbed, start, engine, tmp_path
-):
+def test_a_run_in_a_container_that_is_killed_is_finished_by_the_next_and_leaves_nothing(undisturbed, start, tmp_path):
     def containers():
         return engine.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)
 
-    with python_image(engine) as image:
+    with running_engine() as engine, python_image(engine) as image:
         config = read(CONFIG).value
         config["systems"]["box"] = {"type": "Docker", "config": as_here(image)}
         config["engine"]["host"] = "box"

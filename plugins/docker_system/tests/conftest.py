@@ -13,19 +13,13 @@ from typing import Any
 
 import pytest
 
-from hfopt import HfoptError
 from hfopt_docker_system import testing
-from hfopt_docker_system.engine import connect
 
 
 @pytest.fixture(scope="session")
 def engine():
-    try:
-        client = connect()
-    except HfoptError as error:
-        pytest.skip(f"no engine: {error}")
-    yield client
-    client.close()
+    with testing.engine() as client:
+        yield client
 
 
 @dataclass

@@ -9,13 +9,14 @@ import textwrap
 
 import pytest
 
-from azureml_emulator import GROUP, SUBSCRIPTION, WORKSPACE
+from azureml_emulator.places import GROUP, SUBSCRIPTION, WORKSPACE
 
 BEGINNING = f"""
 import json, sys, tempfile, time
 from pathlib import Path
 from azure.ai.ml import Input, MLClient, Output, command
 from azure.ai.ml.entities import Data, Environment, Model
+from azure.ai.ml.exceptions import JobException
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
 credential = DefaultAzureCredential()

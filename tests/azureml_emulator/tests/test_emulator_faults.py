@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from azureml_emulator import Fault
+from azureml_emulator.faults import Fault
 from azureml_emulator.identity import CLIENT, TENANT
 from azureml_emulator.places import WORKSPACE_ID
 

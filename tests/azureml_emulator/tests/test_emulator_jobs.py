@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from azureml_emulator import VAULT, Place
-from azureml_emulator.places import ACCOUNT
+from azureml_emulator.emulator import VAULT
+from azureml_emulator.places import ACCOUNT, Place
 
 pytestmark = pytest.mark.engine
 
@@ -66,7 +66,7 @@ SUBMIT = """
     ml.jobs.download("whole", download_path=target, all=True)
     try:
         ml.jobs.stream("failing")
-    except Exception as error:
+    except JobException as error:
         said["error"] = str(error)
     model = Model(name="result", version="1", path="azureml://jobs/whole/outputs/made/paths/")
     said["model"] = ml.models.create_or_update(model).path
@@ -79,7 +79,7 @@ SUBMIT = """
 """
 SECRETS = """
 import json, os
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ServiceRequestError
 from azure.identity import ManagedIdentityCredential
 from azure.keyvault.secrets import SecretClient
 said = {}
@@ -90,7 +90,7 @@ for vault, name in (("emulatorvault", "hf-token"), ("emulatorvault", "no"), ("lo
         said[vault + "/" + name] = client.get_secret(name).value
     except HttpResponseError as error:
         said[vault + "/" + name] = error.status_code
-    except Exception as error:
+    except ServiceRequestError as error:
         said[vault + "/" + name] = type(error).__name__
 from huggingface_hub import HfApi
 said["who"] = HfApi(token=said["emulatorvault/hf-token"]).whoami()["name"]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from azureml_emulator import Fault
-from azureml_emulator.azurite import WHOLE
+from azureml_emulator.faults import Fault
 
 pytestmark = pytest.mark.engine
 
@@ -24,7 +23,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.mark.skipif(not WHOLE.is_file(), reason="`make azurite` could not fetch it")
+@pytest.mark.usefixtures("azureml_emulator")  # says why, where there can be none
 def test_the_commands_start_an_emulator_that_the_sdk_finds():
     install, *commands = blocks("sh")
     assert install == "make azurite\n"

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hfopt import HfoptError
+from hfopt_docker_system.engine import connect
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -33,6 +36,23 @@ LOADED_LATER = (
 )
 """Libraries that packages with native code need, beside what the interpreter needs itself."""
 LEFT_OUT = {"test", "idlelib", "tkinter", "ensurepip", "__pycache__"}
+
+
+@contextmanager
+def engine() -> Iterator[DockerClient]:
+    """The engine of this machine, for a pytest fixture.
+
+    An engine is a service that only root can start, and not everywhere: without one a test is skipped, and says what
+    keeps it from answering. Continuous integration starts one.
+    """
+    import pytest
+
+    try:
+        client = connect()
+    except HfoptError as error:
+        pytest.skip(f"no engine: {error}")
+    with closing(client):
+        yield client
 
 
 @contextmanager

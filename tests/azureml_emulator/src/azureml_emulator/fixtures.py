@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def azureml_emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Storage], Emulator]]:
-    """A function from a kind of storage (``sas``, ``key``, ``identity``) to the session's emulator with it."""
+    """A function from a kind of storage (``sas``, ``key``, ``identity``) to the session's emulator with it.
+
+    Azurite is a program of npm's, which no package of Python's brings: without it a test is skipped, and says how to
+    get it. ``make test-systems`` gets it.
+    """
     from azureml_emulator.azurite import NotInstalled
     from azureml_emulator.emulator import Emulator
 

@@ -127,7 +127,7 @@ class Server:
                 return route.handler(replace(call, match=match, identity=identity))
         except Refusal as refusal:
             return refusal.answer
-        except Exception as error:
+        except Exception as error:  # raised again, to the client as a 500; the fixture tells the reason
             self.unknown.append(f"{call.method} https://{call.host}{call.path}: {error!r}")
             raise
 
