@@ -40,7 +40,7 @@ QUICK = {"max_operation_retries": 3, "operation_retry_interval": 0.05}
 @pytest.fixture
 def client():
     """The section azureml_client of the emulator's workspace."""
-    from azureml_emulator import GROUP, SUBSCRIPTION, WORKSPACE
+    from azureml_emulator.places import GROUP, SUBSCRIPTION, WORKSPACE
 
     place = {"subscription_id": SUBSCRIPTION, "resource_group": GROUP, "workspace_name": WORKSPACE}
     return {**place, **QUICK}

@@ -103,7 +103,7 @@ def test_what_changes_after_the_run_began_is_refused(azureml_emulator, get, tree
 
 
 def test_a_break_goes_on_where_it_was(azureml_emulator, get, tree):
-    from azureml_emulator import Fault
+    from azureml_emulator.faults import Fault
 
     azureml_emulator.add_model("broken", tree / "model")
     weights = "*weights*"
@@ -117,7 +117,7 @@ def test_a_break_goes_on_where_it_was(azureml_emulator, get, tree):
 
 
 def test_what_an_attempt_has_brought_is_not_asked_for_again(azureml_emulator, get, tree):
-    from azureml_emulator import Fault
+    from azureml_emulator.faults import Fault
 
     (tree / "model" / "large.bin").write_bytes(bytes(range(256)) * 40_000)
     azureml_emulator.add_model("twice", tree / "model")
@@ -136,7 +136,7 @@ def test_what_an_attempt_has_brought_is_not_asked_for_again(azureml_emulator, ge
 
 @pytest.mark.parametrize("status", [429, 500])
 def test_every_third_request_that_fails_is_made_again(azureml_emulator, get, tree, status):
-    from azureml_emulator import Fault
+    from azureml_emulator.faults import Fault
 
     azureml_emulator.add_model("patient", tree / "model")
     azureml_emulator.add_model("patient", tree / "model", registry="far")
