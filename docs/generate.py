@@ -32,11 +32,11 @@ from hfopt.cli.main import main as cli
 from hfopt.config import schema
 from hfopt.config.checker import MOST_ENTRIES
 from hfopt.config.document import MOST_BYTES
-from hfopt.config.olive.dialect import IGNORED, REFUSED
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import KINDS, Plugins
 from hfopt_data_containers.functions import Functions
 from hfopt_data_containers.spellings import Components, ComponentSection, SpelledSection
+from hfopt_olive_configs.dialect import IGNORED, REFUSED
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `make docs`; change the code, not this page. -->\n"
@@ -127,7 +127,7 @@ def components_page() -> str:
         for registered in sorted(offers, key=lambda registered: registered.component.name):
             summary = f"{registered.component.summary}. From `{registered.distribution}`.\n"
             cls = registered.load()
-            options = f"{_entry(cls)}{_options(cls.Config)}{_types(cls)}"
+            options = f"{_entry(cls)}{_options(cls.Config)}{_types(cls)}" if hasattr(cls, "Config") else ""
             parts.append(f"## {registered.component.name} ({kind})\n\n{summary}\n{options}")
     return "\n".join(parts)
 

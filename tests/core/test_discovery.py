@@ -13,9 +13,9 @@ import pytest
 from hfopt import Component, hookimpl
 from hfopt.base.errors import PluginError
 from hfopt.cli.main import main
-from hfopt.config.olive.dialect import UNAVAILABLE
 from hfopt.discovery.known import known
 from hfopt.discovery.plugins import PluginInfo, Plugins, Unresolved
+from hfopt_olive_configs.dialect import UNAVAILABLE
 
 GOOD = """
 from hfopt import Component, hookimpl

@@ -111,6 +111,19 @@ def hfopt_config_sections() -> Iterable[Component]:  # type: ignore[empty-body]
 
 
 @hookspec
+def hfopt_config_dialects() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Declare ways of writing configs, such as another tool's.
+
+    Each of them translates every config in turn, in order of their plugins' names, before anything is checked.
+
+    :return: components whose target is a subclass of :class:`hfopt.api.dialects.Dialect`
+    :on error: ``hfopt plugins`` reports the plugin; configs are read without it
+
+    .. versionadded:: API 1
+    """
+
+
+@hookspec
 def hfopt_token_providers() -> Iterable[Component]:  # type: ignore[empty-body]
     """Declare places that keep a hub's token, such as a key vault.
 

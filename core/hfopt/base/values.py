@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -119,3 +119,8 @@ def _fault(value: Any) -> str | None:
     if isinstance(value, int | float):
         return None if is_number(value) else "must be a finite number, and an integer has 64 bits at most"
     return None if value is None else f"is a {type(value).__name__}, which JSON does not have: write it as a string"
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """``('passes', 'q', 'nodes', 0)`` as ``passes.q.nodes[0]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

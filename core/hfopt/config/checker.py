@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hfopt.api.config import Config, ConfigContext, UnknownName
+from hfopt.api.dialects import Dialect
 from hfopt.api.references import Reference, tokens_in
 from hfopt.base.errors import ConfigError, Place, PluginError, Problem
-from hfopt.base.values import place_of, texts_in
-from hfopt.config.document import ENOUGH, Document, dotted
-from hfopt.config.olive.dialect import once, unavailable
-from hfopt.config.problems import Mistakes, unknown_name, validate
+from hfopt.base.values import dotted, place_of, texts_in
+from hfopt.config.document import ENOUGH, Document
+from hfopt.config.problems import Mistakes, once, unknown_name, validate
 from hfopt.config.schema import Section
 from hfopt.discovery.plugins import KINDS, Plugins, RegisteredComponent, UnknownComponent, Unresolved
 
@@ -163,10 +163,19 @@ class Checker:
             return registered, registered.load()
         except (Unresolved, PluginError) as error:
             problem = Problem(place, error.message, error.hint, error.exit_code)
-            olive = unavailable(hook, name) if isinstance(error, UnknownComponent) else None
-            if olive is not None:
-                problem = Problem(place, f"{KINDS[hook]} {olive!r} is not available in this version")
-            raise (Unavailable if olive or isinstance(error, PluginError) else Mistakes)(problem) from error
+            foreign = isinstance(error, UnknownComponent) and self._unavailable(hook, name)
+            if foreign:
+                problem = Problem(place, f"{KINDS[hook]} {foreign!r} is not available in this version")
+            raise (Unavailable if foreign or isinstance(error, PluginError) else Mistakes)(problem) from error
+
+    def _unavailable(self, hook: str, name: str) -> str | None:
+        return next(filter(None, (each.unavailable(hook, name) for each in self.dialects)), None)
+
+    @cached_property
+    def dialects(self) -> list[type[Dialect]]:
+        """Those that can be used; of the others ``hfopt plugins`` tells."""
+        offered = self.plugins.of_kind("hfopt_config_dialects")
+        return [each.load() for each in offered if each.problem() is None]
 
     def configured(
         self, registered: RegisteredComponent, options: Any, place: Place, roots: tuple[Path, ...] = ()

@@ -14,7 +14,7 @@ from hfopt.base.errors import ConfigError, Place, PreconditionFailed, Problem, U
 from hfopt.base.files import path_of
 from hfopt.base.inside import regular_file
 from hfopt.base.text import shown
-from hfopt.base.values import TooMuch, plain
+from hfopt.base.values import TooMuch, dotted, plain
 from hfopt.config.formats import PARSERS, Unreadable, parse
 
 MOST_BYTES = 500_000
@@ -62,11 +62,6 @@ class Document:
         if len(ordered) > TOLD:
             told.append(f"and {'at least ' if len(ordered) >= ENOUGH else ''}{len(ordered) - TOLD} more")
         return ConfigError(ordered, told)
-
-
-def dotted(path: Sequence[str | int]) -> str:
-    """``('passes', 'q', 'nodes', 0)`` as ``passes.q.nodes[0]``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def read(source: Path | str | dict[str, Any]) -> Document:

@@ -13,10 +13,10 @@ from hfopt.api.model import COMPOSITE
 from hfopt.api.parity import Parity
 from hfopt.api.search import Dimension
 from hfopt.base.errors import Place, Problem
+from hfopt.base.values import dotted
 from hfopt.config import options as pass_options
 from hfopt.config import schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries
-from hfopt.config.document import dotted
 from hfopt.config.figures import Figure
 from hfopt.config.problems import Mistakes, validate
 from hfopt.config.space import LEFT_OUT, ConfiguredPass, Stage, Variant

@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import reduce
 from importlib.resources import files
 from itertools import islice
@@ -18,6 +19,7 @@ from pydantic_core import ErrorDetails
 from hfopt.api.config import ConfigContext, OptionError, UnknownName
 from hfopt.base.errors import Place, Problem
 from hfopt.base.text import did_you_mean
+from hfopt.base.values import dotted
 from hfopt.config.document import ENOUGH
 from hfopt.config.meaning import UNCLEAR, meant, models_in, without_blanks, words_in
 
@@ -139,3 +141,17 @@ def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
         fields = [each.model_fields[part] for each in models if part in each.model_fields]
         models = [found for field in fields for found in models_in(field.annotation)] or models
     return sorted({key for found in models for key in keys_of(found)})
+
+
+def once(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems without those whose cause another one has said: the first of a refusal tells the others' places."""
+    kept: list[Problem] = []
+    refused: dict[str, list[Problem]] = {}
+    for each in problems:
+        alone = "this version" in each.message and each.hint is None
+        cause = each.message if alone else None
+        (kept if cause is None else refused.setdefault(cause, [])).append(each)
+    for first, *others in refused.values():
+        hint = f"likewise {', '.join(dotted(each.path) for each in others)}"
+        kept.append(replace(first, hint=hint) if others else first)
+    return kept

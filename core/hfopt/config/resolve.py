@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,7 +16,6 @@ from hfopt.config import figures, passes, schema
 from hfopt.config.checker import Checker, ConfiguredComponent, Entries, T, name_of
 from hfopt.config.document import ENOUGH, Document
 from hfopt.config.figures import Figure
-from hfopt.config.olive import dialect
 from hfopt.config.problems import Mistakes, unknown_key, validate
 from hfopt.config.space import ConfiguredPass, SearchSpace
 from hfopt.discovery.known import known as owners
@@ -73,16 +73,13 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     """
     if not isinstance(document.value, dict):
         raise document.error([Problem((), "a config is an object with input_model and passes")])
-    raw, functions = dialect.take_functions(document.value)
-    derived = dialect.take_rows(raw)
-    raw, problems, notices = dialect.strip_unsupported(raw)
-    inline = dialect.take_inline(raw)
-    check = Checker(document, plugins, problems, notices, None)
+    check = Checker(document, plugins, [], [], None)
+    raw, elsewhere, derived = _translated(check)
     _sections(check, raw)
-    data_written = _data_written(check, raw.get("data_configs"), inline["data_configs"] | functions | derived)
+    data_written = _data_written(check, raw.get("data_configs"), elsewhere["data_configs"])
     engine = _engine(check, raw.get("engine") or {})
     here = {("systems", DEFAULT_SYSTEM): {"type": "LocalSystem"}}
-    systems_written = here | check.written(dict, raw.get("systems"), "systems") | inline["systems"]
+    systems_written = here | check.written(dict, raw.get("systems"), "systems") | elsewhere["systems"]
     systems = check.entries("systems", systems_written, _component, "hfopt_systems")
     for name in [name for name, each in systems.items() if each is not None and each.resources]:
         check.problem(("systems", name), "names what lies elsewhere: paths of a system must be on this machine")
@@ -96,8 +93,9 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     own = {place: each for place, each in data_written.items() if place not in derived}
     data = check.entries("data_configs", own, _container, *around)
     if None not in data.values():  # whose mistakes would be told again
-        data |= check.entries("data_configs", derived, _container, *around)
-    evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | inline["evaluators"]
+        repeated = {place: data_written[place] for place in derived if place in data_written}
+        data |= check.entries("data_configs", repeated, _container, *around)
+    evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | elsewhere["evaluators"]
     evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)
     check.known(("engine", "host"), "system", engine.host, systems)
     check.known(("engine", "target"), "system", engine.target, systems)
@@ -124,6 +122,25 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
         notices=tuple(dict.fromkeys(check.notices)),
         search=search,
     )
+
+
+def _translated(check: Checker) -> tuple[dict[str, Any], Mapping[str, dict[Place, Any]], set[Place]]:
+    """The config in hfopt's own words.
+
+    :return: also the entries that stand outside of their sections, by section, and which of them repeat others
+    """
+    config: dict[str, Any] = check.document.value
+    entries: dict[str, dict[Place, Any]] = defaultdict(dict)
+    derived: set[Place] = set()
+    for dialect in check.dialects:
+        told = dialect.translate(config)
+        config = told.config
+        check.problems += told.problems
+        check.notices += told.notices
+        derived.update(told.derived)
+        for section, found in told.entries.items():
+            entries[section] |= found
+    return config, entries, derived
 
 
 def _valid(entries: Entries[T]) -> dict[Any, T]:

@@ -122,7 +122,7 @@ class SubType(Config):
 
 
 class UserConfig(Config):
-    """``user_config`` of a metric: what of it is no function (see `dialect.take_functions`)."""
+    """``user_config`` of a metric: what of it is no function (functions are data configs)."""
 
     io_bind: bool | None = Field(None, description="Accepted: timing binds inputs and outputs either way.")
     inference_settings: dict[str, dict[str, Any]] | None = Field(

@@ -47,6 +47,7 @@ KINDS = {
     "hfopt_systems": Kind("system", "hfopt.api.systems:System"),
     "hfopt_resources": Kind("resource", "hfopt.api.resources:Resource"),
     "hfopt_config_sections": Kind("config section", "hfopt.api.config:ConfigSection"),
+    "hfopt_config_dialects": Kind("config dialect", "hfopt.api.dialects:Dialect"),
     "hfopt_token_providers": Kind("token provider", "hfopt.api.resources:TokenProvider"),
     "hfopt_search_algorithms": Kind("search algorithm", "hfopt.api.search:SearchAlgorithm"),
     "hfopt_pass_choosers": Kind("pass chooser", "hfopt.api.choosing:PassChooser"),

@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> int:
     from hfopt.base.errors import ConfigError
     from hfopt.base.text import shown
-    from hfopt.config.document import dotted
+    from hfopt.base.values import dotted
     from hfopt.planning.builder import validate
 
     try:

@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfopt.config.olive.dialect import IGNORED, REFUSED, strip_unsupported, take_functions, take_rows
-from hfopt.config.schema import SECTIONS
+from hfopt_olive_configs.dialect import IGNORED, REFUSED, strip_unsupported, take_functions, take_rows
 
 METRIC = {"metrics": [{"name": "a", "user_config": {"user_script": "s.py"}}]}
 KEYS = [
-    *SECTIONS,
+    "data_configs",
+    "engine",
+    "evaluators",
+    "input_model",
+    "passes",
+    "systems",
     "metrics",
     "evaluator",
     *(key for table in (REFUSED, IGNORED) for keys in table.values() for key in keys),

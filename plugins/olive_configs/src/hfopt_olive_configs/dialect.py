@@ -1,4 +1,4 @@
-"""Keys, values and component names of Olive's configs that this version does not act on: dialect.toml, applied."""
+"""Keys, values and component names of Olive's configs that this version does not act on: tables.toml, applied."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import reduce
 from importlib.resources import files
 from operator import getitem
 from typing import Any
 
-from hfopt.base.errors import Place, Problem
-from hfopt.config.document import dotted
+from hfopt import Problem
+from hfopt.api.dialects import Dialect, Place, Translation, dotted
 
-_TABLES = tomllib.loads(files(__package__).joinpath("dialect.toml").read_text("utf-8"))
+_TABLES = tomllib.loads(files(__package__).joinpath("tables.toml").read_text("utf-8"))
 _SENTENCES: Mapping[str, str] = _TABLES["sentences"]
 
 
@@ -128,21 +127,21 @@ def take_inline(config: Any) -> dict[str, dict[Place, Any]]:
     return taken
 
 
-def once(problems: Sequence[Problem]) -> list[Problem]:
-    """Problems without those whose cause another one has said: the first of a refusal tells the others' places."""
-    kept: list[Problem] = []
-    refused: dict[str, list[Problem]] = {}
-    for each in problems:
-        alone = "this version" in each.message and each.hint is None
-        cause = each.message if alone else None
-        (kept if cause is None else refused.setdefault(cause, [])).append(each)
-    for first, *others in refused.values():
-        hint = f"likewise {', '.join(dotted(each.path) for each in others)}"
-        kept.append(replace(first, hint=hint) if others else first)
-    return kept
+class Olive(Dialect):
+    """Configs of Olive's, of versions 0.2 to 0.6."""
 
+    @staticmethod
+    def translate(config: dict[str, Any]) -> Translation:
+        """See `Dialect.translate`."""
+        config, functions = take_functions(config)
+        rows = take_rows(config)
+        config, problems, notices = strip_unsupported(config)
+        entries = take_inline(config)
+        entries["data_configs"] |= functions | rows
+        return Translation(config, entries, rows.keys(), problems, notices)
 
-def unavailable(hook: str, name: str) -> str | None:
-    """The proper spelling of a component of Olive's that this version does not have; None if it is none of those."""
-    short = name.rpartition(":")[2].casefold()
-    return next((each for each in UNAVAILABLE.get(hook, ()) if each.casefold() == short), None)
+    @staticmethod
+    def unavailable(hook: str, name: str) -> str | None:
+        """See `Dialect.unavailable`."""
+        short = name.rpartition(":")[2].casefold()
+        return next((each for each in UNAVAILABLE.get(hook, ()) if each.casefold() == short), None)
