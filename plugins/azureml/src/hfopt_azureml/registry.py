@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 from hfopt import PreconditionFailed
 from hfopt_azureml import storage
 from hfopt_azureml.client_config import AzureMLClientConfig
-from hfopt_azureml.clients import credential, patience
+from hfopt_azureml.clients import credential
 from hfopt_azureml.places import InRegistry
+from hfopt_azureml.rest import ask
 
 if TYPE_CHECKING:
-    from azure.core import PipelineClient
     from azure.storage.blob import ContainerClient
 
 DISCOVERY = "https://eastus.api.azureml.ms/registrymanagement/v1.0"
@@ -86,23 +86,7 @@ def _ask(client: AzureMLClientConfig, method: str, url: str, body: Any = None) -
 
     version = {} if url.startswith(DISCOVERY) else {"api-version": API_VERSION}
     request = HttpRequest(method, url, params=version, json=body, headers={"Accept": "application/json"})
-    with _pipeline(client) as pipeline:
-        answer = pipeline.send_request(request)
-        if answer.status_code == 404:
-            from azure.core.exceptions import ResourceNotFoundError
-
-            raise ResourceNotFoundError(response=answer)
-        answer.raise_for_status()
-        return answer.json()
-
-
-def _pipeline(client: AzureMLClientConfig) -> PipelineClient[Any, Any]:
-    from azure.core import PipelineClient
-    from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RedirectPolicy
-
-    waiting = patience(client)
-    signed = BearerTokenCredentialPolicy(credential(client), SCOPE)
-    return PipelineClient(DISCOVERY, policies=[RedirectPolicy(), waiting["retry_policy"], signed], **waiting)
+    return ask(request, credential(client), SCOPE, client)
 
 
 def _split(url: str) -> tuple[str, str, str]:

@@ -75,8 +75,8 @@ def explain(error: Exception, what: str, client: AzureMLClientConfig, missing: s
             f"Azure can't be reached for {what} {_attempts(client)}", hint="check the connection, and HTTPS_PROXY"
         )
     if isinstance(error, HttpResponseError):
-        return PreconditionFailed(f"Azure refuses {what} (HTTP {status}){_told(error)}", hint=missing)
-    return PreconditionFailed(f"{what} could not be had from Azure{_told(error)}", hint=missing)
+        return PreconditionFailed(f"Azure refuses {what} (HTTP {status}){told(error)}", hint=missing)
+    return PreconditionFailed(f"{what} could not be had from Azure{told(error)}", hint=missing)
 
 
 def _not_signed_in(what: str) -> PreconditionFailed:
@@ -106,7 +106,7 @@ def _code(error: Exception) -> str:
     return f" ({code})" if code else ""
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """The first line of what the service or the SDK says."""
     text = _COLOUR.sub("", str(getattr(error, "message", "") or error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
