@@ -130,7 +130,12 @@ TOGETHER = "quantization_method and quantization_config are written together"
         ({"model_path": "model.onnx"}, "model_path", "is a file; a Hugging Face model is a folder with config.json"),
         ({"hf_config": {"model_name": "./none", **CLASSIFIER}}, "hf_config", NOT_LOCAL),
         ({}, "hf_config", "needs model_name, or a model_path beside it"),
-        ({"hf_config": None}, "hf_config", "hf_config is required, or model_loader: this version loads models as"),
+        (
+            {"hf_config": None},
+            "hf_config",
+            "hf_config is required: what the model is for; or model_loader, or io_config",
+        ),
+        ({"model_path": "models/resnet.pt", "hf_config": None}, "model_path", "no such file: models/resnet.pt"),
         ({"hf_config": {"model_name": "here"}}, "hf_config", "needs task or model_class"),
         ({"model_path": "here", "model_script": "s.py"}, "model_script", "no such file or folder: s.py"),
         ({"model_path": "here", "script_dir": "code"}, "script_dir", "no such file or folder: code"),

@@ -15,7 +15,9 @@ from hfopt.api.references import MARK
 from hfopt_hf_model_loader.hf_config import HfConfig
 from hfopt_hf_model_loader.script_options import ScriptOptions, needs_script
 
-_FOLDERS = "this version loads models as Hugging Face's save_pretrained writes them, and no other files"
+_NOT_TOLD = "hf_config is required: what the model is for; or model_loader, or io_config beside a file of a whole model"
+_OF_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".onnx")
+"""What no model on a hub is called."""
 MLFLOW = "PyTorch.MLflow"
 ENTIRE_MODEL, STATE_DICT, TORCH_SCRIPT = "PyTorch.EntireModel", "PyTorch.StateDict", "PyTorch.TorchScript"
 _A_FOLDER = "a Hugging Face model is a folder with config.json and its weights"
@@ -39,6 +41,8 @@ def _model_place(name: str, info: ValidationInfo) -> str:
     if found is None:
         if (reference := Reference.of_url(name)) is not None:
             return reference.token
+        if name.endswith(_OF_FILES):
+            raise ValueError(f"no such file: {name}")
         if not looks_like_hub_name(name):
             raise ValueError(f"no such folder: {name}; and it is not the name of a model on the hub")
         return Reference("hf_model", {"name": name}).token
@@ -122,8 +126,8 @@ class PyTorchModelConfig(ScriptOptions):
         if info.data.get("model_file_format") == MLFLOW:
             return hf_config
         known = _known_without(info.data)
-        if hf_config is None and not known:
-            raise ValueError(f"hf_config is required, or model_loader: {_FOLDERS}")
+        if hf_config is None and not known and "model_path" in info.data:  # whose mistake is told
+            raise ValueError(_NOT_TOLD)
         if hf_config is None:
             return None
         if hf_config.task is None and hf_config.model_class is None and not known:
