@@ -77,3 +77,12 @@ def tree(tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
+
+
+@pytest.fixture
+def aml():
+    """The system AzureML on the emulator's compute, whose jobs have the packages of this environment."""
+    return {
+        "type": "AzureML",
+        "config": {"aml_compute": "cpu-cluster", "aml_environment_config": {"name": "local", "version": "1"}},
+    }

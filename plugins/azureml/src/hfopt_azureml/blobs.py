@@ -177,15 +177,15 @@ def _bring(
             now = target.stat().st_size if target.exists() else 0
             failures = 1 if now > begun else failures + 1
             begun = now
-            if failures > client.max_operation_retries or not (passing(error) or _run_out(error)):
+            if failures > client.max_operation_retries or not (passing(error) or run_out(error)):
                 raise
-            if _run_out(error):
+            if run_out(error):
                 container = connect()
             time.sleep(pause(client.operation_retry_interval, failures))
     _check(file, target)
 
 
-def _run_out(error: AzureError) -> bool:
+def run_out(error: AzureError) -> bool:
     """Whether it may be that the signature, which a new client has anew, was of use no more."""
     from azure.core.exceptions import HttpResponseError
 

@@ -31,3 +31,8 @@ def hfopt_resources() -> list[Component]:
         Component("azureml_datastore", f"{_RESOURCES}:Datastore", "a file or folder in a datastore of a workspace"),
         Component("azureml_job_output", f"{_RESOURCES}:JobOutput", "an output of a job in a workspace, or part of it"),
     ]
+
+
+@hookimpl
+def hfopt_systems() -> list[Component]:
+    return [Component("AzureML", "hfopt_azureml.system:AzureML", "command jobs of an Azure ML workspace")]
