@@ -65,6 +65,40 @@ class Container:
         once = self._client.model_copy(update={"max_operation_retries": 0})
         return self.ask(lambda container: blobs.look(container, f"{path}/", once))
 
+    def send(self, path: str, files: Files, progress: ReportProgress) -> None:
+        """Put files into a folder, several at once. After a break only the block that it befell is sent again.
+
+        :raises AzureError: one can't be sent
+        """
+        total, done, lock = sum(file.stat().st_size for file in files.values()), 0, threading.Lock()
+
+        def count(size: int) -> None:
+            nonlocal done
+            with lock:
+                done += size
+                progress("upload", done, total)
+
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
+            waiting = [pool.submit(self._send_file, f"{path}/{name}", file, count) for name, file in files.items()]
+            try:
+                for each in waiting:
+                    each.result()
+            finally:
+                for each in waiting:
+                    each.cancel()
+
+    def _send_file(self, name: str, file: Path, count: Callable[[int], None]) -> None:
+        """Send a file in blocks, each as often as it takes; it is there when all of it is."""
+        from azure.storage.blob import BlobBlock
+
+        blocks = []
+        with file.open("rb") as opened:
+            for number, block in enumerate(iter(partial(opened.read, CHUNK), b"")):
+                blocks.append(BlobBlock(block_id=f"{number:08d}"))
+                self.ask(partial(_stage, name=name, block_id=blocks[-1].id, block=block))
+                count(len(block))
+        self.ask(lambda container: container.get_blob_client(name).commit_block_list(blocks))
+
 
 class Depot(Container):
     """The default datastore's container.
@@ -93,7 +127,7 @@ class Depot(Container):
             if path not in self._there:
                 there = {file.path: file.size for file in self.look(path).files}
                 missing = {name: file for name, file in files.items() if there.get(name) != file.stat().st_size}
-                self._send(path, missing)
+                self.send(path, missing, self._progress)
                 self._there.add(path)
         return self.url(path)
 
@@ -104,36 +138,6 @@ class Depot(Container):
     def put(self, name: str, content: bytes) -> None:
         """Write a blob."""
         self.ask(lambda container: container.upload_blob(name, content, overwrite=True))
-
-    def _send(self, path: str, files: Files) -> None:
-        total, done, lock = sum(file.stat().st_size for file in files.values()), 0, threading.Lock()
-
-        def count(size: int) -> None:
-            nonlocal done
-            with lock:
-                done += size
-                self._progress("upload", done, total)
-
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
-            waiting = [pool.submit(self._send_file, f"{path}/{name}", file, count) for name, file in files.items()]
-            try:
-                for each in waiting:
-                    each.result()
-            finally:
-                for each in waiting:
-                    each.cancel()
-
-    def _send_file(self, name: str, file: Path, count: Callable[[int], None]) -> None:
-        """Send a file in blocks, each as often as it takes; it is there when all of it is."""
-        from azure.storage.blob import BlobBlock
-
-        blocks = []
-        with file.open("rb") as opened:
-            for number, block in enumerate(iter(partial(opened.read, CHUNK), b"")):
-                blocks.append(BlobBlock(block_id=f"{number:08d}"))
-                self.ask(partial(_stage, name=name, block_id=blocks[-1].id, block=block))
-                count(len(block))
-        self.ask(lambda container: container.get_blob_client(name).commit_block_list(blocks))
 
 
 def _stage(container: ContainerClient, name: str, block_id: str, block: bytes) -> Any:

@@ -96,8 +96,8 @@ def located(place: Place, client: AzureMLClientConfig, unfinished: Path) -> tupl
     if isinstance(place, InRegistry):
         what = f"model {place.name}:{place.version} in registry {place.registry}"
         with speaking(what, client, "check the names of registry and model, and the version"):
-            stored = registry.find(client, place)
-        return stored.connect, InDatastore(place.registry, stored.path)
+            connect, path = registry.find(client, place)
+        return connect, InDatastore(place.registry, path)
     if isinstance(place, InWorkspace):
         with speaking(f"model {place.name}:{place.version}", client):
             model = workspace_client(client, place.workspace).models.get(place.name, version=place.version)

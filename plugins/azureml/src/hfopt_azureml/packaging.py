@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hfopt import Config, Packager, RankedModel
+from hfopt import Config, Packager, PreconditionFailed, RankedModel
 from hfopt.api.config import ConfigContext, only
 from hfopt.api.files import write_atomically
+from hfopt_azureml import registry
 from hfopt_azureml.client_config import AzureMLClientConfig, client_of, need_workspace
+from hfopt_azureml.depot import TOP, Container, Depot
 from hfopt_azureml.resources import Name, Version
 
 CONTENT = "hfopt.content"
@@ -59,6 +59,7 @@ class Asset(Packager):
     Config = AssetConfig
     config: AssetConfig
     kind = "model"
+    plural = "models"
 
     def package(self, name: str, models: Sequence[RankedModel], record: Mapping[str, Any], folder: Path) -> Path:
         """Register the best model.
@@ -68,38 +69,59 @@ class Asset(Packager):
         from hfopt_azureml.clients import registry_client, workspace_client
         from hfopt_azureml.sentences import speaking
 
-        client, registry = self.config.client, self.config.registry_name
+        client, shared = self.config.client, self.config.registry_name
         best = models[0]
         told = properties(best, record)
-        with speaking(f"{self.kind} {name}", client), _unheard():
-            ml = workspace_client(client) if registry is None else registry_client(client, registry)
-            assets = ml.models if self.kind == "model" else ml.data
-            made = self._there(assets, name, told) or assets.create_or_update(self._asset(name, best, told))
-        place = {"registry": registry} if registry is not None else {"workspace": client.workspace_name}
+        with speaking(f"{self.kind} {name}", client):
+            ml = workspace_client(client) if shared is None else registry_client(client, shared)
+            assets = getattr(ml, self.plural)
+            last = self._last(assets, name)
+            made = last if _content(last) == told[CONTENT] else self._register(assets, name, last, best, told)
+        place = {"registry": shared} if shared is not None else {"workspace": client.workspace_name}
         said = {"kind": self.kind, "name": name, "version": str(made.version), **place, "properties": told}
         target = folder / f"{name}.azureml.json"
         write_atomically(target, json.dumps(said, indent=1) + "\n")
         return target
 
-    def _there(self, assets: Any, name: str, told: Mapping[str, str]) -> Any:
-        """The asset, if its last version, or the one that is asked for, is the same already."""
+    def _last(self, assets: Any, name: str) -> Any:
+        """The asset's last version, or the one that is asked for; None if there is none."""
         from azure.ai.ml.exceptions import MlException
         from azure.core.exceptions import ResourceNotFoundError
 
         asked = {"label": "latest"} if self.config.version is None else {"version": str(self.config.version)}
         try:
-            found = assets.get(name, **asked)
-        except (ResourceNotFoundError, MlException):  # the latter for the last of none
+            return assets.get(name, **asked)
+        except ResourceNotFoundError:
             return None
-        return found if (found.properties or {}).get(CONTENT) == told[CONTENT] else None
+        except MlException:  # which the SDK makes of it if there is no last version
+            if self.config.version is None:
+                return None
+            raise
 
-    def _asset(self, name: str, best: RankedModel, told: Mapping[str, str]) -> Any:
+    def _register(self, assets: Any, name: str, last: Any, best: RankedModel, told: Mapping[str, str]) -> Any:
+        """Send the files, and make a version of them.
+
+        The SDK's own upload sends a file again from its start after a break, and waits for ever if it gives up on one.
+        """
         from azure.ai.ml.entities import Data, Model
 
         config = self.config
-        more = {"version": None if config.version is None else str(config.version), "description": config.description}
-        about = {"name": name, "path": str(best.folder), "tags": dict(config.tags), "properties": dict(told), **more}
-        return Model(type="custom_model", **about) if self.kind == "model" else Data(type="uri_folder", **about)
+        if last is not None and config.version is not None:
+            fact = f"{self.kind} {name} has a version {config.version} already, with other content"
+            raise PreconditionFailed(fact, hint="choose another version in packaging_config, or leave it out")
+        version = None if config.version is None else str(config.version)
+        files = {file.relative_to(best.folder).as_posix(): file for file in _files(best.folder)}
+        if config.registry_name is None:
+            path = Depot(config.client, _unseen).bring(f"{TOP}/models/{told[CONTENT][:32]}", files)
+        else:
+            version = version or _following(last, f"{self.kind} {name} in registry {config.registry_name}")
+            connect, address = registry.vacancy(config.client, config.registry_name, self.plural, name, version)
+            path = f"{address}/{name}"
+            Container(config.client, connect).send(name, files, _unseen)
+        about = {"name": name, "version": version, "path": path, "description": config.description}
+        about |= {"tags": dict(config.tags), "properties": dict(told)}
+        made = Model(type="custom_model", **about) if self.plural == "models" else Data(type="uri_folder", **about)
+        return assets.create_or_update(made)
 
 
 class AzureMLModels(Asset):
@@ -110,6 +132,7 @@ class AzureMLData(Asset):
     """The best model of a run as a data asset of a workspace or registry."""
 
     kind = "data asset"
+    plural = "data"
 
 
 def properties(best: RankedModel, record: Mapping[str, Any]) -> dict[str, str]:
@@ -134,16 +157,30 @@ def properties(best: RankedModel, record: Mapping[str, Any]) -> dict[str, str]:
 def content_of(folder: Path) -> str:
     """SHA-256 of the names and contents of all files of a folder."""
     whole = sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in _files(folder):
         with file.open("rb") as opened:
-            whole.update(
-                f"{file.relative_to(folder).as_posix()}\0{file_digest(opened, 'sha256').hexdigest()}\n".encode()
-            )
+            digest = file_digest(opened, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(folder).as_posix()}\0{digest}\n".encode())
     return whole.hexdigest()
 
 
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Whatever the SDK prints (an upload ends with an escape sequence) goes nowhere."""
-    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-        yield
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _content(asset: Any) -> str | None:
+    """What a version says of its content, if it is one of hfopt's."""
+    return None if asset is None else (asset.properties or {}).get(CONTENT)
+
+
+def _following(last: Any, what: str) -> str:
+    """The version after the last one. A workspace counts itself; a registry is told before the files are sent."""
+    try:
+        return "1" if last is None else str(int(last.version) + 1)
+    except ValueError as error:
+        fact = f"the last version of {what} is {last.version}, which is no number"
+        raise PreconditionFailed(fact, hint="set version in packaging_config") from error
+
+
+def _unseen(*_: object) -> None:
+    """Progress, which a packager has nobody to tell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -86,9 +87,9 @@ class Assets:
         ]
 
 
-def registry_place(registry: str, name: str, version: str) -> Place:
+def registry_place(registry: str, kind: str, name: str, version: str) -> Place:
     """Where a registry keeps the content of an asset: in a container of its own."""
-    digest = hashlib.sha256(f"{name}:{version}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{kind}/{name}:{version}".encode()).hexdigest()[:12]
     return Place(REGISTRY_ACCOUNT, f"{registry.lower()[:40]}-{digest}")
 
 
@@ -142,9 +143,12 @@ def routes(
     def registry_upload(call: Call) -> Answer:
         assets = scope(call)
         name, version = call.match["name"], call.match["version"]
-        if any(version in versions for (_, of), versions in assets.versions.items() if of == name):
+        asset = rf"azureml://registries/[^/]+/([^/]+)/{re.escape(name)}/versions/{re.escape(version)}"
+        if (found := re.fullmatch(asset, call.json["assetId"])) is None:
+            raise Refusal(400, "UserError", "assetId is of another asset than the path")
+        if version in assets.versions.get((found[1], name), {}):
             raise Refusal(409, "Conflict", f"Asset {name}:{version} already exists")
-        place = registry_place(str(assets.registry), name, version)
+        place = registry_place(str(assets.registry), found[1], name, version)
         return Answer(reference(blobs, place, "blobReferenceForConsumption"))
 
     def registry_download(call: Call) -> Answer:

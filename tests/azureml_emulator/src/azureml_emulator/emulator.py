@@ -190,7 +190,7 @@ class Emulator:
             reference = f"azureml:{name}:{version}"
         else:
             holder = self.workspace.add_registry(registry)
-            place = registry_place(registry, name, version).below(source.name)
+            place = registry_place(registry, kind, name, version).below(source.name)
             self.blobs.upload(source, place.account, place.container, place.path)
             uri, reference = place.url, f"azureml://registries/{registry}/{kind}/{name}/versions/{version}"
         holder.put(kind, name, version, {**properties, field: uri})
