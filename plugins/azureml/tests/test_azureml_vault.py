@@ -8,9 +8,6 @@ import sys
 
 import pytest
 
-from hfopt.api.config import OptionError
-from hfopt_azureml.client_config import AzureMLClientConfig, need_vault
-
 PROGRAM = """
 import contextlib, json, os, sys
 from hashlib import sha256
@@ -58,13 +55,6 @@ ml.jobs.create_or_update(command(
     environment_variables={"HFOPT_KEYVAULT": "emulatorvault"},
 ))
 """
-
-
-def test_without_a_vault_hf_token_can_not_be_true():
-    with pytest.raises(OptionError, match="is true, so the section azureml_client must have keyvault_name"):
-        need_vault(AzureMLClientConfig())
-
-    assert need_vault(AzureMLClientConfig(keyvault_name="ours")) == "ours"
 
 
 @pytest.mark.engine

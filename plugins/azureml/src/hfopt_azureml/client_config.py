@@ -135,14 +135,13 @@ def need_workspace(client: AzureMLClientConfig) -> None:
         raise ValueError(f"needs a workspace: the section {SECTION} must have {told}, or aml_config_path")
 
 
-def need_vault(client: AzureMLClientConfig) -> str:
-    """The key vault that jobs read the hub's token from.
+def need_vault(client: AzureMLClientConfig) -> None:
+    """Check that it is known which key vault jobs read the hub's token from.
 
     :raises OptionError: of ``hf_token``: no vault is named
     """
     if client.keyvault_name is None:
         raise OptionError("hf_token", f"is true, so the section {SECTION} must have keyvault_name: jobs log in with it")
-    return client.keyvault_name
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """``python -m hfopt_azureml.job``: what a job does. Runs steps in a worker, and hands over what each has made.
 
-Imports nothing of Azure's: a job needs no SDK, no credentials and no network for it.
+A job needs no SDK of Azure's, no credentials and no network for it, unless it is to log in at the hub.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hfopt.api.protocol import Progress, StepRequest, StepResult
+from hfopt import HfoptError
+from hfopt.api.protocol import Fault, Progress, StepRequest, StepResult
 from hfopt.api.systems import SystemConfig, SystemContext
 from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
+from hfopt_azureml.client_config import AzureMLClientConfig
 from hfopt_azureml.errand import ARTIFACTS, MANIFEST, RESULTS, TOLD, Errand, artifact_folder
+from hfopt_azureml.vault import log_in
 
 PLUGIN_FILES = "plugin-files"
 """Where in a bundle ``-p`` files are."""
@@ -41,6 +44,13 @@ def main() -> None:
     given = parser.parse_args()
     inputs = {name: Path(folder) for name, _, folder in (each.partition("=") for each in given.inputs)}
     errand = Errand.model_validate_json(given.errand.read_text("utf-8"))
+    try:
+        log_in(AzureMLClientConfig())
+    except HfoptError as failure:
+        fault = Fault(type=type(failure).__name__, message=failure.message, hint=failure.hint)
+        for number, step in enumerate(errand.steps):
+            hand_over(StepResult(key=step.key, fault=fault), number, Path(), given.made)
+        return
     with TemporaryDirectory(prefix="hfopt-") as temporary:
         do(errand, inputs, Path(temporary), given.made)
 

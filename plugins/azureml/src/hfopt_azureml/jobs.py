@@ -11,6 +11,7 @@ from hfopt_azureml.clients import patiently, workspace_client
 from hfopt_azureml.depot import Container
 from hfopt_azureml.sentences import speaking
 from hfopt_azureml.storage import datastore
+from hfopt_azureml.vault import KEYVAULT
 
 ENDED = frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
 WAITING = frozenset({"NotStarted", "Queued", "Provisioning", "Preparing", "Starting"})
@@ -42,6 +43,7 @@ class CommandJob:
 
     :param inputs: URL of each input's folder, by name
     :param output: URL of the folder of its output ``made``
+    :param vault: the key vault that has the hub's token for it, which the compute's identity reads
     :param more: of the SDK's ``command``
     """
 
@@ -52,6 +54,7 @@ class CommandJob:
     compute: str
     inputs: Mapping[str, str]
     output: str
+    vault: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -75,8 +78,12 @@ def submit(client: AzureMLClientConfig, job: CommandJob) -> State:
     :raises PreconditionFailed: the service refuses it
     """
     from azure.ai.ml import Input, Output, command
+    from azure.ai.ml.entities import ManagedIdentityConfiguration
     from azure.core.exceptions import HttpResponseError
 
+    login: dict[str, Any] = {}
+    if job.vault is not None:
+        login = {"identity": ManagedIdentityConfiguration(), "environment_variables": {KEYVAULT: job.vault}}
     made = command(
         name=job.name,
         display_name=job.title,
@@ -86,6 +93,7 @@ def submit(client: AzureMLClientConfig, job: CommandJob) -> State:
         compute=job.compute,
         inputs={name: Input(type="uri_folder", path=url, mode="download") for name, url in job.inputs.items()},
         outputs={"made": Output(type="uri_folder", path=job.output, mode="rw_mount")},
+        **login,
         **job.more,
     )
     with speaking(f"job {job.name}", client):

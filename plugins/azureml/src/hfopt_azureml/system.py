@@ -182,6 +182,7 @@ class AzureML(System):
             compute=self.config.aml_compute,
             inputs=inputs,
             output=self._depot.url(f"{TOP}/jobs/{name}/made"),
+            vault=client.keyvault_name,
             more=more,
         )
         if self._over.is_set():

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hfopt import Config, InputPath
 from hfopt.api.config import ConfigContext, OptionError, only
 from hfopt.api.systems import SystemConfig
-from hfopt_azureml.client_config import AzureMLClientConfig, client_of, need_workspace
+from hfopt_azureml.client_config import AzureMLClientConfig, client_of, need_vault, need_workspace
 from hfopt_azureml.resources import Name, Version
 
 
@@ -63,8 +63,15 @@ class JobResources(Config):
 
 
 class AzureMLConfig(SystemConfig):
-    """Options of the system AzureML."""
+    """Options of the system AzureML.
 
+    A validated one has a vault in its client if jobs log in, and no ``hf_token`` that is true: that would be about what
+    this machine fetches, with a token of its own.
+    """
+
+    hf_token: bool | None = Field(
+        None, description="true: jobs have the hub's token of the vault keyvault_name; false: this machine sends none."
+    )
     aml_compute: Name = Field(description="The compute of the workspace on which jobs run.")
     aml_environment_config: EnvironmentConfig | None = Field(None, description="The environment of its jobs.")
     aml_docker_config: DockerImageConfig | None = Field(
@@ -89,9 +96,14 @@ class AzureMLConfig(SystemConfig):
     def _complete(self, info: ValidationInfo) -> AzureMLConfig:
         if self.aml_environment_config is None and self.aml_docker_config is None:
             raise ValueError("needs aml_environment_config or aml_docker_config: where hfopt's requirements are")
-        if isinstance(info.context, ConfigContext):
-            need_workspace(self.client)
-        return self
+        if not isinstance(info.context, ConfigContext):
+            return self
+        need_workspace(self.client)
+        if self.hf_token:
+            need_vault(self.client)
+            return self.model_copy(update={"hf_token": None})
+        client = self.client.model_copy(update={"keyvault_name": None})
+        return self.model_copy(update={"azureml_client_config": client})
 
     @property
     def client(self) -> AzureMLClientConfig:
