@@ -216,3 +216,47 @@ def test_what_was_timed_on_a_busy_machine_is_marked_until_a_run_finds_it_quiet(h
     assert quiet[:2] == (None, False)
     assert last[:2] == (None, True)
     assert "(!)" not in quiet[2] + last[2]
+
+
+def test_what_was_tuned_on_a_busy_machine_and_all_that_was_made_of_it_is_done_again_when_it_is_quiet(
+    here, monkeypatch, caplog
+):
+    here.config["passes"] = {
+        "tune": {"type": "Tune", "config": {"seconds": 0, "compare": True}},
+        "after": {"type": "Scale", "config": {"factor": 1.0}},
+    }
+    made = ["tune", "after", "predict after", "score after"]
+
+    def run(busy):
+        """As if other processes used so many CPUs.
+
+        :return: those steps that ran
+        """
+        monkeypatch.setattr(machine, "used_by_others", lambda _: busy * time.monotonic())
+        hfopt.run(here.config, **arguments(here), in_process=True)
+        return [name for name in made if name in steps(here) and not steps(here)[name]["cached"]]
+
+    cpus = len(machine.allowed_cpus())
+    assert run(cpus) == made
+    assert "tune: other processes left 0.0 CPUs" in caplog.text
+    assert run(cpus) == []
+    assert run(0) == made
+    assert "tune is done again: the machine was busy then, and is not now" in caplog.text
+    assert "after is done again: what it needs is found by timing, and that was done again" in caplog.text
+    assert run(0) == []
+
+
+def test_what_was_made_of_an_earlier_tuning_is_not_used_with_a_later_one(here, monkeypatch):
+    tune, after = (
+        {"type": "Tune", "config": {"seconds": 0, "compare": True}},
+        {"type": "Scale", "config": {"factor": 1.0}},
+    )
+
+    def run(busy, **passes):
+        monkeypatch.setattr(machine, "used_by_others", lambda _: busy * time.monotonic())
+        hfopt.run({**here.config, "passes": passes}, **arguments(here), in_process=True)
+        return [name for name, step in steps(here).items() if not step["cached"]]
+
+    run(len(machine.allowed_cpus()), tune=tune, after=after)
+    assert "tune" in run(0, tune=tune)
+    assert run(0, tune=tune, after=after) == ["after", "predict after", "score after"]

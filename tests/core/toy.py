@@ -41,6 +41,7 @@ from hfopt import (
     hookimpl,
 )
 from hfopt.api.config import ConfigContext, UnknownName
+from hfopt.api.timing import Timed
 
 
 def here(name):
@@ -320,6 +321,7 @@ class Retune(Pass):
 
 class TuneConfig(Config):
     seconds: float = Field(0.1, description="How long to time.")
+    compare: bool = Field(False, description="Whether the model is timed against itself.")
 
 
 class Tune(Pass):
@@ -333,6 +335,9 @@ class Tune(Pass):
         with logged_span("Tune"):
             time.sleep(self.config.seconds)
         count_run("Tune")
+        if self.config.compare:
+            slow = Timed(model.with_(inference_settings={"delay": 0.05}))
+            context.compare(slow, slow, [{"x": np.zeros(1)}], warmup=0, runs=8)
         return PassResult(model)
 
 

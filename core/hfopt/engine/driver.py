@@ -20,6 +20,7 @@ from hfopt.discovery.plugins import Plugins, versions
 from hfopt.engine.questions import component_versions, is_quiet, machine_of, resolve_references
 from hfopt.engine.reporting import Reporter
 from hfopt.engine.state import SPOILT, RunState
+from hfopt.measuring.machine import is_busy
 from hfopt.planning.graph import EARLY, Step, closure
 from hfopt.planning.identity import identify, needed_distributions, portable_config
 from hfopt.worker.serve import fault_of
@@ -54,7 +55,7 @@ class Driver:
     :param results: those that can still come, each as all steps that it needs
     :param waiting: wanted steps that no system has yet, in the order in which they are handed out
     :param by_key: every step that it was ever given
-    :param repeated: steps whose result in the cache is kept only until they run
+    :param repeated: steps whose result in the cache is kept only until they run, and why they do
     """
 
     plugins: Plugins
@@ -70,7 +71,7 @@ class Driver:
     waiting: list[Step] = field(default_factory=list)
     running: dict[Future[StepResult], Step] = field(default_factory=dict)
     by_key: dict[str, Step] = field(default_factory=dict)
-    repeated: set[Step] = field(default_factory=set)
+    repeated: dict[Step, str] = field(default_factory=dict)
 
     # -- what there is to do ----------------------------------------------------------------------------------------
 
@@ -92,8 +93,8 @@ class Driver:
             known[step] = identify(step, known, self.known.leaves, resolved, needed, machine)
             self.by_key[known[step].key] = step
             manifest = self._in_cache(step)
-            if manifest is not None and self._disturbed(step, manifest):
-                self.repeated.add(step)
+            if manifest is not None and (why := self._why_again(step, manifest)):
+                self.repeated[step] = why
             elif manifest is not None:
                 self.state.manifests[step] = _brief(manifest)
                 self.state.cached.add(step)
@@ -128,14 +129,20 @@ class Driver:
             if name not in self.known.machines:
                 self.known.machines[name] = machine_of(system)
 
-    def _disturbed(self, step: Step, manifest: Manifest) -> bool:
-        """Whether models were timed while the machine was busy, and can be timed undisturbed now."""
-        if all(metric.cpus_left is None for metric in manifest.metrics.values()):
-            return False
+    def _why_again(self, step: Step, manifest: Manifest) -> str:
+        """Why a step runs although the cache has its result; empty if it need not.
+
+        What timing has found is not the same when it is found again, and what was made of it is then of no use.
+        """
+        timed = [self.state.manifests.get(each) for each in closure(step.inputs.values()) if each.measures]
+        if any(each is None or each.created > manifest.created for each in timed):
+            return "what it needs is found by timing, and that was done again"
+        left, threads = manifest.report.get("cpus_left"), self.known.machines[step.system]["threads"]
+        if not step.measures or left is None or not is_busy(left, threads):
+            return ""
         if step.system not in self.known.quiet:
-            threads = self.known.machines[step.system]["threads"]
             self.known.quiet[step.system] = is_quiet(self.systems[step.system], threads)
-        return self.known.quiet[step.system]
+        return "the machine was busy then, and is not now" if self.known.quiet[step.system] else ""
 
     def announce(self, steps: Sequence[Step]) -> None:
         """Tell of steps that `add` has taken in: those in the cache, and those that can't run."""
@@ -209,7 +216,7 @@ class Driver:
                 continue
             for step in batch:
                 if step in self.repeated:
-                    self.reporter.notice(f"{step.name} is done again: the machine was busy then, and is not now")
+                    self.reporter.notice(f"{step.name} is done again: {self.repeated[step]}")
                     self.store.discard(self.state.key(step))
                 self._call("hfopt_before_step", step)
             self.waiting = [step for step in self.waiting if step not in batch]

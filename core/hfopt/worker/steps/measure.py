@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from hfopt.api.protocol import StepRequest
@@ -41,7 +43,8 @@ def run(step: StepContext) -> Outcome:
     )
     np.save(step.folder / BLOCKS, blocks)
     rows = [len(batch.rows) for batch in batches]
-    marked = {"cpus_left": round(left[0], 2)} if left and is_busy(left[0], step.request.threads) else {}
+    load = machine_load(left, step.request)
+    marked = {"cpus_left": load["cpus_left"]} if "warning" in load else {}
     pairs = {
         key: [each.model_copy(update=marked) for each in timed(blocks, rows, wanted)]
         for key, wanted in config.figures.items()
@@ -51,19 +54,23 @@ def run(step: StepContext) -> Outcome:
         report={
             "baseline": {key: baseline.model_dump() for key, (baseline, _) in pairs.items()},
             "threads": step.request.threads,
-            **machine_load(left, step.request),
+            **load,
         },
     )
 
 
-def machine_load(left: list[float], request: StepRequest) -> dict[str, Any]:
-    """What the report says of other processes on the machine."""
+def machine_load(left: Sequence[float], request: StepRequest) -> dict[str, Any]:
+    """What the report says of other processes on the machine.
+
+    :param left: how many CPUs they left to each comparison of two models, where that is known
+    """
     if not left:
         return {}
-    report: dict[str, Any] = {"cpus_left": round(left[0], 2)}
-    if is_busy(left[0], request.threads):
-        report["warning"] = (
-            f"other processes left {left[0]:.1f} CPUs to {request.threads} threads: the figures are not those"
-            " of an idle machine; the next run measures again if it is idle then"
-        )
-    return report
+    cpus = round(fmean(left), 2)
+    if not is_busy(cpus, request.threads):
+        return {"cpus_left": cpus}
+    warning = (
+        f"other processes left {cpus:.1f} CPUs to {request.threads} threads: the figures are not those"
+        " of an idle machine; the next run measures again if it is idle then"
+    )
+    return {"cpus_left": cpus, "warning": warning}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hfopt.api.model import COMPOSITE, ModelHandle
@@ -12,10 +13,12 @@ from hfopt.api.passes import Pass, PassContext, PassResult
 from hfopt.base.errors import HfoptError, PluginError, PreconditionFailed
 from hfopt.measuring.parity import compared
 from hfopt.worker.context import Outcome, StepContext
+from hfopt.worker.steps.measure import machine_load
 
 
 def run(step: StepContext) -> Outcome:
     work: Pass = step.component("hfopt_passes")
+    left: list[float] = []
     context = PassContext(
         folder=step.folder,
         accelerator=step.request.accelerator,
@@ -23,11 +26,12 @@ def run(step: StepContext) -> Outcome:
         seed=step.request.seed,
         data={role.removeprefix("data."): step.data(role) for role in step.request.inputs if role.startswith("data.")},
         open=step.open,
-        compare=step.stopwatch().compare,
+        compare=partial(step.stopwatch().compare, left=left.append),
         progress=step.progress,
     )
     result = applied(work, step.request.component, step.model("model"), context, step.request.parity)
-    return Outcome(model=result.model, report=result.report)
+    load = machine_load(left, step.request)
+    return Outcome(model=result.model, report=result.with_report(load, load.pop("warning", None)).report)
 
 
 def applied(work: Pass, name: str, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:
