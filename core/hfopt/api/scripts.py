@@ -23,7 +23,8 @@ from hfopt.base.text import did_you_mean
 
 _FOLDERS: list[str] = []
 """Those of the step's scripts."""
-_MODULE = "hfopt_script_"
+_LOADED: set[str] = set()
+"""Names of these as modules."""
 _OLIVE = re.compile(r"No module named '(olive)\b")
 
 
@@ -62,13 +63,14 @@ def load_function(script: Path, name: str, *, folder: Path | None = None, names:
 
 def forget() -> None:
     """Take the scripts' folders from the import path, and scripts and what they imported from there out of memory."""
-    for name, module in [*sys.modules.items()]:
-        if name.startswith(_MODULE) or (_FOLDERS and any(_imported_from(each, name, module) for each in _FOLDERS)):
+    for name, module in [*sys.modules.items()] if _LOADED else []:
+        if name in _LOADED or any(_imported_from(each, name, module) for each in _FOLDERS):
             del sys.modules[name]
     for folder in _FOLDERS:
         with suppress(ValueError):  # the script itself may have taken it away
             sys.path.remove(folder)
     _FOLDERS.clear()
+    _LOADED.clear()
 
 
 def _imported_from(folder: str, name: str, module: ModuleType) -> bool:
@@ -83,7 +85,8 @@ def _load(script: Path, folder: Path | None, names: Mapping[str, Any]) -> Module
     if folder is not None and str(folder) not in _FOLDERS:
         sys.path.append(str(folder))
         _FOLDERS.append(str(folder))
-    name = f"{_MODULE}{script.stem}_{sha256(bytes(script) + script.read_bytes()).hexdigest()[:12]}"
+    name = f"hfopt_script_{script.stem}_{sha256(bytes(script) + script.read_bytes()).hexdigest()[:12]}"
+    _LOADED.add(name)
     if name not in sys.modules:
         spec = spec_from_file_location(name, script)
         if spec is None or spec.loader is None:

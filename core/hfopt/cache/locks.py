@@ -140,11 +140,12 @@ def _open(file: Path, *, for_all: bool) -> int:
         except (PermissionError, IsADirectoryError):
             return os.open(file, os.O_RDONLY | _OPENING)
         except FileNotFoundError:
-            file.parent.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            file.parent.mkdir()
-            if for_all:
-                file.parent.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
+            if not file.parent.is_dir():
+                file.parent.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    file.parent.mkdir()
+                    if for_all:
+                        file.parent.chmod(0o1777)  # as /tmp itself: anybody may add a file, nobody remove another's
         with suppress(FileExistsError):
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             if for_all:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -82,22 +83,28 @@ def examine(folder: Path, key: str, digest: Callable[[Path], str] | None = None)
     manifest, wrong = read_manifest(folder, key)
     if manifest is None:
         return None, wrong
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
+    there = dict(_entries(folder))
     del there[MANIFEST]
     for file in manifest.files:
-        path = there.pop(file.path, None)
+        entry = there.pop(file.path, None)
         try:
-            if path is None or path.is_symlink():
+            if entry is None or entry.is_symlink():
                 wrong.append(f"{file.path} is missing")
-            elif path.stat().st_size != file.size or (digest is not None and digest(path) != file.sha256):
+            elif entry.stat().st_size != file.size or (digest is not None and digest(Path(entry)) != file.sha256):
                 wrong.append(f"{file.path} has changed")
         except OSError:
             wrong.append(f"{file.path} can't be read")
     return manifest, [*wrong, *(f"{name} does not belong to it" for name in there)]
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _entries(folder: Path | str, above: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """What lies below a folder, but for folders: a link to one is in it. By the path from there."""
+    with suppress(PermissionError), os.scandir(folder) as found:
+        for each in found:
+            if each.is_dir(follow_symlinks=False):
+                yield from _entries(each.path, f"{above}{each.name}/")
+            else:
+                yield above + each.name, each
 
 
 def read_manifest(folder: Path, key: str) -> tuple[Manifest | None, list[str]]:
@@ -118,9 +125,9 @@ def read_manifest(folder: Path, key: str) -> tuple[Manifest | None, list[str]]:
 
 def make_read_only(folder: Path) -> None:
     """Make the files below a folder read-only, but for those that are hard links to somebody else's."""
-    for file in folder.rglob("*"):
-        if file.is_file() and not file.is_symlink() and file.stat().st_nlink == 1:
-            file.chmod(0o444)
+    for _, each in _entries(folder):
+        if each.is_file(follow_symlinks=False) and each.stat().st_nlink == 1:
+            os.chmod(each, 0o444)
 
 
 def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
@@ -128,10 +135,10 @@ def list_files(folder: Path) -> tuple[ArtifactFile, ...]:
 
     :raises HfoptError: there is a symbolic link: what it points to is another's, and may lie elsewhere later
     """
-    for link in filter(Path.is_symlink, folder.rglob("*")):
-        raise HfoptError(f"{link.relative_to(folder)} is a symbolic link, and must be a file of the artifact's own")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(describe_file(file.relative_to(folder).as_posix(), file) for file in files)
+    found = sorted(_entries(folder), key=lambda pair: pair[0].split("/"))
+    for link in (name for name, each in found if each.is_symlink()):
+        raise HfoptError(f"{link} is a symbolic link, and must be a file of the artifact's own")
+    return tuple(describe_file(name, Path(each)) for name, each in found if each.is_file())
 
 
 def describe_file(path: str, file: Path) -> ArtifactFile:

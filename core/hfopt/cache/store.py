@@ -47,6 +47,7 @@ class ArtifactStore:
     :param inputs: where the user's inputs lie on this machine, by token: an artifact's model may refer to them
     :param digests: what the bytes of files are compared by; None: they are compared by size alone
     :param made: a folder for finished artifacts, where ``root/artifacts`` can only be read; see `take_in`
+    :param once: an artifact that was found whole is not looked at again: for one step, which is watched
     """
 
     def __init__(
@@ -55,12 +56,15 @@ class ArtifactStore:
         inputs: dict[str, str] | None = None,
         digests: Digests | None = None,
         made: Path | None = None,
+        *,
+        once: bool = False,
     ) -> None:
         self.root = root.absolute()
         self._artifacts = self.root / "artifacts"
         self.inputs = {} if inputs is None else inputs
         self.digests = digests
         self.made = made
+        self._found: dict[str, Manifest] | None = {} if once else None
 
     def folder(self, key: str) -> Path:
         """Where the artifact of that key lies, or would."""
@@ -82,6 +86,13 @@ class ArtifactStore:
         return "; ".join(examine(self.folder(key), key, None if self.digests is None else self.digests.of)[1])
 
     def _whole(self, key: str) -> Manifest | None:
+        if self._found is None:
+            return self._looked_at(key)
+        if key not in self._found and (manifest := self._looked_at(key)) is not None:
+            self._found[key] = manifest
+        return self._found.get(key)
+
+    def _looked_at(self, key: str) -> Manifest | None:
         folder, digests = self.folder(key), self.digests
         manifest, wrong = examine(folder, key, None if digests is None else digests.of)
         if manifest is None or wrong or not self.inputs.keys() >= {*manifest.uses.inputs}:
@@ -136,10 +147,7 @@ class ArtifactStore:
         :raises HfoptError: it can't be published
         """
         sealed = manifest.model_copy(update={"seal": manifest.digest_of_itself()})
-        with open(folder / MANIFEST, "w", encoding="utf-8") as stream:
-            stream.write(sealed.model_dump_json(indent=1))
-            stream.flush()
-            os.fsync(stream.fileno())
+        (folder / MANIFEST).write_text(sealed.model_dump_json(indent=1), "utf-8")
         if self.made is None:
             self._publish(folder, manifest.key)
         else:
@@ -164,10 +172,11 @@ class ArtifactStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target) and self.find(key) is None:
             remove_folder(target)
-        with suppress(OSError):
+        try:
             os.rename(folder, target)
-        if self.find(key) is None:
-            raise HfoptError(f"could not write artifact {key[:12]} to {target}")
+        except OSError as error:
+            if self.find(key) is None:
+                raise HfoptError(f"could not write artifact {key[:12]} to {target}") from error
 
     def discard(self, key: str) -> None:
         """Remove an artifact that is not what it was: its step runs again when it is next needed."""

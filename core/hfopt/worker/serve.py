@@ -109,7 +109,7 @@ def execute(
     fault = answer = manifest = None
     try:
         check_distributions(request.distributions)
-        store = ArtifactStore(root, request.paths, made=made)
+        store = ArtifactStore(root, request.paths, made=made, once=True)
         step = StepContext(request, root, store, plugins, _throttled(request.key, emit), offline)
         if request.kind in _ANSWER:
             answer = _ANSWER[request.kind](step)
