@@ -8,7 +8,8 @@ Weights = Mapping[str, tuple[float, float]]
 """How many numbers a model has, and the bits that each takes, by kind.
 
 ``matrix``: of linear layers; ``attention``: of those that make queries, keys and values, ``fused attention``: where a
-fused operator does; ``table``: of embeddings; ``other``: what is never quantized.
+fused operator does; ``head``: of linear layers in none of a transformer's numbered blocks; ``table``: of embeddings;
+``other`` and what no pass knows: what is never quantized. ``blocks`` are no numbers, but how many of these a model has.
 """
 MEGABYTE = 1_000_000
 

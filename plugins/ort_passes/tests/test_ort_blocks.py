@@ -133,3 +133,19 @@ def test_recovery_tells_what_quantizing_each_block_alone_does(fused, context, lo
             np.linalg.norm(found[1] - found[0]) / np.linalg.norm(found[0]), rel=1e-3
         )
         assert told[block]["drop"] is None
+
+
+def test_the_forecast_leaves_what_excluded_blocks_hold_as_wide_as_it_is():
+    before = {"matrix": (120.0, 32.0), "head": (5.0, 32.0), "table": (40.0, 32.0), "blocks": (12, 0)}
+
+    def forecast(*excluded):
+        config = OnnxQuantizationConfig(quant_mode="dynamic", blocks_to_exclude=excluded)
+        told = OnnxQuantization(config).forecast(before)
+        return sum(count * bits for count, bits in told.values()) / 8
+
+    all_quantized = 120 + 5 + 40
+    assert forecast() == all_quantized
+    assert forecast(0, -1) == all_quantized + 3 * 20
+    assert forecast(0, -12) == all_quantized + 3 * 10  # the same one twice
+    assert forecast("head") == all_quantized + 3 * 5
+    assert forecast("embeddings") == all_quantized + 3 * 40

@@ -18,6 +18,13 @@ PASSES = {
         "fusion": {"type": "OrtTransformersOptimization"},
         "quantization": {"type": "OnnxQuantization", "config": {"quant_mode": "dynamic"}},
     },
+    "blocks": {
+        "conversion": {"type": "OnnxConversion"},
+        "quantization": {
+            "type": "OnnxQuantization",
+            "config": {"quant_mode": "dynamic", "blocks_to_exclude": [0, -1, "embeddings"]},
+        },
+    },
     "static": {
         "conversion": {"type": "OnnxConversion"},
         "fusion": {"type": "OrtTransformersOptimization"},

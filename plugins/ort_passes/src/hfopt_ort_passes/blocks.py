@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from hfopt import PreconditionFailed
+from hfopt.api.forecast import Weights
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -62,6 +63,23 @@ def nodes_of(graph: GraphProto, wanted: Iterable[Block]) -> list[str]:
             )
     chosen = {numbered[each] if isinstance(each, int) else each for each in wanted}
     return [name for name, block in found.items() if block in chosen]
+
+
+def apart(weights: Weights, excluded: Iterable[Block]) -> Weights:
+    """A forecast in which the weights of some blocks are of kinds that are never quantized: ``matrix, excluded``.
+
+    All blocks are taken for equally large; of a model that has not told how many it has, none is known.
+    """
+    chosen, total = {*excluded}, round(weights.get("blocks", (0, 0))[0])
+    numbered = {each % total for each in chosen if isinstance(each, int)} if total else ()
+    shares = {"head": float(HEAD in chosen), "table": float(EMBEDDINGS in chosen), "blocks": 0.0, "other": 0.0}
+    found: dict[str, tuple[float, float]] = {}
+    for kind, (count, bits) in weights.items():
+        share = shares.get(kind, len(numbered) / max(1, total))
+        found[kind] = (count * (1 - share), bits)
+        if share:
+            found[f"{kind}, excluded"] = (count * share, bits)
+    return found
 
 
 def _told(node: NodeProto) -> tuple[str, str]:

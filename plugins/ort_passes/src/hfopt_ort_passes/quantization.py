@@ -13,7 +13,7 @@ from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
 from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, outline, save
 from hfopt_onnx_model.precision import tolerance_of
-from hfopt_ort_passes.blocks import nodes_of
+from hfopt_ort_passes.blocks import apart, nodes_of
 from hfopt_ort_passes.calibration import calibrate
 from hfopt_ort_passes.quantization_options import (
     DYNAMIC_OPERATORS,
@@ -71,7 +71,8 @@ class OnnxQuantization(Pass):
         wider = {
             kind for kind, (_, bits) in before.items() if bits >= 16
         }  # of 8 or 4 bits with scales it leaves what is
-        return with_bits(before, 8, {kind for kind, operator in HOLDERS.items() if operator in operators} & wider)
+        quantized = {kind for kind, operator in HOLDERS.items() if operator in operators} & wider
+        return with_bits(apart(before, self.config.blocks_to_exclude or ()), 8, quantized)
 
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         if not self.config.static and context.accelerator.execution_provider == QNN:

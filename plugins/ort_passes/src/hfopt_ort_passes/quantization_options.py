@@ -55,6 +55,7 @@ HOLDERS: Mapping[str, str] = {
     "matrix": "MatMul",
     "attention": "MatMul",
     "fused attention": "Attention",
+    "head": "MatMul",
     "table": "Gather",
 }
 """The operators that hold a model's weights, by kind of weight: see `hfopt.api.forecast`."""
