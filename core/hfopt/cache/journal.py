@@ -262,8 +262,9 @@ class RunLog(NamedTuple):
 
     def note(self, steps: list[SettledStep]) -> None:
         """Record steps as they finish, so that they survive a kill."""
-        at = datetime.now(UTC).isoformat()
-        self.journal.do(lambda connection: _insert_steps(connection, self.number, steps, at), None)
+        if steps:
+            at = datetime.now(UTC).isoformat()
+            self.journal.do(lambda connection: _insert_steps(connection, self.number, steps, at), None)
 
     def end(self, status: str) -> None:
         """Record how the run ended, if that is not yet recorded."""

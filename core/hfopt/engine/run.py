@@ -172,7 +172,7 @@ def _grow(strategy: Strategy, builder: Builder, run: EndedRun, driver: Driver, k
 
 
 class Seldom:
-    """Does something when it is called, but not so often that it would take more than a twentieth of the time."""
+    """Does something when it is called, but not so often that it would take more than a fiftieth of the time."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
@@ -183,7 +183,7 @@ class Seldom:
         if started >= self._due:
             self._work()
             ended = time.monotonic()
-            self._due = ended + 20 * (ended - started)
+            self._due = ended + 50 * (ended - started)
 
 
 def _plan(builder: Builder, systems: Mapping[str, System], reporter: Reporter) -> Plan:
