@@ -19,7 +19,7 @@ import psutil
 
 TOY = Path(__file__).parents[1] / "tests" / "core" / "toy.py"
 KILLS = int(os.environ.get("KILLS", "200"))
-MOST_STEPS, MOST_SECONDS = 3, 0.3
+MOST_STEPS, MOST_SECONDS = 2, 0.1
 """A run is killed so many steps after it has begun, and as many seconds later: at most."""
 
 
@@ -44,7 +44,7 @@ def make_project(folder: Path) -> None:
             "evaluator": "e",
             "search_strategy": {
                 "search_algorithm": "random",
-                "search_algorithm_config": {"num_samples": 250, "seed": 3},
+                "search_algorithm_config": {"num_samples": 500, "seed": 3},
             },
         },
     }
