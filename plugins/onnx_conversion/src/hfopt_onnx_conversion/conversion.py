@@ -113,7 +113,7 @@ class OnnxConversion(Pass):
     def run(self, model: ModelHandle, context: PassContext) -> PassResult:
         from hfopt_onnx_conversion import genai, generation
         from hfopt_onnx_conversion.export import describe_failures, export
-        from hfopt_onnx_model.graph import handle_of, load, node_counts
+        from hfopt_onnx_model.graph import handle_of, node_counts, outline
 
         target, config = context.folder / f"{context.name}.onnx", self.config
         brief = not config.use_dynamo_exporter and (config.target_opset or 0) <= TORCHSCRIPT_OPSETS[1]
@@ -133,7 +133,7 @@ class OnnxConversion(Pass):
         if generation.writes(model):
             converted = converted.with_(companions=(*converted.companions, genai.write_config(model, target)))
         told = {"summary": f"opset {how.opset}, by {how.exporter}", **asdict(how)}
-        report: dict[str, Any] = {**told, "operators": node_counts(load(target, weights=False))}
+        report: dict[str, Any] = {**told, "operators": node_counts(outline(target))}
         if how.failed:
             report["warning"] = f"exported by {how.exporter}, as {describe_failures(how.failed)}"
         result = PassResult(converted, report, tolerance)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt.api.example import BATCH_AXIS, PAST_AXIS, example_feeds
-from hfopt_onnx_model.graph import load
+from hfopt_onnx_model.graph import outline
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def trace(
         opset_version=opset,
         dynamo=False,
     )
-    return load(target, weights=False)
+    return outline(target)
 
 
 def _tensors(feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> tuple[torch.Tensor, ...]:

@@ -6,20 +6,24 @@ Nothing here runs a model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfopt import ModelHandle, PreconditionFailed, TensorSpec
 from hfopt.api.files import regular_file
+from hfopt_onnx_model import wire
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.weights import (
     MOST_AXES,
     Later,
+    blocks_of,
     bring_in,
     check_size,
     data_of,
     is_dtype,
+    leave_out,
     move_out,
     must_stay_inside,
     read_in,
@@ -29,7 +33,7 @@ from hfopt_onnx_model.weights import (
 )
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 EXTERNAL_THRESHOLD = 2_000_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB."""
@@ -48,37 +52,35 @@ def load(path: Path, *, weights: bool = True) -> ModelProto:
     :raises PreconditionFailed: the file is not an ONNX model, or external data are missing or truncated
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        if (size := regular_file(path).st_size) >= 2**31:
-            raise PreconditionFailed(f"{path} has {size} bytes, and an ONNX file has less than 2 GiB")
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
-        raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged") from error
-    except OSError as error:
-        raise PreconditionFailed(f"{path} can't be read: {error.strerror}") from error
-    if not model.graph.node:
-        raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged")
+    model = _read(path, lambda: onnx.load(str(path), load_external_data=False))
     if weights:
         read_in(model, path.parent)
     return model
 
 
 def outline(path: Path) -> ModelProto:
-    """A model without the data of its larger weights: its nodes take little memory.
+    """A model whose larger initializers are external data, if need be of its own file: it takes little memory.
 
     :raises PreconditionFailed: as `load`
     """
-    import onnx
+    return _read(path, lambda: wire.referring(path, SMALL))
 
-    model = load(path, weights=False)
-    for tensor, _ in tensors(model):
-        if len(tensor.raw_data) > SMALL:
-            tensor.ClearField("raw_data")
-    copy = onnx.ModelProto()  # protobuf keeps what was cleared for as long as the message
-    copy.CopyFrom(model)
-    return copy
+
+def _read(path: Path, read: Callable[[], ModelProto]) -> ModelProto:
+    from google.protobuf.message import DecodeError
+
+    try:
+        if (size := regular_file(path).st_size) >= 2**31:
+            raise PreconditionFailed(f"{path} has {size} bytes, and an ONNX file has less than 2 GiB")
+        model = read()
+    except DecodeError as error:
+        raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged") from error
+    except OSError as error:
+        raise PreconditionFailed(f"{path} can't be read: {error.strerror}") from error
+    if not model.graph.node:
+        raise PreconditionFailed(f"{path} is not an ONNX model, or is damaged")
+    return model
 
 
 def save(
@@ -91,10 +93,12 @@ def save(
 ) -> None:
     """Write a model into one file, or its weights beside it; weights of more than 2 GB are always beside it.
 
-    What goes beside it is written one tensor at a time and moved out of `model`, so that memory holds it once.
+    What goes beside it is written one tensor at a time and moved out of `model`, so that memory holds it once; of
+    initializers that have their data elsewhere it holds one block at a time.
 
     :param external: how they are written; None: as its defaults say
-    :param source: another folder, where the external data lie of a model that was loaded without them
+    :param source: another folder, where the external data lie of a model that was loaded without them, in other files
+        than `path`
     :param later: data of initializers that have none, by name
     :raises PreconditionFailed: more is left inside than a file can hold
     """
@@ -107,32 +111,44 @@ def save(
     size = weight_bytes(model, folder) + sum(each.size for each in later.values())
     beside = options.save_as_external_data or size >= EXTERNAL_THRESHOLD
     name = options.external_data_name or f"{path.name}.data"
-    written = 0
-    for tensor, in_a_node in tensors(model):
+    written, initializers, inside = 0, len(model.graph.initializer), dict[int, Later]()
+    for number, (tensor, in_a_node) in enumerate(tensors(model)):  # the graph's initializers are the first
         can_leave = (
             beside and tensor.data_type != onnx.TensorProto.STRING and (options.convert_attribute or not in_a_node)
         )
         elsewhere = tensor.name in later and not in_a_node
         if not can_leave and not elsewhere and not uses_external_data(tensor):
             continue
-        data = later[tensor.name] if elsewhere else _at_once(data_of(tensor, folder))
+        data = later[tensor.name] if elsewhere else _stored(tensor, folder)
         large = data.size >= max(1, options.size_threshold) and not must_stay_inside(tensor, data.size)
         if can_leave and large:
             place = name if options.all_tensors_to_one_file else f"{name}.{written:04}"
             move_out(tensor, data.read(), path.parent / place, append=options.all_tensors_to_one_file and written > 0)
             written += 1
-        elif elsewhere or uses_external_data(tensor):
+        elif number < initializers and data.size > SMALL:
+            leave_out(tensor)
+            inside[number] = data
+        else:
             bring_in(tensor, b"".join(data.read()))
-    inside = sum(tensor.ByteSize() for tensor, _ in tensors(model))
-    if inside >= FILE_LIMIT:
+    total = sum(tensor.ByteSize() for tensor, _ in tensors(model)) + sum(each.size for each in inside.values())
+    if total >= FILE_LIMIT:
         raise PreconditionFailed(
-            f"{inside} bytes of weights would stay in {path.name}, and a file of this format holds {FILE_LIMIT}",
+            f"{total} bytes of weights would stay in {path.name}, and a file of this format holds {FILE_LIMIT}",
             hint="lower size_threshold, or set convert_attribute",
         )
-    onnx.save(model, str(path))
+    if inside:
+        wire.write(model, path, inside)
+    else:
+        onnx.save(model, str(path))
 
 
-def _at_once(data: bytes) -> Later:
+def _stored(tensor: TensorProto, folder: Path) -> Later:
+    from onnx.external_data_helper import uses_external_data
+
+    if uses_external_data(tensor):
+        place = span(tensor, folder)
+        return Later(place[2], partial(blocks_of, *place))
+    data = data_of(tensor, folder)
     return Later(len(data), lambda: [data])
 
 
@@ -150,7 +166,7 @@ def look_at(path: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...], tuple
     :return: its files, as `model_files`; its inputs and outputs
     :raises PreconditionFailed: it is damaged, as far as that can be seen without reading its weights
     """
-    model = load(path, weights=False)
+    model = outline(path)
     for tensor, _ in tensors(model):
         check_size(tensor, path)
     inputs, outputs = _io(model.graph, path)
@@ -164,19 +180,19 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
     :raises PreconditionFailed: one is missing, truncated, or outside the model's folder
     """
-    return _files(load(path, weights=False), path)
+    return _files(outline(path), path)
 
 
 def _files(model: ModelProto, path: Path) -> tuple[Path, ...]:
     from onnx.external_data_helper import uses_external_data
 
     stored = [tensor for tensor, _ in tensors(model) if uses_external_data(tensor)]
-    return (path, *sorted({span(tensor, path.parent)[0] for tensor in stored}))
+    return (path, *sorted({span(tensor, path.parent)[0] for tensor in stored} - {path}))
 
 
 def describe_io(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of a model, without reading its weights."""
-    return _io(load(path, weights=False).graph, path)
+    return _io(outline(path).graph, path)
 
 
 def _io(graph: GraphProto, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -245,7 +261,7 @@ def handle_of(path: Path, *, like: ModelHandle) -> ModelHandle:
 
     :param like: gives attributes, companions, settings (if it is an ONNX model too), and how to make examples
     """
-    model = load(path, weights=False)
+    model = outline(path)
     inputs, outputs = _io(model.graph, path)
     told = {spec.name: spec.model_dump(include={"high", "scale", "last"}) for spec in like.inputs}
     return ModelHandle(

@@ -117,12 +117,12 @@ class OrtSession(Session):
 
     @cached_property
     def rows_are_independent(self) -> bool:
-        from hfopt_onnx_model.graph import load
+        from hfopt_onnx_model.graph import outline
         from hfopt_onnx_model.precision import mixes_rows
 
         if any(isinstance(axis, int) for spec in self.inputs for axis in spec.axes[:1]):
             return False  # a fixed batch: rows can't be put together in any other way
-        return not mixes_rows(load(self._path, weights=False))
+        return not mixes_rows(outline(self._path))
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         with refusing("ONNX Runtime can't run the model"):

@@ -34,6 +34,8 @@ TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 """Where a tensor has its numbers if it has neither bytes nor external data."""
 MOST_AXES = 64
 """Of a NumPy array."""
+BLOCK = 1 << 24
+"""Bytes that are copied at a time."""
 PACKED = 4
 """How many elements at most share one of those numbers."""
 
@@ -197,13 +199,26 @@ def data_of(tensor: TensorProto, folder: Path) -> bytes:
     return bytes(numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data)
 
 
+def blocks_of(file: Path, offset: int, length: int) -> Iterator[bytes]:
+    """Part of a file."""
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        while length > 0:
+            block = stream.read(min(BLOCK, length))
+            length -= len(block)
+            yield block
+
+
 def bring_in(tensor: TensorProto, data: bytes) -> None:
     """Store a tensor inside the model."""
-    import onnx
-
+    leave_out(tensor)
     tensor.raw_data = data
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    tensor.ClearField("external_data")
+
+
+def leave_out(tensor: TensorProto) -> None:
+    """Leave a tensor without data."""
+    for field in ("data_location", "external_data", "raw_data", *TYPED):
+        tensor.ClearField(field)
 
 
 def move_out(tensor: TensorProto, blocks: Iterable[bytes], file: Path, *, append: bool) -> None:

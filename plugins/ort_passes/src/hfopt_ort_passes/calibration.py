@@ -67,6 +67,7 @@ def calibrate(
         providers=["CPUExecutionProvider"],
         extra_options={OPTIONS[name]: value for name, value in extra_options.items() if name in OPTIONS},
     )
+    calibrator.model = None  # its session has it by now
     in_one_call = 1 if method != "MinMax" or extra_options.get("CalibMovingAverage") else BATCHES_PER_CALL
 
     def feeds() -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import chdir
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfopt import Accelerator, Config, ModelHandle, Pass, PassContext, PassResult, PreconditionFailed
@@ -13,6 +14,7 @@ from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import counts, did_you_mean
 from hfopt_onnx_model.graph import handle_of, outline, save
 from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
+from hfopt_onnx_model.weights import read_in
 from hfopt_ort_passes.attention import FUSED_ATTENTION, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.grouped import group_queries, is_wanted
@@ -58,7 +60,7 @@ class OrtTransformersOptimization(Pass):
         "onnx": 100 * MEGABYTE,
         "onnxruntime": 60 * MEGABYTE,
         "onnxruntime.transformers": 90 * MEGABYTE,
-        "copies": 4,
+        "copies": 2,
     }
     config: OrtTransformersOptimizationConfig
 
@@ -96,19 +98,21 @@ class OrtTransformersOptimization(Pass):
         source = outline(model.path)
         before = source.graph
         with quiet(), scratch(context.folder), sentences("ONNX Runtime can't optimize this model"):
-            optimized = self._optimize(model, optimizer, provider)
-            if is_wanted(self.config, context.accelerator):
-                group_queries(optimized, self._size("num_heads", model), self.config)
+            with chdir(model.path.parent):  # weights are read from there, if they are looked at
+                optimized = self._optimize(model, optimizer, provider)
+                if is_wanted(self.config, context.accelerator):
+                    group_queries(optimized, self._size("num_heads", model), self.config)
             fused = _more(optimized.model.graph, before)
             if self.config.float16:
+                read_in(optimized.model, model.path.parent)
                 self._halve(optimized, before)
             if self.config.input_int32:
                 optimized.change_graph_inputs_to_int32()
             optimized.topological_sort(is_deterministic=True)
             _import_microsoft(optimized.model)
-            save(optimized.model, target, self.config)
+            save(optimized.model, target, self.config, source=model.path.parent)
             del optimized
-            gc.collect()  # four times the model's size, in cycles
+            gc.collect()  # copies of the model, in cycles
         report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
         if warning := self._warning(fused, before, model):
             report["warning"] = warning
@@ -148,7 +152,7 @@ class OrtTransformersOptimization(Pass):
         heads, width = self._size("num_heads", model), self._size("hidden_size", model)
         usable = heads and not width % heads  # T5's heads together may be of another width than its hidden states
         return optimize_model(
-            str(model.path),
+            str(model.path) if self.config.opt_level else outline(model.path),
             model_type=optimizer,
             num_heads=heads if usable else 0,
             hidden_size=width if usable else 0,

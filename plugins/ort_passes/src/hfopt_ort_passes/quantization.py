@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, Preconditi
 from hfopt.api import text as wording
 from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
-from hfopt_onnx_model.graph import handle_of, load, node_counts, outgrows_protobuf, outline, save
+from hfopt_onnx_model.graph import handle_of, node_counts, outgrows_protobuf, outline, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.blocks import apart, nodes_of
 from hfopt_ort_passes.calibration import calibrate
@@ -79,7 +80,7 @@ class OnnxQuantization(Pass):
             raise PreconditionFailed(f"{QNN} runs models that were quantized statically", hint="name a data_config")
         target = context.folder / f"{context.name}.onnx"
         large = outgrows_protobuf(model)
-        load(model.path, weights=False)
+        outline(model.path)
         hint = None if self.config.quant_preprocess else "leave quant_preprocess on: it gives every tensor a type"
         with quiet(), scratch(context.folder) as folder, sentences("ONNX Runtime can't quantize this model", hint=hint):
             source = self._prepared(model, folder)
@@ -207,6 +208,9 @@ def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    if not external:
+        with suppress(AssertionError, TypeError), chdir(source.parent):
+            return _prepared(source, target)
     write = partial(
         quant_pre_process,
         str(source),
@@ -223,12 +227,29 @@ def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
     return target
 
 
+def _prepared(source: Path, target: Path) -> Path:
+    """As ``quant_pre_process`` does, but shapes are inferred without weights: it copies a model for each step.
+
+    :return: `target`
+    """
+    import onnxruntime
+    from onnxruntime.transformers.shape_infer_helper import SymbolicShapeInference  # in its package imports PyTorch
+
+    typed = target.with_name("typed.onnx")
+    save(SymbolicShapeInference.infer_shapes(outline(source), auto_merge=True), typed, source=source.parent)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(target)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession(str(typed), options, providers=["CPUExecutionProvider"])
+    return target
+
+
 def copy(source: Path, target: Path) -> Path:
     """The graph as it is, where ONNX Runtime may write files next to it.
 
     :return: `target`
     """
-    save(load(source), target)
+    save(outline(source), target, source=source.parent)
     return target
 
 
@@ -309,7 +330,7 @@ def products_of_activations(model: ModelProto) -> list[str]:
 
 
 def _no_node(option: str, name: str, names: set[str], model: ModelHandle) -> PreconditionFailed:
-    if any(node.name == name for node in load(model.path, weights=False).graph.node):
+    if any(node.name == name for node in outline(model.path).graph.node):
         return PreconditionFailed(
             f"{option}: the preparation folds or replaces the node {name!r}", hint="set quant_preprocess to false"
         )

@@ -6,22 +6,18 @@ Where weights are stored is `hfopt_onnx_model.weights`; a model that is finished
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import PreconditionFailed
 from hfopt_onnx_model.external import ExternalDataConfig
-from hfopt_onnx_model.weights import bring_in, data_of, move_out, must_stay_inside, span, tensors
+from hfopt_onnx_model.weights import blocks_of, bring_in, data_of, move_out, must_stay_inside, span, tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, TensorProto
 
 EVERYTHING = slice(None)
-
-BLOCK = 1 << 24
-"""Bytes that are copied at a time."""
 
 
 def has_external_data(model: ModelProto) -> bool:
@@ -98,7 +94,7 @@ class WeightWriter:
             bring_in(tensor, data_of(tensor, folder))
             return
         file, append = self._next_file()
-        move_out(tensor, _blocks(source, offset, length), file, append=append)
+        move_out(tensor, blocks_of(source, offset, length), file, append=append)
 
     def _stays_inside(self, tensor: TensorProto, size: int) -> bool:
         self.bytes += size
@@ -113,15 +109,6 @@ class WeightWriter:
         if not append:
             self.files.append(self._path.parent / (name if one else f"{name}.{len(self.files):04}"))
         return self.files[-1], append
-
-
-def _blocks(file: Path, offset: int, length: int) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        while length > 0:
-            block = stream.read(min(BLOCK, length))
-            length -= len(block)
-            yield block
 
 
 def free_name(name: str, taken: set[str]) -> str:
