@@ -43,8 +43,8 @@ class TestAzureML(SystemConformance):
         found = []
         for job in self.left_over(project):
             with suppress(OSError):  # it is being removed, or not there yet
-                for file in (self.emulator.folder / "jobs" / job / "tmp").rglob(lines.HEARTBEAT):
-                    found.append(file.read_text())
+                files = (self.emulator.folder / "jobs" / job / "tmp").rglob(lines.HEARTBEAT)
+                found.extend(file.read_text() for file in files)
         return found
 
     def left_over(self, project):

@@ -17,7 +17,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import file_digest, sha256
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -113,26 +112,34 @@ class AzureML(System):
         return futures
 
     def _carry(self, steps: Sequence[StepRequest], on_progress: Tell) -> list[StepResult]:
-        """The results of steps, of a job that is there or of a new one."""
-        base = self._name(steps)
-        for attempt in count(1):
-            name = f"{base}-{attempt}"
-            state = jobs.state(self.config.client, name)
-            old = state is not None and state.ended
+        """The results of steps.
+
+        What a job has done that has ended before is not done again; what failed in it is, under a name of its own, so
+        that the next run, which asks for just that, finds it.
+        """
+        done: dict[str, StepResult] = {}
+        left, attempt = list(steps), 1
+        while left:
+            name = f"{self._name(left)}-{attempt}"
             with self._cancelled_with_the_run(name):
+                state = jobs.state(self.config.client, name)
+                old = state is not None and state.ended
                 if state is not None and not old:
                     self._print(f"job {name} runs already: its results are waited for")
-                state = state or self._submit(name, steps)
                 lines = deque[str](maxlen=LAST_LINES)
+                state = state or self._submit(name, left)
                 state = state if old else self._follow(name, state, on_progress, lines)
-                results = self._take(name, steps)
-            whole = all(each.key in results and results[each.key].fault is None for each in steps)
-            if old and whole:
-                self._follow(name, state, on_progress, lines)
-            if whole or not old:
+                results = self._take(name, left)
+            if not old:
                 lost = self._lost(name, state, lines)
-                return [results.get(each.key) or StepResult(key=each.key, fault=lost) for each in steps]
-        raise AssertionError
+                done |= {each.key: results.get(each.key) or StepResult(key=each.key, fault=lost) for each in left}
+                break
+            if fine := {key: result for key, result in results.items() if result.fault is None}:
+                self._follow(name, state, on_progress, lines)
+            done |= fine
+            left = [each for each in left if each.key not in fine]
+            attempt = 1 if fine else attempt + 1
+        return [done[each.key] for each in steps]
 
     def _name(self, steps: Sequence[StepRequest]) -> str:
         """What a job is called, but for the attempt: it says what is done, and where."""
@@ -164,7 +171,7 @@ class AzureML(System):
                 inputs[f"input_{number}"], inside = self._bring_input(token, Path(path))
                 places[token] = (f"input_{number}", inside)
             artifacts: dict[str, str] = {}
-            keys = (key for each in steps for key in (each.key, *each.inputs.values()))
+            keys = (key for each in steps for key in each.inputs.values())
             for number, key in enumerate(needed(store, keys)):
                 inputs[f"artifact_{number}"] = self._bring_artifact(key)
                 artifacts[key] = f"artifact_{number}"
