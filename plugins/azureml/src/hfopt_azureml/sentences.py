@@ -56,6 +56,11 @@ def explain(error: Exception, what: str, client: AzureMLClientConfig, missing: s
             f"Azure does not accept the sign-in for {what}",
             hint=f"check that it is of the workspace's tenant; {SIGN_IN}",
         )
+    if "quota" in _code(error).lower():
+        return PreconditionFailed(
+            f"Azure has no quota left for {what}{told(error)}",
+            hint="take a smaller compute, wait for other jobs, or ask for more quota in the portal",
+        )
     if status == 403:
         return PreconditionFailed(
             f"the account that is signed in may not use {what}{_code(error)}",

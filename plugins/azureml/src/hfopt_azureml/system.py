@@ -70,7 +70,7 @@ class AzureML(System):
         with speaking(f"compute {compute}", client):
             size = str(getattr(workspace_client(client).compute.get(compute), "size", None))
         self._environment = environments.ready(self.config)
-        self._where = repr((compute, size, self._environment, self.config.resources))
+        self._where = repr((compute, size, self._environment, self.config.resources, client.keyvault_name))
         with speaking("the default datastore", client):
             self._depot = Depot(client, progress)
 
@@ -291,8 +291,9 @@ class AzureML(System):
                 ]
                 try:
                     self._take_in(name, key, of_it)
-                except HfoptError:  # not as it was written: it is made again
-                    del results[key]
+                except HfoptError as error:  # not as it was written: the next run makes it again
+                    fault = Fault(type="ArtifactMissing", message=error.message, hint=error.hint)
+                    results[key] = StepResult(key=key, fault=fault)
                 else:
                     note = f"{made}/{ARTIFACTS}/{key}"
                     self._depot.put(_note(artifact_folder(store, key)), note.encode())
