@@ -9,9 +9,10 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from hfopt_hf_hub.testing.hub import Hub
 
 KILLS = int(os.environ.get("HFOPT_KILLS", "3"))
 CONFIG = Path(__file__).parents[2] / "examples" / "bert_ptq" / "config.json"
+EMPTY: Mapping[str, str] = MappingProxyType({})
 CARD = b"""---
 configs:
 - config_name: mrpc
@@ -103,9 +105,9 @@ def start(hub, small_bert):
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
-    def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    def start(folder: Path, *command: str, more: Mapping[str, str] = EMPTY) -> subprocess.Popen[str]:
         command = (sys.executable, "-m", "hfopt", *(command or ("run", str(CONFIG))))
-        return subprocess.Popen(command, cwd=folder, env=os.environ | dict(hub.environment), **pipes)
+        return subprocess.Popen(command, cwd=folder, env={**os.environ, **hub.environment, **more}, **pipes)
 
     return start
 
@@ -236,6 +238,33 @@ def test_a_run_in_a_container_that_is_killed_is_finished_by_the_next_and_leaves_
     assert (steps["conversion"], steps["quantization"]) == (True, False), stderr
     assert made_in(tmp_path) == made_in(undisturbed.folder)
     ended(start(tmp_path, "cache", "verify", "--cache-dir", "cache"))
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_jobs_of_azureml_make_what_this_machine_makes(undisturbed, start, azureml_emulator, tmp_path):
+    from azureml_emulator.places import GROUP, SUBSCRIPTION, WORKSPACE
+
+    config = read(CONFIG).value
+    of_jobs = {"aml_compute": "cpu-cluster", "aml_environment_config": {"name": "local", "version": "1"}}
+    accelerators = config["systems"]["local_system"]["config"]
+    config["azureml_client"] = {"subscription_id": SUBSCRIPTION, "resource_group": GROUP, "workspace_name": WORKSPACE}
+    config["systems"] = {"cloud": {"type": "AzureML", "config": {**of_jobs, **accelerators}}}
+    config["engine"] |= {"host": "cloud", "target": "cloud"}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+
+    ended(start(tmp_path, "run", str(file), more=azureml_emulator.variables()))
+
+    record = record_in(tmp_path)
+    assert record["status"] == "succeeded"
+    assert made_in(tmp_path) == made_in(undisturbed.folder)
+    (skipped,) = record["skipped_accelerators"]
+    assert skipped["execution_provider"] == "OpenVINOExecutionProvider"
+    assert {job.status for job in azureml_emulator.jobs.values()} == {"Completed"}
+    assert {times for name, times in azureml_emulator.uploads.items() if "/hfopt/" in name} == {1}
+    secret = azureml_emulator.identities.client_secret.encode()
+    assert not [each for each in tmp_path.rglob("*") if each.is_file() and secret in each.read_bytes()]
 
 
 def fresh_folders(parent: Path) -> Iterator[Path]:
