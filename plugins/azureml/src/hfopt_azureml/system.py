@@ -295,8 +295,9 @@ class AzureML(System):
                     fault = Fault(type="ArtifactMissing", message=error.message, hint=error.hint)
                     results[key] = StepResult(key=key, fault=fault)
                 else:
-                    note = f"{made}/{ARTIFACTS}/{key}"
-                    self._depot.put(_note(artifact_folder(store, key)), note.encode())
+                    note = _note(artifact_folder(store, key))
+                    if self._depot.read(note) is None:
+                        self._depot.put(note, f"{made}/{ARTIFACTS}/{key}".encode())
         return results
 
     def _results(self, steps: Sequence[StepRequest], files: Sequence[File]) -> Iterator[tuple[str, StepResult]]:
