@@ -80,7 +80,8 @@ def rows(dataset, **_):
 """
 
 
-def test_scripts_and_data_come_from_a_datastore(azureml_emulator, run, tmp_path):
+@pytest.mark.parametrize("jobs", [False, True], ids=["here", "jobs"])
+def test_scripts_and_data_come_from_a_datastore(azureml_emulator, run, aml, tmp_path, jobs):
     import onnx
     from onnx import TensorProto, helper
 
@@ -116,9 +117,15 @@ def test_scripts_and_data_come_from_a_datastore(azureml_emulator, run, tmp_path)
         "passes": {"convert": {"type": "OnnxOpVersionConversion", "config": {"target_opset": 18}}},
         "engine": {"evaluator": "e"},
     }
+    if jobs:
+        config["systems"] = {"cloud": aml}
+        config["engine"] |= {"host": "cloud", "target": "cloud"}
 
     done, record = run(config)
 
     assert done.returncode == 0, done.stderr + done.stdout
     assert record["results"][0]["candidates"][0]["metrics"]["l-avg"]["value"] > 0
+    read = {each["uri"] for job in azureml_emulator.jobs.values() for each in job.definition["inputs"].values()}
+    assert any(uri.endswith("/paths/given/code") for uri in read) is jobs
+    assert not any("/hfopt/" in name and name.endswith("doubling.py") for name in azureml_emulator.uploads)
     assert [*(tmp_path / ".hfopt-cache" / "unfinished").glob("*")] == []

@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 ERRAND = "errand.json"
 PACKED = "hfopt.tar"
 """hfopt itself, as `SystemContext.bundle` makes it."""
+FETCHED = "files"
+"""Where in a fetched artifact its files are."""
 RESULTS, ARTIFACTS = "results", "artifacts"
 TOLD = "hfopt: "
 """Begins a line of a job's log that is a `Progress`."""
@@ -31,6 +33,7 @@ class Errand(BaseModel):
     :param steps: without paths of the host
     :param places: where an input of the user's lies, by its token: the job's input, and the path in that
     :param artifacts: the job's input that is the artifact of a key
+    :param fetched: likewise for the files of a fetched one, if they lie elsewhere than its manifest
     :param plugin_files: ``-p`` files, by their names in the bundle
     :param log_levels: environment of workers
     """
@@ -40,6 +43,7 @@ class Errand(BaseModel):
     steps: tuple[StepRequest, ...]
     places: dict[str, tuple[str, str]]
     artifacts: dict[str, str]
+    fetched: dict[str, str] = {}
     plugin_files: tuple[str, ...] = ()
     log_levels: dict[str, str] = {}
 

@@ -18,7 +18,7 @@ from hfopt.api.protocol import Fault, Progress, StepRequest, StepResult
 from hfopt.api.systems import SystemConfig, SystemContext
 from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
 from hfopt_azureml.client_config import AzureMLClientConfig
-from hfopt_azureml.errand import ARTIFACTS, MANIFEST, RESULTS, TOLD, Errand, artifact_folder
+from hfopt_azureml.errand import ARTIFACTS, FETCHED, MANIFEST, RESULTS, TOLD, Errand, artifact_folder
 from hfopt_azureml.vault import log_in
 
 PLUGIN_FILES = "plugin-files"
@@ -64,6 +64,8 @@ def do(errand: Errand, inputs: Mapping[str, Path], store: Path, made: Path) -> N
     """
     for key, name in errand.artifacts.items():
         copy(inputs[name], artifact_folder(store, key))
+    for key, name in errand.fetched.items():
+        copy(inputs[name], artifact_folder(store, key) / FETCHED)
     paths = {token: str(inputs[name] / path) for token, (name, path) in errand.places.items()}
     bundle = Path(__file__).parents[1]
     context = SystemContext(

@@ -25,7 +25,7 @@ from hfopt.api.config import ReportProgress
 from hfopt.api.protocol import Fault, Progress, StepRequest, StepResult
 from hfopt.api.systems import System, SystemContext
 from hfopt.api.workers import keep
-from hfopt_azureml import blobs, environments, jobs
+from hfopt_azureml import blobs, environments, in_place, jobs
 from hfopt_azureml.blobs import File
 from hfopt_azureml.clients import workspace_client
 from hfopt_azureml.depot import TOP, Depot, content_of
@@ -143,17 +143,22 @@ class AzureML(System):
 
     def _name(self, steps: Sequence[StepRequest]) -> str:
         """What a job is called, but for the attempt: it says what is done, and where."""
-        errand = self._errand(steps, {}, {})
+        errand = self._errand(steps, {}, {}, {})
         told = f"{self.context.bundle().name} {self._where} {errand.portable()}"
         return f"hfopt-{sha256(told.encode()).hexdigest()[:20]}"
 
     def _errand(
-        self, steps: Sequence[StepRequest], places: Mapping[str, tuple[str, str]], artifacts: Mapping[str, str]
+        self,
+        steps: Sequence[StepRequest],
+        places: Mapping[str, tuple[str, str]],
+        artifacts: Mapping[str, str],
+        fetched: Mapping[str, str],
     ) -> Errand:
         return Errand(
             steps=tuple(each.model_copy(update={"paths": dict.fromkeys(sorted(each.paths), "")}) for each in steps),
             places=dict(places),
             artifacts=dict(artifacts),
+            fetched=dict(fetched),
             plugin_files=tuple(file.name for file in self.context.plugin_files),
             log_levels=dict(self.context.log_levels),
         )
@@ -171,11 +176,15 @@ class AzureML(System):
                 inputs[f"input_{number}"], inside = self._bring_input(token, Path(path))
                 places[token] = (f"input_{number}", inside)
             artifacts: dict[str, str] = {}
+            fetched: dict[str, str] = {}
             keys = (key for each in steps for key in each.inputs.values())
             for number, key in enumerate(needed(store, keys)):
-                inputs[f"artifact_{number}"] = self._bring_artifact(key)
                 artifacts[key] = f"artifact_{number}"
-            errand = self._errand(steps, places, artifacts)
+                if (place := in_place.lies(artifact_folder(store, key), client)) is not None:
+                    fetched[key] = f"fetched_{number}"
+                    inputs[fetched[key]] = place
+                inputs[artifacts[key]] = self._bring_artifact(key, whole=place is None)
+            errand = self._errand(steps, places, artifacts, fetched)
             with TemporaryDirectory() as folder:
                 (file := Path(folder, ERRAND)).write_text(errand.model_dump_json(), "utf-8")
                 inputs["errand"] = self._depot.bring(f"{TOP}/errands/{errand.digest[:32]}", {ERRAND: file})
@@ -221,9 +230,15 @@ class AzureML(System):
         content = content_of((name, digest if file == path else _digest(file)) for name, file in files.items())
         return self._depot.bring(f"{TOP}/inputs/{content}", files), path.name
 
-    def _bring_artifact(self, key: str) -> str:
-        """An earlier result; where a job has made it, it is there already."""
+    def _bring_artifact(self, key: str, *, whole: bool) -> str:
+        """An earlier result; where a job has made it, it is there already.
+
+        :param whole: with its files; else its manifest alone, as the workspace has them
+        """
         folder = artifact_folder(self.context.store, key)
+        if not whole:
+            about = f"{TOP}/manifests/{_digest(folder / MANIFEST)[:32]}"
+            return self._depot.bring(about, {MANIFEST: folder / MANIFEST})
         files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
         place = self._depot.read(_note(folder))
         path = f"{TOP}/artifacts/{key[:32]}-{_digest(folder / MANIFEST)[:16]}" if place is None else place.decode()
