@@ -340,7 +340,7 @@ class AzureML(System):
         unfinished = self.context.store / "unfinished" / name
         whole = unfinished / "whole"
         (whole / key).mkdir(parents=True, exist_ok=True)
-        parts = unfinished / "parts"
+        parts = unfinished / f"parts of {key}"
         blobs.download(self._depot.connect, files, whole / key, parts, self.config.client, self._tell)
         for file in (whole / key).rglob("*"):
             if file.is_file() and file != whole / key / MANIFEST:
@@ -366,7 +366,7 @@ class AzureML(System):
         self._over.set()
         asking = [
             threading.Thread(target=self._cancel, args=(name,), name=f"cancel {name}", daemon=True)
-            for name in self._under_way
+            for name in [*self._under_way]
         ]
         for each in asking:
             each.start()
