@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from hfopt import PreconditionFailed
+from hfopt_azureml.client_config import AzureMLClientConfig
+from hfopt_azureml.vault import hub_token
+
 PROGRAM = """
 import contextlib, json, os, sys
 from hashlib import sha256
@@ -55,6 +59,15 @@ ml.jobs.create_or_update(command(
     environment_variables={"HFOPT_KEYVAULT": "emulatorvault"},
 ))
 """
+
+
+def test_an_environment_without_azure_identity_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+
+    with pytest.raises(PreconditionFailed, match="the environment of the job can't read key vault ours") as failure:
+        hub_token("ours", AzureMLClientConfig())
+
+    assert failure.value.hint == "azure-identity must be installed in the job's environment"
 
 
 @pytest.mark.engine

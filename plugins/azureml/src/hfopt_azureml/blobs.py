@@ -114,6 +114,21 @@ def _file(blob: Any, path: str) -> File:
     return File(path, blob.name, blob.size, str(blob.etag).strip('"'), bytes(md5) if md5 else None)
 
 
+class _Shared:
+    """A client of a container for several threads, made anew when its signature is of use no more."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self.current = connect()
+
+    def renew(self, refused: ContainerClient) -> None:
+        """Connect anew, unless another thread has done so meanwhile."""
+        with self._lock:
+            if self.current is refused:
+                self.current = self._connect()
+
+
 def download(
     connect: Connect,
     files: Sequence[File],
@@ -139,8 +154,9 @@ def download(
 
     unfinished.mkdir(parents=True, exist_ok=True)
     progress("download", 0, total)
+    shared = _Shared(connect)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download") as pool:
-        waiting = [pool.submit(_bring, connect, file, unfinished / file.path, client, count) for file in files]
+        waiting = [pool.submit(_bring, shared, file, unfinished / file.path, client, count) for file in files]
         try:
             for each in waiting:
                 each.result()
@@ -154,19 +170,20 @@ def download(
 
 
 def _bring(
-    connect: Connect, file: File, target: Path, client: AzureMLClientConfig, count: Callable[[int], None]
+    shared: _Shared, file: File, target: Path, client: AzureMLClientConfig, count: Callable[[int], None]
 ) -> None:
     """One file, as often as it takes: each break goes on where it was."""
     from azure.core.exceptions import AzureError, HttpResponseError
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    container, failures = connect(), 0
+    failures = 0
     begun = target.stat().st_size if target.exists() else 0
     if begun > file.size:
         target.unlink()
         begun = 0
     count(begun)
     while begun < file.size or not target.exists():
+        container = shared.current
         try:
             _go_on(container, file, target, begun, count)
             break
@@ -180,7 +197,7 @@ def _bring(
             if failures > client.max_operation_retries or not (passing(error) or run_out(error)):
                 raise
             if run_out(error):
-                container = connect()
+                shared.renew(container)
             time.sleep(pause(client.operation_retry_interval, failures))
     _check(file, target)
 
@@ -189,7 +206,10 @@ def run_out(error: AzureError) -> bool:
     """Whether it may be that the signature, which a new client has anew, was of use no more."""
     from azure.core.exceptions import HttpResponseError
 
-    return isinstance(error, HttpResponseError) and error.status_code in (401, 403)
+    if not isinstance(error, HttpResponseError):
+        return False
+    code = getattr(error, "error_code", None)  # 403 says also that there is no permission
+    return error.status_code == 401 or (error.status_code == 403 and code == "AuthenticationFailed")
 
 
 def _go_on(container: ContainerClient, file: File, target: Path, begun: int, count: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfopt import PreconditionFailed
@@ -18,13 +18,15 @@ from hfopt_azureml.sentences import SIGN_IN
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
-    from azure.core.credentials import TokenCredential
+    from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.exceptions import AzureError
+    from azure.core.pipeline import PipelineResponse
     from azure.core.pipeline.policies import RetryPolicy
 
 T = TypeVar("T")
 LONGEST_PAUSE = 120.0
 """Seconds, between two attempts at a request."""
+_SILENT: Any = {"show_progress": False, "enable_telemetry": False}
 
 
 def workspace_client(client: AzureMLClientConfig, workspace: Workspace | None = None) -> MLClient:
@@ -41,15 +43,8 @@ def _workspace_client(options: str, workspace: Workspace) -> MLClient:
 
     client = AzureMLClientConfig.model_validate_json(options)
     be_quiet()
-    return MLClient(
-        credential(client),
-        workspace.subscription_id,
-        workspace.resource_group,
-        workspace.name,
-        show_progress=False,
-        enable_telemetry=False,
-        **patience(client),
-    )
+    place = (workspace.subscription_id, workspace.resource_group, workspace.name)
+    return MLClient(sign_in := credential(client), *place, **_SILENT, **patience(client, sign_in))
 
 
 def registry_client(client: AzureMLClientConfig, registry: str) -> MLClient:
@@ -60,33 +55,58 @@ def registry_client(client: AzureMLClientConfig, registry: str) -> MLClient:
     from azure.ai.ml import MLClient
 
     be_quiet()
-    options = {"show_progress": False, "enable_telemetry": False, **patience(client)}
-    return MLClient(credential(client), registry_name=registry, **options)
+    return MLClient(sign_in := credential(client), registry_name=registry, **_SILENT, **patience(client, sign_in))
 
 
-def credential(client: AzureMLClientConfig) -> TokenCredential:
+class SignIn:
+    """A credential of azure-core's. Made anew, it has no token that the service takes no more.
+
+    :param make: a credential of azure-identity's, which keeps its tokens until they end by this machine's clock
+    """
+
+    def __init__(self, make: Callable[[], TokenCredential]) -> None:
+        self._make = make
+        self._current = make()
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """A token for a resource.
+
+        :raises ClientAuthenticationError: there is none
+        """
+        return self._current.get_token(*scopes, **options)
+
+    def renew(self) -> None:
+        """Forget all tokens."""
+        self._current = self._make()
+
+
+def credential(client: AzureMLClientConfig) -> SignIn:
     """What signs in, in whichever way of azure-identity's DefaultAzureCredential works first; it keeps its tokens."""
     return _credential(client.model_dump_json(include={"default_auth_params"}))
 
 
 @cache
-def _credential(options: str) -> TokenCredential:
+def _credential(options: str) -> SignIn:
     from azure.identity import DefaultAzureCredential
 
     be_quiet()
+    given = AzureMLClientConfig.model_validate_json(options).default_auth_params
     try:
-        return DefaultAzureCredential(**AzureMLClientConfig.model_validate_json(options).default_auth_params)
+        return SignIn(partial(DefaultAzureCredential, **given))
     except ValueError as error:
         raise PreconditionFailed(f"signing in to Azure is not set up as it must be: {error}", hint=SIGN_IN) from error
 
 
-def patience(client: AzureMLClientConfig) -> dict[str, Any]:
+def patience(client: AzureMLClientConfig, sign_in: SignIn) -> dict[str, Any]:
     """Keyword arguments with which a client of azure-core waits, and asks again, as the config says."""
-    return {"retry_policy": retry_policy(client), "read_timeout": client.read_timeout}
+    return {"retry_policy": retry_policy(client, sign_in), "read_timeout": client.read_timeout}
 
 
-def retry_policy(client: AzureMLClientConfig) -> RetryPolicy:
-    """Asks again where that can help: no answer, 408, 429, 500, 502, 503, 504. A Retry-After is obeyed."""
+def retry_policy(client: AzureMLClientConfig, sign_in: SignIn) -> RetryPolicy:
+    """Asks again where that can help: no answer, 408, 429, 500, 502, 503, 504, and once with a new token after a 401.
+
+    A Retry-After is obeyed.
+    """
     from azure.core.pipeline.policies import RetryPolicy
 
     class Doubling(RetryPolicy):
@@ -95,6 +115,13 @@ def retry_policy(client: AzureMLClientConfig) -> RetryPolicy:
         def configure_retries(self, options: dict[str, Any]) -> dict[str, Any]:
             settings = super().configure_retries(options)
             return {**settings, "methods": frozenset({*settings["methods"], "POST"})}
+
+        def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
+            answers = [each.http_response for each in settings["history"] if each.http_response is not None]
+            if response.http_response.status_code == 401 and all(each.status_code != 401 for each in answers):
+                sign_in.renew()
+                return True
+            return bool(super().is_retry(settings, response))
 
         def get_backoff_time(self, settings: Mapping[str, Any]) -> float:
             return pause(client.operation_retry_interval, len(settings["history"]))
@@ -142,5 +169,5 @@ def be_quiet() -> None:
     """Keep the SDK's notes out of the log, once it is imported: `azure.ai.ml` sets a level and a handler then."""
     for name in ("azure.ai.ml", "azure.identity", "msal"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.storage", "urllib3"):
+    for name in ("azure.core.pipeline", "azure.storage", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)

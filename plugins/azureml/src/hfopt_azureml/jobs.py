@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hfopt_azureml.client_config import AzureMLClientConfig
-from hfopt_azureml.clients import patiently, workspace_client
+from hfopt_azureml.clients import passing, patiently, workspace_client
 from hfopt_azureml.depot import Container
 from hfopt_azureml.sentences import speaking
 from hfopt_azureml.storage import datastore
@@ -143,12 +143,19 @@ class Log:
         self._begun = b""
 
     def follow(self, *, to_its_end: bool = False) -> None:
-        """Show what is new.
+        """Show what is new. What can't be had now, while the job runs, is left for the next time.
 
-        :param to_its_end: also a last line that has no end
+        :param to_its_end: the job has ended: also a last line that has no end
         :raises AzureError: it can't be read
         """
-        new = self._container.read(self._name, self._read) or b""
+        from azure.core.exceptions import AzureError
+
+        try:
+            new = self._container.read(self._name, self._read) or b""
+        except AzureError as error:
+            if to_its_end or not passing(error):
+                raise
+            return
         self._read += len(new)
         *whole, self._begun = (self._begun + new).split(b"\n")
         if to_its_end and self._begun:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hfopt_azureml.client_config import AzureMLClientConfig
-from hfopt_azureml.clients import patience
+from hfopt_azureml.clients import SignIn, patience
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
     from azure.core.rest import HttpRequest
 
 
-def ask(request: HttpRequest, signer: TokenCredential, scope: str, client: AzureMLClientConfig) -> Any:
+def ask(request: HttpRequest, sign_in: SignIn, scope: str, client: AzureMLClientConfig) -> Any:
     """Make a request, signed, as patiently as the config says.
 
     :param scope: what the token is for, ``https://management.azure.com/.default``
@@ -23,8 +22,8 @@ def ask(request: HttpRequest, signer: TokenCredential, scope: str, client: Azure
     from azure.core.exceptions import ResourceNotFoundError
     from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RedirectPolicy
 
-    waiting = patience(client)
-    policies = [RedirectPolicy(), waiting["retry_policy"], BearerTokenCredentialPolicy(signer, scope)]
+    waiting = patience(client, sign_in)
+    policies = [RedirectPolicy(), waiting["retry_policy"], BearerTokenCredentialPolicy(sign_in, scope)]
     with PipelineClient[Any, Any](request.url, policies=policies, **waiting) as pipeline:
         answer = pipeline.send_request(request)
         if answer.status_code == 404:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 
 from hfopt import PreconditionFailed
 from hfopt_azureml.client_config import AzureMLClientConfig
-from hfopt_azureml.clients import be_quiet
+from hfopt_azureml.clients import SignIn, be_quiet
 from hfopt_azureml.sentences import told
 
 KEYVAULT = "HFOPT_KEYVAULT"
@@ -55,8 +56,8 @@ def hub_token(vault: str, client: AzureMLClientConfig) -> str:
     address = f"https://{vault}.vault.azure.net/secrets/{SECRET}"
     request = HttpRequest("GET", address, params={"api-version": API_VERSION})
     try:
-        with ManagedIdentityCredential(client_id=os.environ.get(_IDENTITY)) as identity:
-            token = ask(request, identity, SCOPE, client).get("value")
+        identity = SignIn(partial(ManagedIdentityCredential, client_id=os.environ.get(_IDENTITY)))
+        token = ask(request, identity, SCOPE, client).get("value")
     except (AzureError, json.JSONDecodeError) as error:  # the latter of an endpoint for identities that is none
         raise _explained(error, vault, client) from error
     if not str(token or "").strip():

@@ -44,7 +44,7 @@ class Jobs:
         """Queue a job."""
         with self.changed:
             self.all[job.name] = job
-            for output in job.definition.get("outputs") or {}:
+            for output in job.outputs:
                 self._workspace.outputs[job.name, output] = job.output(output)
         thread = threading.Thread(target=self._live, args=(job,), name=f"job {job.name}", daemon=True)
         self._threads.append(thread)
@@ -155,7 +155,7 @@ def routes(jobs: Jobs, workspace: Workspace) -> Iterable[Route]:
             raise Refusal(404, "UserError", f"Run {name} was not found.")
         outputs = {
             output: {"assetId": _OUTPUT_ID.format(job=name, output=output), "type": _output_type(each)}
-            for output, each in (jobs.all[name].definition.get("outputs") or {}).items()
+            for output, each in jobs.all[name].outputs.items()
         }
         return Answer({"runMetadata": {"runId": name, "status": jobs.all[name].status, "outputs": outputs}})
 
@@ -201,7 +201,7 @@ def _described(job: Job) -> JSON:
     """A job as ARM has it."""
     studio = {"endpoint": f"https://ml.azure.com/runs/{job.name}?wsid={WORKSPACE_ID}", "jobServiceType": "Studio"}
     default = {"jobOutputType": "uri_folder", "uri": f"azureml://datastores/{ARTIFACTS}/paths/{job.artifacts}"}
-    outputs = {**(job.definition.get("outputs") or {}), "default": {**default, "mode": "ReadWriteMount"}}
+    outputs = {**job.outputs, "default": {**default, "mode": "ReadWriteMount"}}
     return {
         "id": f"{WORKSPACE_ID}/jobs/{job.name}",
         "name": job.name,

@@ -59,10 +59,20 @@ class Job:
         """Where its log and default outputs lie, in the datastore of artifacts."""
         return f"ExperimentRun/dcid.{self.name}/"
 
+    @property
+    def inputs(self) -> dict[str, JSON]:
+        """Its inputs by name, as they were submitted."""
+        return self.definition.get("inputs") or {}
+
+    @property
+    def outputs(self) -> dict[str, JSON]:
+        """Its outputs by name, as they were submitted."""
+        return self.definition.get("outputs") or {}
+
     def output(self, name: str) -> str:
         """Where an output lies, as a short or a long URI."""
         default = f"azureml://datastores/{DEFAULT_STORE}/paths/azureml/{self.name}/{name}/"
-        return str(self.definition["outputs"][name].get("uri") or default)
+        return str(self.outputs[name].get("uri") or default)
 
     def stop(self) -> None:
         """Ask its processes to end, and make them do so after a while; without a command yet, it gets none."""
@@ -122,8 +132,8 @@ def run(
     try:
         if job.definition.get("codeId"):
             _fetch_code(job, code, workspace)
-        values = {f"inputs.{name}": _fetch(each, inputs / name, workspace) for name, each in _inputs(job).items()}
-        for name in _outputs(job):
+        values = {f"inputs.{name}": _fetch(each, inputs / name, workspace) for name, each in job.inputs.items()}
+        for name in job.outputs:
             values[f"outputs.{name}"] = str(_prepare_output(job, name, outputs / name, workspace))
     except (Refusal, FileNotFoundError) as error:
         return "Failed", {"code": "UserError", "message": f"Data could not be prepared: {error}"}
@@ -134,7 +144,7 @@ def run(
     tell("Running")
     ended = _follow(job, process, workspace)
     tell("Finalizing")
-    for name, output in _outputs(job).items():
+    for name, output in job.outputs.items():
         if ended == ("Completed", None) or output.get("mode") != "Upload":  # a mount has what was written
             place = workspace.resolve(job.output(name))
             workspace.blobs.upload(outputs / name, place.account, place.container, place.path)
@@ -143,14 +153,6 @@ def run(
             workspace.blobs.upload(code / name, ACCOUNT, workspace.containers[ARTIFACTS], job.artifacts + name)
     shutil.rmtree(inputs)
     return ended
-
-
-def _inputs(job: Job) -> dict[str, JSON]:
-    return job.definition.get("inputs") or {}
-
-
-def _outputs(job: Job) -> dict[str, JSON]:
-    return job.definition.get("outputs") or {}
 
 
 def _fetch_code(job: Job, target: Path, workspace: Workspace) -> None:
@@ -174,7 +176,7 @@ def _prepare_output(job: Job, name: str, target: Path, workspace: Workspace) -> 
     place = workspace.resolve(job.output(name))
     target.mkdir()
     with suppress(FileNotFoundError):
-        if job.definition["outputs"][name].get("mode") != "Upload":
+        if job.outputs[name].get("mode") != "Upload":
             workspace.blobs.download(place.account, place.container, place.path, target)
     return target
 

@@ -98,8 +98,10 @@ class Workspace:
         :raises Refusal: as ``resolve``
         """
         place = self.resolve(reference)
-        (name,) = (name for name, container in self.containers.items() if container == place.container)
-        return DATASTORE_URI.format(name=name) + place.path
+        for name, container in self.containers.items():
+            if place.container == container:
+                return DATASTORE_URI.format(name=name) + place.path
+        raise Refusal(400, "UserError", f"'{reference}' is in no datastore.")
 
 
 def check(call: Call) -> None:
