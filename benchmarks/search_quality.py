@@ -60,7 +60,7 @@ def timed(folder: Path) -> Timed:
     described = json.loads((folder / "best" / "model.json").read_text())
     plain = ModelHandle(type="PyTorchModel", path=folder, files=())
     model = handle_of(folder / "best" / "model.onnx", like=plain)
-    return Timed(model.with_(inference_settings=described.get("inference_settings") or {}))
+    return Timed(model.with_(inference_settings=described["model"]["inference_settings"]))
 
 
 def reviews() -> Iterator[dict[str, Any]]:

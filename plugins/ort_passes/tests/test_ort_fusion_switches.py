@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import onnx
+import onnxruntime
 import pytest
 
 from hfopt import HfoptError, PreconditionFailed
 from hfopt.api.parity import Parity
 from hfopt.testing import run_compared, validate
 from hfopt_onnx_model.graph import load
+from hfopt_onnx_model.settings import session_options, settings_of
 from hfopt_ort_passes.fusion import OrtTransformersOptimization
 from hfopt_ort_passes.fusion_options import FusionSwitches, OrtTransformersOptimizationConfig
 
@@ -124,6 +126,18 @@ def test_a_switch_changes_which_operators_are_fused(converted, context):
         found = fused(converted, context, optimization_options={name: value})
         counts = {operator: found.get(operator, 0) - plain.get(operator, 0) for operator in {*found, *plain}}
         assert {operator: count for operator, count in counts.items() if count} == expected, name
+
+
+def test_onnxruntime_does_not_fuse_when_it_opens_a_model_what_was_not_to_be_fused(converted, context, tmp_path):
+    model = fuse(converted, context, optimization_options={"enable_skip_layer_norm": False}).model
+    options = session_options(settings_of(model), threads=1)
+    options.optimized_model_filepath = str(tmp_path / "opened.onnx")
+
+    onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+
+    operators = [node.op_type for node in load(tmp_path / "opened.onnx").graph.node]
+    assert operators.count("LayerNormalization") == 5
+    assert "SkipLayerNormalization" not in operators
 
 
 def test_every_switch_reaches_onnxruntime(converted, context, monkeypatch):

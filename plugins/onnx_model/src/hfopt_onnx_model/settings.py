@@ -100,6 +100,13 @@ def _names(written: str | Sequence[str] | None) -> tuple[str, ...]:
     return (written,) if isinstance(written, str) else tuple(written or ())
 
 
+def with_entry(model: ModelHandle, name: str, value: str) -> ModelHandle:
+    """The same model, whose sessions have a session config entry unless its settings say otherwise."""
+    options = model.inference_settings.get("session_options", {})
+    extended = {**options, "extra_session_config": {name: value} | (options.get("extra_session_config") or {})}
+    return model.with_(inference_settings={**model.inference_settings, "session_options": extended})
+
+
 def settings_of(handle: ModelHandle, overrides: Mapping[str, Any] | None = None) -> InferenceSettings:
     """A model's settings.
 

@@ -14,6 +14,7 @@ from hfopt.api.parity import HALF_RELATIVE
 from hfopt.api.text import counts, did_you_mean
 from hfopt_onnx_model.graph import handle_of, outline, save
 from hfopt_onnx_model.precision import check_takes_half, index_arithmetic, tolerance_of
+from hfopt_onnx_model.settings import with_entry
 from hfopt_onnx_model.weights import read_in
 from hfopt_ort_passes.attention import FUSED_ATTENTION, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
@@ -45,6 +46,8 @@ GPU_PROVIDERS: Mapping[str, str] = {
 }
 """What onnxruntime's optimizer calls the execution providers that it can optimize for."""
 
+LEFT_OUT = "optimization.disable_specified_optimizers"
+"""The session config entry that keeps ONNX Runtime from fusing, as it opens a model, what was not to be fused."""
 
 ASKS_FOR_MORE = ("float16", "input_int32", "use_gqa")
 """Options without which a model of unknown type is left as it is."""
@@ -116,7 +119,10 @@ class OrtTransformersOptimization(Pass):
         report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
         if warning := self._warning(fused, before, model):
             report["warning"] = warning
-        return PassResult(handle_of(target, like=model), report, self._tolerance(source))
+        made = handle_of(target, like=model)
+        if self.config.optimization_options.enable_skip_layer_norm is False:
+            made = with_entry(made, LEFT_OUT, "SkipLayerNormFusion")
+        return PassResult(made, report, self._tolerance(source))
 
     def _tolerance(self, source: ModelProto) -> float:
         """How far outputs may be from those before: what the user asks for may round."""

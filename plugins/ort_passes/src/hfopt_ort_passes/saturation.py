@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfopt import ModelHandle
+from hfopt_onnx_model.settings import with_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,10 +66,7 @@ def with_exact_products(model: ModelHandle) -> ModelHandle:
 
     ONNX Runtime heeds the entry on CPUs whose products saturate alone, from graph optimization level 2 on.
     """
-    options = model.inference_settings.get("session_options", {})
-    entries = {EXACT_PRODUCTS: "1"} | (options.get("extra_session_config") or {})
-    extended = {**options, "extra_session_config": entries}
-    return model.with_(inference_settings={**model.inference_settings, "session_options": extended})
+    return with_entry(model, EXACT_PRODUCTS, "1")
 
 
 def saturation_warning(shares: Mapping[str, float]) -> str:
