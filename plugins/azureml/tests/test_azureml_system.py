@@ -23,6 +23,7 @@ from hfopt.discovery.plugins import Plugins
 from hfopt.testing import lines
 from hfopt.worker.serve import execute
 from hfopt_azureml import system as module
+from hfopt_azureml.bringing import beside, visible
 from hfopt_azureml.system import AzureML
 
 PLUGIN = Path(lines.__file__)
@@ -152,10 +153,10 @@ def test_files_beside_a_model_go_with_it_if_it_names_them_and_hidden_ones_never(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
 
-    assert {*module.beside(tmp_path / "model.onnx")} == {"weights.bin"}
-    assert {*module.beside(tmp_path / "script.py")} == {"helper.py"}
-    assert module.beside(tmp_path / "data.csv") == {}
-    assert ".git/config" not in module.visible(tmp_path)
+    assert {*beside(tmp_path / "model.onnx")} == {"weights.bin"}
+    assert {*beside(tmp_path / "script.py")} == {"helper.py"}
+    assert beside(tmp_path / "data.csv") == {}
+    assert ".git/config" not in visible(tmp_path)
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import io
 import shutil
-import tarfile
 import threading
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,8 +26,9 @@ from hfopt.api.systems import System, SystemContext
 from hfopt.api.workers import keep
 from hfopt_azureml import blobs, environments, in_place, jobs
 from hfopt_azureml.blobs import File
+from hfopt_azureml.bringing import bring_artifact, bring_hfopt, bring_input, note_of
 from hfopt_azureml.clients import workspace_client
-from hfopt_azureml.depot import TOP, Depot, content_of
+from hfopt_azureml.depot import TOP, Depot
 from hfopt_azureml.errand import ARTIFACTS, ERRAND, MANIFEST, PACKED, RESULTS, TOLD, Errand, artifact_folder, needed
 from hfopt_azureml.jobs import CommandJob, Log, State
 from hfopt_azureml.sentences import speaking
@@ -169,11 +169,11 @@ class AzureML(System):
         """Bring what the steps read, and submit the job."""
         client, store = self.config.client, self.context.store
         with speaking(f"datastore {self._depot.store}", client):
-            inputs = {"hfopt": self._bring_hfopt()}
+            inputs = {"hfopt": bring_hfopt(self._depot, self.context.bundle())}
             places: dict[str, tuple[str, str]] = {}
             paths = {token: path for each in steps for token, path in each.paths.items()}
             for number, (token, path) in enumerate(sorted(paths.items())):
-                inputs[f"input_{number}"], inside = self._bring_input(token, Path(path))
+                inputs[f"input_{number}"], inside = bring_input(self._depot, token, Path(path))
                 places[token] = (f"input_{number}", inside)
             artifacts: dict[str, str] = {}
             fetched: dict[str, str] = {}
@@ -183,7 +183,7 @@ class AzureML(System):
                 if (place := in_place.lies(artifact_folder(store, key), client)) is not None:
                     fetched[key] = f"fetched_{number}"
                     inputs[fetched[key]] = place
-                inputs[artifacts[key]] = self._bring_artifact(key, whole=place is None)
+                inputs[artifacts[key]] = bring_artifact(self._depot, artifact_folder(store, key), whole=place is None)
             errand = self._errand(steps, places, artifacts, fetched)
             with TemporaryDirectory() as folder:
                 (file := Path(folder, ERRAND)).write_text(errand.model_dump_json(), "utf-8")
@@ -204,45 +204,6 @@ class AzureML(System):
         if self._over.is_set():
             raise PreconditionFailed("the run is over")
         return jobs.submit(client, job)
-
-    def _bring_hfopt(self) -> str:
-        """The bundle, packed: it has hundreds of small files."""
-        bundle = self.context.bundle()
-        path = f"{TOP}/bundles/{bundle.name}"
-        if self._depot.has(path, PACKED):
-            return self._depot.url(path)
-        with TemporaryDirectory() as folder:
-            file = Path(folder, PACKED)
-            with tarfile.open(file, "w") as archive:
-                for each in sorted(bundle.iterdir()):
-                    archive.add(each, each.name)
-            return self._depot.bring(path, {PACKED: file})
-
-    def _bring_input(self, token: str, path: Path) -> tuple[str, str]:
-        """A file or folder of the user's.
-
-        :return: the folder's URL, and where in it the input is
-        """
-        digest = token.rpartition(":")[2]
-        if path.is_dir():
-            return self._depot.bring(f"{TOP}/inputs/{digest[:32]}", visible(path)), ""
-        files = {path.name: path, **beside(path)}
-        content = content_of((name, digest if file == path else _digest(file)) for name, file in files.items())
-        return self._depot.bring(f"{TOP}/inputs/{content}", files), path.name
-
-    def _bring_artifact(self, key: str, *, whole: bool) -> str:
-        """An earlier result; where a job has made it, it is there already.
-
-        :param whole: with its files; else its manifest alone, as the workspace has them
-        """
-        folder = artifact_folder(self.context.store, key)
-        if not whole:
-            about = f"{TOP}/manifests/{_digest(folder / MANIFEST)[:32]}"
-            return self._depot.bring(about, {MANIFEST: folder / MANIFEST})
-        files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-        place = self._depot.read(_note(folder))
-        path = f"{TOP}/artifacts/{key[:32]}-{_digest(folder / MANIFEST)[:16]}" if place is None else place.decode()
-        return self._depot.bring(path, files)
 
     def _follow(self, name: str, state: State, on_progress: Tell, lines: deque[str]) -> State:
         """Wait for a job's end, and show what it prints.
@@ -310,7 +271,7 @@ class AzureML(System):
                     fault = Fault(type="ArtifactMissing", message=error.message, hint=error.hint)
                     results[key] = StepResult(key=key, fault=fault)
                 else:
-                    note = _note(artifact_folder(store, key))
+                    note = note_of(artifact_folder(store, key))
                     if self._depot.read(note) is None:
                         self._depot.put(note, f"{made}/{ARTIFACTS}/{key}".encode())
         return results
@@ -384,34 +345,6 @@ class AzureML(System):
                 if jobs.cancel(self.config.client, name):
                     return
             time.sleep(0.1)
-
-
-def visible(folder: Path) -> dict[str, Path]:
-    """The files of a folder that count for its digest, by path."""
-    found = {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()}
-    hidden = (path for path in found if any(part.startswith(".") or part == "__pycache__" for part in path.parts))
-    return {path.as_posix(): found[path] for path in found.keys() - set(hidden)}
-
-
-def beside(file: Path) -> dict[str, Path]:
-    """Files beside an ONNX model or a script that it names, as it does external data or a module."""
-    if file.suffix not in (".onnx", ".py"):
-        return {}
-    content = file.read_bytes()
-    names = {each: each.stem if file.suffix == each.suffix == ".py" else each.name for each in file.parent.iterdir()}
-    return {
-        each.name: each for each, name in names.items() if each.is_file() and each != file and name.encode() in content
-    }
-
-
-def _note(folder: Path) -> str:
-    """The blob that says where in the depot an artifact lies that a job has made."""
-    return f"{TOP}/made/{folder.name}-{_digest(folder / MANIFEST)[:16]}"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def _done(result: StepResult) -> Future[StepResult]:
