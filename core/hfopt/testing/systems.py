@@ -25,14 +25,8 @@ from typing import Any
 
 import pytest
 
-from hfopt.api.model import Accelerator
-from hfopt.api.protocol import INPUT, Progress, StepRequest
-from hfopt.api.systems import SystemContext
-from hfopt.cache.bundle import bundle
-from hfopt.cache.digests import digest_file
-from hfopt.cache.store import ArtifactStore
-from hfopt.discovery.plugins import Plugins
 from hfopt.testing import lines
+from hfopt.testing.hosts import Host
 
 __all__ = ["LOCAL", "Project", "SystemConformance", "waited_for"]
 
@@ -219,42 +213,17 @@ class SystemConformance:
         assert "scaled by 2.0, too\n" in project.log
 
     def test_progress_is_told_and_what_does_not_fit_is_named(self, entry: dict[str, Any], tmp_path: Path) -> None:
-        plugins = Plugins.discover([PLUGIN])
-        store = ArtifactStore(tmp_path / "cache")
-        cls = plugins.find("hfopt_systems", entry["type"]).load()
-        context = SystemContext(
-            store=store.root,
-            take_in=store.take_in,
-            log=tmp_path / "log",
-            bundle=lambda: bundle(store, plugins),
-            distributions=("hfopt",),
-            plugin_files=(PLUGIN,),
-        )
-        system = cls(cls.Config.model_validate_json(json.dumps(entry.get("config", {}))), context)
-        told: list[Progress] = []
-        (tmp_path / "points.json").write_text("[[1, 0]]")
-        points = INPUT + digest_file(tmp_path / "points.json")
-        request = StepRequest(
-            key="a" * 64,
-            name="points",
-            kind="data",
-            component=plugins.find("hfopt_data_containers", "TestPoints").full_name,
-            config={"data_file": points},
-            inputs={},
-            paths={points: str(tmp_path / "points.json")},
-            accelerator=Accelerator(device="cpu", execution_provider="CPUExecutionProvider"),
-            threads=1,
-        )
-        misfit = request.model_copy(update={"key": "b" * 64, "distributions": {"hfopt": "99.0"}})
+        host = Host(tmp_path / "host", entry, distributions=("hfopt",))
+        request = host.points()
+        misfit = host.points("b").model_copy(update={"distributions": {"hfopt": "99.0"}})
         try:
-            system.prepare(lambda *_: None)
-            first, second = (each.result(120) for each in system.submit([request, misfit], told.append))
+            first, second = host.prepared().do(request, misfit)
         finally:
-            system.close()
+            host.system.close()
 
         assert first.fault is None, first.fault
         assert first.manifest is not None
-        assert [(each.key, each.phase) for each in told][:1] == [(request.key, "running")]
+        assert [(each.key, each.phase) for each in host.told][:1] == [(request.key, "running")]
         assert second.fault is not None
         assert second.fault.message.startswith("hfopt 99.0 is needed where the step runs; found: ")
 

@@ -6,92 +6,16 @@ import json
 import os
 import threading
 import time
-from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from hfopt import HfoptError, PreconditionFailed
-from hfopt.api.model import Accelerator
-from hfopt.api.protocol import INPUT, Progress, StepRequest
-from hfopt.api.systems import SystemContext
-from hfopt.cache.bundle import bundle
-from hfopt.cache.digests import digest_file
-from hfopt.cache.store import ArtifactStore
-from hfopt.discovery.plugins import Plugins
-from hfopt.testing import lines
-from hfopt.worker.serve import execute
+from hfopt.api.protocol import Progress
+from hfopt.testing.hosts import Host
 from hfopt_azureml import system as module
 from hfopt_azureml.bringing import beside, visible
 from hfopt_azureml.system import AzureML
-
-PLUGIN = Path(lines.__file__)
-
-
-class Host:
-    """A machine with a cache, and the system AzureML on it."""
-
-    def __init__(self, folder, config, points=((1, 0),)):
-        self.plugins = Plugins.discover([PLUGIN])
-        self.store = ArtifactStore(folder / "cache")
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-        (folder / "points.json").write_text(json.dumps(points))
-        (folder / "line.json").write_text('{"slope": 0.5}')
-        self.tokens = {name: INPUT + digest_file(folder / name) for name in ("points.json", "line.json")}
-        self.store.inputs |= {token: str(folder / name) for name, token in self.tokens.items()}
-        self.told = []
-        self.phases = []
-        context = SystemContext(
-            store=self.store.root,
-            take_in=self.store.take_in,
-            log=folder / "log",
-            bundle=lambda: bundle(self.store, self.plugins),
-            plugin_files=(PLUGIN,),
-        )
-        self.system = AzureML(AzureML.Config.model_validate_json(json.dumps(config)), context)
-
-    def prepared(self):
-        self.system.prepare(lambda *told: self.phases.append(told))
-        return self
-
-    def step(self, kind, component, config, key, name=None, inputs=None):
-        hook = {"data": "hfopt_data_containers", "fetch": "hfopt_model_loaders", "pass": "hfopt_passes"}[kind]
-        read = {"line.json"} if inputs else {name for name in self.tokens if name in config.values()}
-        return StepRequest(
-            key=key * 64,
-            name=name or component,
-            kind=kind,
-            component=self.plugins.find(hook, component).full_name,
-            config={option: self.tokens.get(value, value) for option, value in config.items()},
-            inputs={role: parent * 64 for role, parent in (inputs or {}).items()},
-            paths={self.tokens[name]: str(self.folder / name) for name in read},
-            accelerator=Accelerator(device="cpu", execution_provider="CPUExecutionProvider"),
-            threads=1,
-        )
-
-    def points(self, key="a"):
-        return self.step("data", "TestPoints", {"data_file": "points.json"}, key)
-
-    def line(self, key="b"):
-        return self.step("fetch", "TestLine", {"model_path": "line.json"}, key)
-
-    def scaled(self, key="c", of="b", **config):
-        return self.step("pass", "TestScale", config, key, inputs={"model": of})
-
-    def behaving(self, how, key="d", of="b"):
-        return self.step("pass", "TestBehave", {"how": how}, key, inputs={"model": of})
-
-    def start(self, *steps) -> list[Future]:
-        return self.system.submit(steps, self.told.append)
-
-    def do(self, *steps):
-        return [each.result(100) for each in self.start(*steps)]
-
-    @property
-    def log(self):
-        return (self.folder / "log").read_text()
 
 
 @pytest.fixture
@@ -114,7 +38,7 @@ def host(signed_in, aml, client, tmp_path):
 
     def make(name="host", more=None, **options):
         config = {**aml["config"], "azureml_client_config": client, **(more or {})}
-        return Host(tmp_path / name, config, **options).prepared()
+        return Host(tmp_path / name, {"type": "AzureML", "config": config}, **options).prepared()
 
     return make
 
@@ -179,13 +103,13 @@ def test_content_is_sent_once_and_what_a_job_has_made_is_not_sent_at_all(signed_
     ours = [name for name in sent if "/hfopt/jobs/" not in name]
     assert sum("points.json" in name for name in ours) == sum("line.json" in name for name in ours) == 1
     assert not any("/hfopt/artifacts/" in name for name in ours)
-    assert json.loads((first.store.folder("e" * 64) / "line.json").read_text()) == {"slope": 3.0}
+    assert json.loads((first.artifact("e") / "line.json").read_text()) == {"slope": 3.0}
 
 
 @pytest.mark.engine
 def test_what_a_cache_of_this_machine_has_is_sent_once(signed_in, host):
     fresh = host("fresh")
-    execute(fresh.line(), fresh.store.root, fresh.plugins, fresh.told.append, offline=False)
+    fresh.do_here(fresh.line())
 
     results = fresh.do(fresh.scaled(factor=2.0)) + fresh.do(fresh.scaled(key="e", factor=4.0))
 
@@ -233,7 +157,7 @@ def test_cut_connections_are_survived_in_upload_download_and_log(signed_in, host
 
     assert [each.fault for each in results] == [None] * 3
     assert [each.struck for each in cuts] == [2, 1, 2, 2, 1]
-    assert (there.store.folder("a" * 64) / "points.json").stat().st_size > 1_000_000
+    assert (there.artifact("a") / "points.json").stat().st_size > 1_000_000
     assert there.log.count("scaled by 2.0\n") == 1
     assert [*jobs(signed_in).values()] == ["Completed"]
 
