@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from importlib.metadata import version
 
 import pytest
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from hfopt import HfoptError, PreconditionFailed
 from hfopt.api.protocol import Progress
 from hfopt.testing.hosts import Host
+from hfopt_azureml import environments
 from hfopt_azureml import system as module
 from hfopt_azureml.bringing import beside, visible
 from hfopt_azureml.system import AzureML
@@ -54,8 +56,8 @@ def test_a_config_says_where_and_in_which_environment(aml):
     config = aml["config"]
     docker = {"base_image": "python:3.11", "build_context_path": "."}
 
-    with pytest.raises(ValidationError, match="needs aml_environment_config or aml_docker_config"):
-        AzureML.Config(aml_compute="cpu")
+    with pytest.raises(ValidationError, match="is of an environment that hfopt makes, but aml_env"):
+        AzureML.Config(**config, olive_managed_env=True)
     with pytest.raises(ValidationError, match="a step runs on one machine"):
         AzureML.Config(**config, instance_count=2)
     with pytest.raises(ValidationError, match="needs base_image or build_context_path, and not both"):
@@ -269,6 +271,34 @@ def test_an_environment_is_made_once_for_what_it_is_made_of(signed_in, host, tmp
 
     made = [each.path for each in signed_in.requests if each.method == "PUT" and "/environments/" in each.path]
     assert len(made) == len({*made}) == 2
+
+
+@pytest.mark.engine
+def test_hfopts_own_environment_has_what_steps_need_and_is_made_once(signed_in, host, tmp_path):
+    (tmp_path / "more.txt").write_text("einops\n")
+    more = {"aml_environment_config": None, "requirements_file": str(tmp_path / "more.txt")}
+
+    first = host("one", more=more, distributions=("hfopt", "hfopt-onnx-model"))
+    host("two", more=more, distributions=("hfopt", "hfopt-onnx-model"))
+
+    assert [each.fault for each in first.do(first.line())] == [None]
+    made = [each for each in signed_in.requests if each.method == "PUT" and "/environments/hfopt-" in each.path]
+    assert len(made) == 1
+    config = AzureML.Config(aml_compute="cpu", requirements_file=str(tmp_path / "more.txt"))
+    files = environments.own(config, ("hfopt", "hfopt-onnx-model"))
+    assert f"onnx=={version('onnx')}" in files["requirements.txt"].splitlines()
+    assert files["requirements.txt"].splitlines()[-1] == "einops"
+    assert files["Dockerfile"].startswith(f"FROM {environments.PYTHON}\n")
+    sent = [name for name in signed_in.uploads if name.endswith("requirements.txt")]
+    assert len(sent) == 1
+
+
+def test_an_image_of_ones_own_gets_what_steps_need_only_if_that_is_asked_for():
+    image = {"base_image": "python:3.12"}
+
+    assert not AzureML.Config(aml_compute="cpu", aml_docker_config=image).own_environment
+    config = AzureML.Config(aml_compute="cpu", aml_docker_config=image, olive_managed_env=True)
+    assert environments.own(config, ["hfopt"])["Dockerfile"].startswith("FROM python:3.12\n")
 
 
 def begun(host, key):

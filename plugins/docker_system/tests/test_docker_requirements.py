@@ -8,9 +8,9 @@ from importlib.metadata import version
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from hfopt.api.requirements import requirements
 from hfopt_docker_system.config import DockerConfig
 from hfopt_docker_system.image import dockerfile, own
-from hfopt_docker_system.requirements import requirements
 
 PLUGINS = ("hfopt", "hfopt-hf-model-loader", "hfopt-onnx-conversion", "hfopt-ort-passes")
 

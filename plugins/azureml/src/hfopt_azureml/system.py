@@ -69,7 +69,7 @@ class AzureML(System):
         progress(f"workspace {client.workspace_name}", 0, None)
         with speaking(f"compute {compute}", client):
             size = str(getattr(workspace_client(client).compute.get(compute), "size", None))
-        self._environment = environments.ready(self.config)
+        self._environment = environments.ready(self.config, self.context.distributions)
         self._where = repr((compute, size, self._environment, self.config.resources, client.keyvault_name))
         with speaking("the default datastore", client):
             self._depot = Depot(client, progress)

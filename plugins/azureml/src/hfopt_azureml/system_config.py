@@ -77,6 +77,12 @@ class AzureMLConfig(SystemConfig):
     aml_docker_config: DockerImageConfig | None = Field(
         None, description="What Azure makes their environment of, if aml_environment_config names none."
     )
+    requirements_file: InputPath | None = Field(
+        None, description="What an environment of hfopt's own has besides, for pip."
+    )
+    olive_managed_env: bool = Field(
+        False, description="true: the environment is hfopt's own; so it is if neither of the two above names one."
+    )
     azureml_client_config: AzureMLClientConfig | None = Field(
         None, validate_default=True, description="The workspace; null: as the section azureml_client says."
     )
@@ -94,8 +100,11 @@ class AzureMLConfig(SystemConfig):
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> AzureMLConfig:
-        if self.aml_environment_config is None and self.aml_docker_config is None:
-            raise ValueError("needs aml_environment_config or aml_docker_config: where hfopt's requirements are")
+        if not self.own_environment:
+            given = "aml_docker_config" if self.aml_environment_config is None else "aml_environment_config"
+            for option in ("requirements_file", "olive_managed_env"):
+                if getattr(self, option):
+                    raise OptionError(option, f"is of an environment that hfopt makes, but {given} says what is in it")
         if not isinstance(info.context, ConfigContext):
             return self
         need_workspace(self.client)
@@ -104,6 +113,15 @@ class AzureMLConfig(SystemConfig):
             return self.model_copy(update={"hf_token": None})
         client = self.client.model_copy(update={"keyvault_name": None})
         return self.model_copy(update={"azureml_client_config": client})
+
+    @property
+    def own_environment(self) -> bool:
+        """Whether hfopt says what is in the environment of jobs, perhaps on an image of the user's."""
+        given = self.aml_docker_config
+        if given is None or self.aml_environment_config is not None:
+            return self.aml_environment_config is None
+        asked = self.olive_managed_env or self.requirements_file is not None
+        return asked and given.conda_file_path is None and given.build_context_path is None
 
     @property
     def client(self) -> AzureMLClientConfig:

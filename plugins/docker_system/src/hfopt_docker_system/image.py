@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from hfopt import HfoptError
 from hfopt.api.config import ReportProgress
+from hfopt.api.requirements import requirements
 from hfopt.api.systems import SystemContext
 from hfopt_docker_system.config import DockerConfig
 from hfopt_docker_system.engine import explained
-from hfopt_docker_system.requirements import requirements
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -1,4 +1,4 @@
-"""What hfopt's own image must have: what hfopt and the plugins that a run uses depend on, as it is here.
+"""What an environment of hfopt's own must have: what hfopt and the plugins that a run uses depend on, as it is here.
 
 hfopt and the plugins themselves are not in it: they come with each run, as they are here.
 """
@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+__all__ = ["requirements"]
+
 
 def requirements(distributions: Iterable[str], flavour: str) -> list[str]:
     """Lines for pip, sorted.
@@ -20,22 +22,16 @@ def requirements(distributions: Iterable[str], flavour: str) -> list[str]:
     :param flavour: of ONNX Runtime, as an extra of plugins: cpu or gpu
     """
     plugins = {canonicalize_name(each.dist.name) for each in metadata.entry_points(group="hfopt.plugins") if each.dist}
-    brought = {"hfopt", *plugins}
-    waiting, seen, needed = [canonicalize_name(name) for name in distributions], set(), set()
-    while waiting:
-        if (name := waiting.pop()) in seen:
-            continue
-        seen.add(name)
-        for requirement in map(Requirement, metadata.requires(name) or ()):
-            if _applies(requirement, flavour):
-                required = canonicalize_name(requirement.name)
-                waiting += [required] if required in brought else []
-                needed |= {_pinned(requirement)} if required not in brought else set()
+    queue, needed = [canonicalize_name(name) for name in distributions], set()
+    for name in queue:  # which grows meanwhile
+        for need in map(Requirement, metadata.requires(name) or ()):
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", flavour)):
+                required = canonicalize_name(need.name)
+                if required not in {"hfopt", *plugins}:
+                    needed.add(_pinned(need))
+                elif required not in queue:
+                    queue.append(required)
     return sorted(needed)
-
-
-def _applies(requirement: Requirement, flavour: str) -> bool:
-    return requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", flavour))
 
 
 def _pinned(requirement: Requirement) -> str:
