@@ -133,8 +133,8 @@ def test_two_data_configs_of_one_name_that_differ_are_a_mistake(project, refusal
     [
         (
             "systems",
-            {"cloud": {"type": "AzureML", "config": {"aml_compute": "c"}}},
-            "nothing uses systems.cloud: system 'AzureML' is not available in this version",
+            {"cloud": {"type": "IsolatedORT", "config": {"a": "c"}}},
+            "nothing uses systems.cloud: system 'IsolatedORT' is not available in this version",
         ),
         ("description", "A first try", "description is ignored: it is for its reader"),
     ],
@@ -146,10 +146,10 @@ def test_what_nothing_uses_is_a_notice(project, validated, section, entry, notic
 
 
 def test_a_system_that_is_used_must_be_there(project, refusal):
-    project.config["systems"] = {"cloud": {"type": "AzureML"}}
+    project.config["systems"] = {"cloud": {"type": "IsolatedORT"}}
     project.config["passes"]["first"]["host"] = "cloud"
 
-    assert refusal().endswith("systems.cloud.type: system 'AzureML' is not available in this version\n")
+    assert refusal().endswith("systems.cloud.type: system 'IsolatedORT' is not available in this version\n")
 
 
 def test_a_name_that_is_a_task_of_another_version_is_a_name_like_any_other(project, refusal):

@@ -52,13 +52,16 @@ def test_accuracy_in_the_record_is_what_torch_and_scikit_learn_find(finished, ti
 
 
 def test_a_second_run_repeats_nothing_and_a_changed_metric_converts_nothing(finished):
-    first = finished.record()
+    first = finished.record()["results"][0]["candidates"][0]["metrics"]
 
-    assert finished.run().returncode == 0
-    assert cached(finished) == set(finished.steps())
-    assert (
-        finished.record()["results"][0]["candidates"][0]["metrics"] == first["results"][0]["candidates"][0]["metrics"]
-    )
+    done = finished.run()
+
+    assert done.returncode == 0
+    again = set(finished.steps()) - cached(finished)  # the machine may have been busy at first, and be idle now
+    assert again == {name for name in finished.steps() if f"{name} is done again: " in done.stderr}
+    assert not again - {"tuning", "predict tuning", "score tuning", "measure tuning"}
+    second = finished.record()["results"][0]["candidates"][0]["metrics"]
+    assert all(second[key] == first[key] for key in first if not again or not key.startswith("latency"))
 
     finished.config["evaluators"]["e"]["metrics"][0]["sub_types"] = [{"name": "precision"}]
     assert finished.run().returncode == 0

@@ -69,11 +69,15 @@ def test_the_tables_are_what_onnxruntime_has():
     assert set(OPTIONS) <= read
 
 
+PREPROCESS = "quantization.shape_inference.quant_pre_process"
+
+
 def test_the_preparation_can_be_left_out(converted, context, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("prepared all the same")
 
-    monkeypatch.setattr("onnxruntime.quantization.shape_inference.quant_pre_process", refuse)
+    for prepares in ("transformers.shape_infer_helper.SymbolicShapeInference.infer_shapes", PREPROCESS):
+        monkeypatch.setattr(f"onnxruntime.{prepares}", refuse)
     with pytest.raises(PreconditionFailed, match="prepared all the same"):
         dynamic(converted, context)
 
