@@ -93,7 +93,7 @@ def resolve(document: Document, plugins: Plugins) -> RunConfig:
     own = {place: each for place, each in data_written.items() if place not in derived}
     data = check.entries("data_configs", own, _container, *around)
     if None not in data.values():  # whose mistakes would be told again
-        repeated = {place: data_written[place] for place in derived if place in data_written}
+        repeated = {place: each for place, each in data_written.items() if place in derived}
         data |= check.entries("data_configs", repeated, _container, *around)
     evaluators_written = check.written(dict, raw.get("evaluators"), "evaluators") | elsewhere["evaluators"]
     evaluators = check.entries("evaluators", evaluators_written, figures.evaluator)

@@ -9,9 +9,10 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -155,18 +156,26 @@ def download(
     unfinished.mkdir(parents=True, exist_ok=True)
     progress("download", 0, total)
     shared = _Shared(connect)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download") as pool:
-        waiting = [pool.submit(_bring, shared, file, unfinished / file.path, client, count) for file in files]
+    several("download", [partial(_bring, shared, file, unfinished / file.path, client, count) for file in files])
+    for file in files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(unfinished / file.path, target)
+
+
+def several(name: str, calls: Iterable[Callable[[], None]]) -> None:
+    """Make calls in a few threads; after one has failed, no other begins.
+
+    :param name: of the threads
+    """
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix=name) as pool:
+        waiting = [pool.submit(each) for each in calls]
         try:
             for each in waiting:
                 each.result()
         finally:
             for each in waiting:
                 each.cancel()
-    for file in files:
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(unfinished / file.path, target)
 
 
 def _bring(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfopt.api.config import ReportProgress
 from hfopt_azureml import blobs
-from hfopt_azureml.blobs import AT_ONCE, CHUNK, Connect, Found
+from hfopt_azureml.blobs import CHUNK, Connect, Found
 from hfopt_azureml.client_config import AzureMLClientConfig
 from hfopt_azureml.clients import patiently, workspace_client
 from hfopt_azureml.storage import datastore
@@ -78,14 +77,8 @@ class Container:
                 done += size
                 progress("upload", done, total)
 
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
-            waiting = [pool.submit(self._send_file, f"{path}/{name}", file, count) for name, file in files.items()]
-            try:
-                for each in waiting:
-                    each.result()
-            finally:
-                for each in waiting:
-                    each.cancel()
+        sending = [partial(self._send_file, f"{path}/{name}", file, count) for name, file in files.items()]
+        blobs.several("upload", sending)
 
     def _send_file(self, name: str, file: Path, count: Callable[[int], None]) -> None:
         """Send a file in blocks, each as often as it takes; it is there when all of it is."""

@@ -209,7 +209,7 @@ def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if not external:
-        with suppress(AssertionError, TypeError), chdir(source.parent):
+        with suppress(AssertionError, TypeError), chdir(source.parent):  # what it can't infer goes the way below
             return _prepared(source, target)
     write = partial(
         quant_pre_process,
