@@ -17,6 +17,7 @@ from hfopt.api.example import example_feeds
 from hfopt.api.parity import Parity
 from hfopt.testing import run_compared
 from hfopt_hf_model_loader.session import TorchSession
+from hfopt_onnx_conversion import stored
 from hfopt_onnx_conversion.conversion import OnnxConversion, OnnxConversionConfig
 from hfopt_onnx_conversion.tracing import output_specs
 from hfopt_onnx_model.loader import ONNXModel, ONNXModelConfig
@@ -93,6 +94,34 @@ def test_the_graph_computes_what_torch_computes_at_shapes_it_was_not_traced_with
                 source.inputs, {"batch_size": batch, "sequence_length": length}, padded=True, seed=batch
             )
             np.testing.assert_allclose(session.run(feeds)["logits"], source.run(feeds)["logits"], atol=1e-5)
+
+
+class Doubling(torch.nn.Module):
+    """Multiplies by twice a matrix, which an exporter that knows it works out beforehand."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.matrix = torch.nn.Embedding(40, 16), torch.nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, input_ids):
+        return {"logits": self.table(input_ids) @ (self.matrix * 2)}
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "deberta-v2", "modernbert", "what is worked out from a weight"])
+def test_weights_that_the_exporter_is_not_given_change_no_operator_and_no_byte(name, tmp_path, monkeypatch):
+    source = classifier(name) if name in ARCHITECTURES else TorchSession(Doubling(), text_inputs("input_ids"))
+    found = []
+    for least in (256, 10**9):
+        monkeypatch.setattr(stored, "LARGE", least)
+        assert bool(stored.apart(source)) == (least == 256)
+        (tmp_path / str(least)).mkdir()
+        handle, _ = convert(source, tmp_path / str(least))
+        graph = onnx.load(handle.path).graph
+        weights = sorted((*each.dims, each.data_type, each.raw_data) for each in graph.initializer)
+        found.append(([node.op_type for node in graph.node], weights, [each.name for each in graph.input]))
+
+    assert found[0] == found[1]
 
 
 def test_names_axes_and_opset_are_those_that_people_expect(tmp_path):

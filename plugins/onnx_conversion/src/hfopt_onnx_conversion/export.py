@@ -10,14 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hfopt import PreconditionFailed, Session, TensorSpec
 from hfopt_onnx_conversion.dynamo import LOGGERS, capture
-from hfopt_onnx_conversion.stored import settle
+from hfopt_onnx_conversion.stored import apart, settle, taken_whole
 from hfopt_onnx_conversion.tracing import output_specs, trace
 from hfopt_onnx_model.external import ExternalDataConfig
 from hfopt_onnx_model.graph import clean, save
+from hfopt_onnx_model.weights import Later
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Exporter = Literal["torchscript", "dynamo"]
 
@@ -68,17 +72,31 @@ def export(
         with quiet(), TemporaryDirectory(dir=target.parent) as folder:
             try:
                 if exporter == "torchscript":
-                    model = trace(source, inputs, outputs, wanted, Path(folder))
+                    model, later = _traced(source, inputs, outputs, wanted, Path(folder))
                 else:
-                    model = capture(source, inputs, outputs, wanted, Path(folder))
+                    model, later = capture(source, inputs, outputs, wanted, Path(folder)), {}
             except Exception as error:  # noqa: BLE001 - an exporter raises whatever the model's code meets
                 failed[exporter] = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
                 continue
             clean(model)
-            save(model, target, external, source=Path(folder), later=settle(model, source))
+            save(model, target, external, source=Path(folder), later=later)
         return Exported(exporter, wanted, failed)
     hint = "use_dynamo_exporter: true holds all weights in memory" if source.stored else None
     raise PreconditionFailed(f"the model can't be exported: {describe_failures(failed)}", hint=hint)
+
+
+def _traced(
+    source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int, folder: Path
+) -> tuple[ModelProto, dict[str, Later]]:
+    """The graph of a model, and the data of those of its initializers that have none.
+
+    Weights in memory are inputs too while it is traced, unless the exporter would work out something from them.
+    """
+    weights = apart(source)
+    model = trace(source, inputs, outputs, opset, folder, weights)
+    if source.stored or taken_whole(model, weights):
+        return model, settle(model, source, weights)
+    return trace(source, inputs, outputs, opset, folder), {}
 
 
 def describe_failures(failed: Mapping[str, str]) -> str:

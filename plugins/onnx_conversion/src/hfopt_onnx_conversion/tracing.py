@@ -6,7 +6,7 @@ them silently; so what is traced takes its inputs by position and calls the mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,24 +28,30 @@ TOKEN_AXES = ("sequence_length", "decoder_sequence_length")
 
 
 def trace(
-    source: Session, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int, folder: Path
+    source: Session,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    opset: int,
+    folder: Path,
+    apart: Collection[str] = (),
 ) -> ModelProto:
     """The graph of an open PyTorch model; what the exporter wrote as external data is left in `folder`.
 
-    Weights that stay in their files are inputs behind the others, and nothing is known of their values.
-
     :param source: its ``live`` is a ``torch.nn.Module``
     :param folder: for the files that the exporter writes, removed by the caller
+    :param apart: weights that become inputs behind the others, so that the graph does not hold them; nothing is known
+        of the values of those that stayed in their files
     :raises Exception: whatever the tracer meets in the model's code
     """
     import torch
 
     feeds = taken(source, example_feeds(inputs, sizes(inputs, TRACED_BATCH, TRACED_SIZE)))
-    weights = {name: each for name, each in source.live.named_parameters() if name in source.stored}
+    weights = {name: each for name, each in source.live.named_parameters() if name in apart}
     names = [spec.name for spec in inputs]
     target = folder / "traced.onnx"
     module = _by_position(source.live, names, [*weights], [spec.name for spec in outputs])
-    arguments = _tensors(feeds, names) + tuple(torch.zeros((), dtype=w.dtype).expand(w.shape) for w in weights.values())
+    given = (torch.zeros((), dtype=w.dtype).expand(w.shape) if w.is_meta else w.detach() for w in weights.values())
+    arguments = (*_tensors(feeds, names), *given)
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         # the exporter traces no scripts inside of others
         module = torch.jit.trace(module, arguments, check_trace=False)
