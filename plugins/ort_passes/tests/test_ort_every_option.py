@@ -71,6 +71,7 @@ PROOFS = {
         "force_fp16_inputs": "test_inputs_are_half_all_the_same_if_told_so",
         "use_gqa": "test_attention_with_a_cache_is_grouped_unless_told_otherwise",
         "input_int32": "test_integer_inputs_can_be_int32",
+        "narrow_to_one_token": "test_a_classifiers_last_layer_is_narrowed_behind_its_attention_alone",
     },
     "OnnxQuantization": SCRIPTS | OF_BOTH_MODES | OF_STATIC_MODE,
     "OnnxStaticQuantization": SCRIPTS | OF_BOTH_MODES | OF_STATIC_MODE,

@@ -112,12 +112,18 @@ class Weights:
                 return [weight, *bias] if self._have([weight, *bias], width) else None
             case "Add":
                 return self._both(node, width)
+            case "Gather" if attribute(node, "axis") == 1 and self._is_one(node.input[1]):  # a token, of all channels
+                return self._operand(node, 0, width)
             case "Mul":
                 return next(filter(None, (self._operand(node, number, width) for number in (1, 0))), None)
             case _ if node.op_type in NORMS:
                 parts = [Part(node, number) for number in NORMS[node.op_type] if number < len(node.input)]
                 return parts if self._have(parts, width) else None
         return None
+
+    def _is_one(self, name: str) -> bool:
+        """Whether a value is a weight of one element."""
+        return name in self._tensors and all(size == 1 for size in self._tensors[name].dims)
 
     def _both(self, node: NodeProto, width: int) -> list[Part] | None:
         first, second = (self._operand(node, number, width) for number in (0, 1))

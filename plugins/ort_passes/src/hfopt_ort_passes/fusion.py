@@ -19,6 +19,7 @@ from hfopt_onnx_model.weights import read_in
 from hfopt_ort_passes.attention import FUSED_ATTENTION, why_unfused
 from hfopt_ort_passes.fusion_options import ORT_MODEL_TYPES, OrtTransformersOptimizationConfig
 from hfopt_ort_passes.grouped import group_queries, is_wanted
+from hfopt_ort_passes.one_token import narrow
 from hfopt_ort_passes.quiet import quiet, scratch, sentences
 
 if TYPE_CHECKING:
@@ -106,17 +107,23 @@ class OrtTransformersOptimization(Pass):
                 if is_wanted(self.config, context.accelerator):
                     group_queries(optimized, self._size("num_heads", model), self.config)
             fused = _more(optimized.model.graph, before)
+            _import_microsoft(optimized.model)
+            optimized.topological_sort(is_deterministic=True)
+            narrows = self.config.narrow_to_one_token and not self.config.only_onnxruntime
+            narrowed = narrow(optimized.model) if narrows else 0
             if self.config.float16:
                 read_in(optimized.model, model.path.parent)
                 self._halve(optimized, before)
             if self.config.input_int32:
                 optimized.change_graph_inputs_to_int32()
             optimized.topological_sort(is_deterministic=True)
-            _import_microsoft(optimized.model)
             save(optimized.model, target, self.config, source=model.path.parent)
             del optimized
             gc.collect()  # copies of the model, in cycles
         report: dict[str, Any] = {"summary": f"fused {counts(fused)}", "fused": fused}
+        if narrowed:
+            report["summary"] += f"; {narrowed} MatMul for one token alone"
+            report["narrowed"] = narrowed
         if warning := self._warning(fused, before, model):
             report["warning"] = warning
         made = handle_of(target, like=model)

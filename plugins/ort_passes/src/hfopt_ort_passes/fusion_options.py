@@ -184,6 +184,11 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         description="Attention with a cache, of causal models, as GroupQueryAttention, whichever tokens are padding; "
         "on a GPU with float16 only. Null: on a CPU, where the graph has such attention.",
     )
+    narrow_to_one_token: bool = Field(
+        True,
+        description="Compute what comes after the last attention for one token only, where the model reads only that "
+        "one, as classifiers do.",
+    )
     input_int32: bool = Field(False, description="Take integer inputs as int32.")
 
     def ignored(self) -> dict[str, str]:
