@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hfopt.api.config import Configured, ReportProgress
 
@@ -62,6 +62,12 @@ class TokenProvider(ABC):
 
 class Resource(Configured):
     """Knows one kind of place. Called in workers only; its module imports clients inside methods."""
+
+    on_hub: ClassVar[bool] = False
+    """Whether its files come from the hub that ``hf_token`` is about: a system that logs in there may fetch them.
+
+    `resolve` is called on the machine that runs hfopt all the same, perhaps without a token.
+    """
 
     @abstractmethod
     def resolve(self, context: ResourceContext) -> Resolved:

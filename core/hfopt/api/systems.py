@@ -59,6 +59,11 @@ class SystemConfig(Config):
     accelerators: tuple[AcceleratorConfig, ...] = Field((), description="One result set each; none: the CPU.")
     hf_token: bool | None = Field(None, description="The hub's token. true: required; false: not sent; null: if any.")
 
+    @property
+    def logs_in(self) -> bool:
+        """Whether its workers have a token of the hub that this machine need not have: they download from there."""
+        return False
+
 
 @dataclass(frozen=True)
 class SystemContext:

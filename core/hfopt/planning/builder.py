@@ -64,7 +64,8 @@ class Builder:
     """Makes steps, each only once: what branches and candidates share is one step.
 
     Its ``fetching`` is the system that makes requests: this machine, where the network is, whatever the config calls
-    local_system. It serves all systems of the config: ``hf_token`` is true if it is so of one of them.
+    local_system. It serves all systems of the config: ``hf_token`` is true if it is so of one of them. But what lies on
+    the hub is downloaded by the first that logs in there by itself, ``from_hub``.
     """
 
     def __init__(self, config: RunConfig, plugins: Plugins) -> None:
@@ -73,8 +74,10 @@ class Builder:
         self.steps: dict[tuple[Any, ...], Step] = {}
         local = config.systems[DEFAULT_SYSTEM].registered.full_name == LOCAL
         self.fetching = DEFAULT_SYSTEM if local else THIS_MACHINE
-        used = (config.host, config.target, *config.hosts)
-        said = [getattr(config.systems[name].config, "hf_token", None) for name in used]
+        used = {name: config.systems[name].config for name in (config.host, config.target, *config.hosts)}
+        own = [name for name, options in used.items() if getattr(options, "logs_in", False)]
+        self.from_hub = own[0] if own else self.fetching
+        said = [getattr(options, "hf_token", None) for name, options in used.items() if name not in own]
         self.hf_token = True if True in said else False if False in said else None
 
     def plan(self, unavailable: Mapping[Accelerator, str]) -> Plan:
@@ -272,7 +275,7 @@ class Builder:
     def _component_step(
         self, name: str, kind: StepKind, chosen: ConfiguredComponent, inputs: Mapping[str, Step], **more: Any
     ) -> Step:
-        """A step of a component; what its options refer to is fetched beforehand, where the network is.
+        """A step of a component; what its options refer to is fetched beforehand.
 
         :param more: what is not as usual: on the host, the same for all accelerators, its result opened by itself
         """
@@ -291,7 +294,8 @@ class Builder:
 
     def _fetch(self, token: str, resource: ConfiguredComponent) -> Step:
         name = f"fetch {getattr(resource.config, 'name', resource.registered.component.name)}"
-        more = {"system": self.fetching, "token": token, "hf_token": self.hf_token, "opener": None}
+        place = self.from_hub if resource.cls.on_hub else self.fetching
+        more = {"system": place, "token": token, "hf_token": self.hf_token, "opener": None}
         return self._component_step(name, "fetch", resource, {}, **more)
 
     def _step(self, **fields: Any) -> Step:

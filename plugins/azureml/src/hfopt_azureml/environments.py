@@ -47,7 +47,7 @@ def own(config: AzureMLConfig, distributions: Iterable[str]) -> dict[str, str]:
     """The files that hfopt's own environment is built from, by name. hfopt itself comes with each job."""
     base = PYTHON if config.aml_docker_config is None else config.aml_docker_config.base_image
     lines = requirements(distributions, "gpu" if any(each.device == "gpu" for each in config.accelerators) else "cpu")
-    if config.client.keyvault_name is not None:
+    if config.vault is not None:
         lines.append(f"azure-identity=={version('azure-identity')}")
     if config.requirements_file is not None:
         lines += Path(config.requirements_file).read_text("utf-8").splitlines()

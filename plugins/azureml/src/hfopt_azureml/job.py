@@ -19,7 +19,7 @@ from hfopt.api.systems import SystemConfig, SystemContext
 from hfopt.api.workers import ProcessWorker, Worker, WorkerSystem, environment
 from hfopt_azureml.client_config import AzureMLClientConfig
 from hfopt_azureml.errand import ARTIFACTS, FETCHED, MANIFEST, RESULTS, TOLD, Errand, artifact_folder
-from hfopt_azureml.vault import log_in
+from hfopt_azureml.vault import KEYVAULT, log_in
 
 PLUGIN_FILES = "plugin-files"
 """Where in a bundle ``-p`` files are."""
@@ -76,10 +76,11 @@ def do(errand: Errand, inputs: Mapping[str, Path], store: Path, made: Path) -> N
         log_levels=errand.log_levels,
         take_in=lambda _: None,
     )
+    own = {"hf_token": True} if KEYVAULT in os.environ else {}  # whatever the host sends
     workers = Workers(SystemConfig(), context)
     try:
         for number, step in enumerate(errand.steps):
-            located = step.model_copy(update={"paths": {token: paths[token] for token in step.paths}})
+            located = step.model_copy(update={"paths": {token: paths[token] for token in step.paths}, **own})
             hand_over(workers.execute(located, tell), number, store, made)
     finally:
         workers.close()

@@ -70,7 +70,7 @@ class AzureML(System):
         with speaking(f"compute {compute}", client):
             size = str(getattr(workspace_client(client).compute.get(compute), "size", None))
         self._environment = environments.ready(self.config, self.context.distributions)
-        self._where = repr((compute, size, self._environment, self.config.resources, client.keyvault_name))
+        self._where = repr((compute, size, self._environment, self.config.resources, self.config.vault))
         with speaking("the default datastore", client):
             self._depot = Depot(client, progress)
 
@@ -198,7 +198,7 @@ class AzureML(System):
             compute=self.config.aml_compute,
             inputs=inputs,
             output=self._depot.url(f"{TOP}/jobs/{name}/made"),
-            vault=client.keyvault_name,
+            vault=self.config.vault,
             more=more,
         )
         if self._over.is_set():

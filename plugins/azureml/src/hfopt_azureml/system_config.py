@@ -63,14 +63,11 @@ class JobResources(Config):
 
 
 class AzureMLConfig(SystemConfig):
-    """Options of the system AzureML.
-
-    A validated one has a vault in its client if jobs log in, and no ``hf_token`` that is true: that would be about what
-    this machine fetches, with a token of its own.
-    """
+    """Options of the system AzureML."""
 
     hf_token: bool | None = Field(
-        None, description="true: jobs have the hub's token of the vault keyvault_name; false: this machine sends none."
+        None,
+        description="true: jobs download from the hub, with the token of the vault keyvault_name; false: none is sent.",
     )
     aml_compute: Name = Field(description="The compute of the workspace on which jobs run.")
     aml_environment_config: EnvironmentConfig | None = Field(None, description="The environment of its jobs.")
@@ -110,9 +107,16 @@ class AzureMLConfig(SystemConfig):
         need_workspace(self.client)
         if self.hf_token:
             need_vault(self.client)
-            return self.model_copy(update={"hf_token": None})
-        client = self.client.model_copy(update={"keyvault_name": None})
-        return self.model_copy(update={"azureml_client_config": client})
+        return self
+
+    @property
+    def logs_in(self) -> bool:
+        return self.vault is not None
+
+    @property
+    def vault(self) -> str | None:
+        """The key vault that has the hub's token for jobs, if they log in."""
+        return self.client.keyvault_name if self.hf_token else None
 
     @property
     def own_environment(self) -> bool:
@@ -129,4 +133,7 @@ class AzureMLConfig(SystemConfig):
         return self.azureml_client_config or AzureMLClientConfig()
 
     def ignored(self) -> Mapping[str, str]:
-        return {"is_dev": "hfopt is brought into the job as it is here"} if self.is_dev else {}
+        unused = "hf_token is not true: what is gated on the hub is fetched with a token of this machine"
+        idle = self.hf_token is None and self.client.keyvault_name is not None
+        dev = {"is_dev": "hfopt is brought into the job as it is here"} if self.is_dev else {}
+        return dev | ({"azureml_client_config.keyvault_name": unused} if idle else {})

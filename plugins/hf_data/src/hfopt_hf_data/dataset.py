@@ -32,6 +32,7 @@ class HfDataset(Resource):
 
     Config = HfDatasetConfig
     config: HfDatasetConfig
+    on_hub = True
 
     def repository(self, context: ResourceContext) -> hub.Repository:
         """Where it lies."""

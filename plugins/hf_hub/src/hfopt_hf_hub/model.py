@@ -80,6 +80,7 @@ class HfModel(Resource):
 
     Config = HfModelConfig
     config: HfModelConfig
+    on_hub = True
 
     def _repository(self, context: ResourceContext) -> hub.Repository:
         return hub.Repository("model", self.config.name, token_for(context))

@@ -27,6 +27,7 @@ class HfSpace(Resource):
 
     Config = HfSpaceConfig
     config: HfSpaceConfig
+    on_hub = True
 
     def _repository(self, context: ResourceContext) -> hub.Repository:
         return hub.Repository("space", self.config.name, token_for(context))

@@ -54,6 +54,7 @@ class Emulator:
     :ivar identities: who can log in, and for how long
     :ivar vaults: Key Vault's vaults by name; there is one already, which the workspace names as its own
     :ivar hub_tokens: tokens that huggingface.co knows, and whose they are
+    :ivar image: variables that the image of every environment sets
     :raises FileExistsError: on entry, if the folder is not empty
     :raises NotInstalled: on entry, if Azurite is not there
     """
@@ -93,6 +94,7 @@ class Emulator:
         self.identities = Identities()
         self.vaults = {VAULT: Vault(frozenset({"compute"}))}
         self.hub_tokens: dict[str, str] = {}
+        self.image: dict[str, str] = {}
         self.workspace = Workspace(self.blobs, self.storage, VAULT)
         self._jobs = Jobs(self.workspace, self.folder / "jobs", self._job_environment)
         for container in self.workspace.containers.values():
@@ -153,7 +155,7 @@ class Emulator:
 
     def _job_environment(self, job: Job) -> dict[str, str]:
         endpoint = f"http://127.0.0.1:{self._server.plain_port}/msi/token"
-        return {**self.network(), **node.managed_identity(job, endpoint, self.identities.node_secret)}
+        return {**self.image, **self.network(), **node.managed_identity(job, endpoint, self.identities.node_secret)}
 
     # -- what is in it -------------------------------------------------------------------------------------------------
 
