@@ -32,8 +32,8 @@ def test_a_goal_is_met_at_its_limit_and_missed_beyond(kind, value, baseline, hig
 
     assert goal.limit(baseline, higher) == pytest.approx(limit)
     worse = -1e-6 if higher else 1e-6
-    assert goal.met(goal.limit(baseline, higher), baseline, higher)
-    assert not goal.met(limit + 2 * worse, baseline, higher)
+    assert goal.missed_by(goal.limit(baseline, higher), baseline, higher) == 0
+    assert goal.missed_by(limit + 2 * worse, baseline, higher) > 0
 
 
 def with_goal(project, kind, value):

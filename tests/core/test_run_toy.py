@@ -31,7 +31,7 @@ def test_run_json_has_the_shape_of_the_public_contract(project):
     assert list(result["input_model"]) == ["id", "size_bytes", "metrics"]
     (candidate,) = result["candidates"]
     assert list(candidate) == [
-        "id", "status", "error", "steps", "size_bytes", "metrics", "goals_met", "pareto", "choices",
+        "id", "status", "error", "steps", "size_bytes", "metrics", "goals_met", "goals_missed_by", "pareto", "choices",
     ]  # fmt: skip
     assert result["best"] == candidate["id"]
     assert [step["name"] for step in candidate["steps"]] == STEPS

@@ -229,7 +229,8 @@ def model(name, goals=True, **figures):
     if "latency" in metrics:
         ratio = 10 / metrics["latency"]["value"]
         metrics["latency"]["speedup"] = {"value": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}
-    return {"id": name, "status": "succeeded", "goals_met": goals, "metrics": metrics}
+    missed = 0.0 if goals else 0.1
+    return {"id": name, "status": "succeeded", "goals_met": goals, "goals_missed_by": missed, "metrics": metrics}
 
 
 def test_rivals_are_as_good_in_all_that_counts_more_and_as_fast_within_their_intervals():
@@ -245,6 +246,16 @@ def test_rivals_are_as_good_in_all_that_counts_more_and_as_fast_within_their_int
 
     assert key == "latency"
     assert [each["id"] for each in close] == ["as fast"]
+
+
+def test_what_misses_its_goals_least_is_the_best_of_models_that_all_miss_them():
+    near, far = (
+        model(name, goals=False, accuracy=0.9, latency=latency) for name, latency in (("near", 3.0), ("far", 1.0))
+    )
+    met = model("met", accuracy=0.8, latency=4.0)
+    near["goals_missed_by"] = 0.01
+
+    assert [each["id"] for each in sorted([far, near, met], key=merit)] == ["met", "near", "far"]
 
 
 def test_the_front_has_what_nothing_else_is_better_than():

@@ -36,6 +36,7 @@ class CandidateRecord(ModelRecord):
     error: dict[str, Any] | None
     steps: list[StepRecord]
     goals_met: bool | None
+    goals_missed_by: float | None
     pareto: bool
     choices: dict[str, Any]
 

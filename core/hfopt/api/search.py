@@ -53,12 +53,15 @@ class Trial:
     :param objectives: what was measured of it, each so that less is better, and always the same ones in the same order:
         of accuracy, speed and size the figure of the highest priority, where there is one; None: it failed
     :param goals_met: None: there are no goals
+    :param goals_missed_by: how far all goals together are missed, each as a part of its limit: 0.02 for 1.02 MB where 1
+        MB was the goal; None: there are none, or it failed
     :param dropped: it was given up as a clear loser, and so has no objectives
     """
 
     point: Point
     objectives: tuple[float, ...] | None
     goals_met: bool | None
+    goals_missed_by: float | None = None
     dropped: bool = False
 
 

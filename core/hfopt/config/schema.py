@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -94,10 +95,11 @@ class Goal(Config):
         """Whether the limit of a relative goal is below the baseline."""
         return higher_is_better == self.type.endswith("degradation")
 
-    def met(self, value: float, baseline: float | None, higher_is_better: bool) -> bool:
-        """Whether a value is good enough; a goal without its baseline is not met."""
+    def missed_by(self, value: float, baseline: float | None, higher_is_better: bool) -> float:
+        """How far a value is from the limit, as a part of it; 0: the goal is met; infinite without its baseline."""
         limit = self.limit(baseline, higher_is_better)
-        return limit is not None and (value >= limit if higher_is_better else value <= limit)
+        missing = inf if limit is None else limit - value if higher_is_better else value - limit
+        return 0.0 if missing <= 0 else missing / (abs(limit or 0) or 1)
 
     def impossible(self, higher_is_better: bool, unit: str) -> str | None:
         """Why no model could meet it, or every model would."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from hfopt.api.record import CandidateRecord, Figures
@@ -16,9 +17,11 @@ MOST_RIVALS = 3
 """Models that are timed against the best one of a search at its end."""
 
 
-def merit(candidate: CandidateRecord) -> tuple[bool, list[float]]:
-    """A key by which better models come first: goals count most, then figures by priority."""
-    return candidate["goals_met"] is False, [_signed(figure) for figure in _by_priority(candidate)]
+def merit(candidate: CandidateRecord) -> tuple[float, list[float]]:
+    """A key by which better models come first: what misses its goals least, then figures by priority."""
+    missed = candidate["goals_missed_by"]
+    unknown = inf if candidate["goals_met"] is False else 0.0
+    return unknown if missed is None else missed, [_signed(figure) for figure in _by_priority(candidate)]
 
 
 def eligible(candidate: CandidateRecord) -> bool:

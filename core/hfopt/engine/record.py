@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> Can
     given_up = Fault(type="Dropped", message=candidate.dropped or "").model_dump(exclude={"traceback"})
     metrics = _candidate_metrics(candidate, branch, run)
     before, succeeded = input_metrics(branch, [candidate], run), run.state.done(own)
+    missed = _goals_missed_by(candidate.figures, metrics, before) if candidate.dropped is None else None
     return {
         "id": run.identifier(candidate.model),
         "status": "failed" if not succeeded else "succeeded" if candidate.dropped is None else "dropped",
@@ -162,20 +164,24 @@ def candidate_record(candidate: Candidate, branch: Branch, run: EndedRun) -> Can
         "steps": [_step(step, run.state) for step in own],
         "size_bytes": run.size(candidate.model),
         "metrics": metrics,
-        "goals_met": _goals_met(candidate.figures, metrics, before) if candidate.dropped is None else None,
+        "goals_met": None if missed is None else not missed,
+        "goals_missed_by": missed if missed is not None and isfinite(missed) else None,
         "pareto": False,  # until it is compared with the others
         "choices": dict(candidate.choices),
     }
 
 
-def _goals_met(figures: Iterable[Figure], metrics: Figures, before: Figures) -> bool | None:
-    """Whether every goal is met; None if there is none. A figure that could not be found meets no goal."""
-    met = []
+def _goals_missed_by(figures: Iterable[Figure], metrics: Figures, before: Figures) -> float | None:
+    """How far all goals together are missed, each as a part of its limit; 0: all are met; None: there are none.
+
+    It is infinite where a figure could not be found.
+    """
+    missed = []
     for figure in figures:
         if figure.goal is not None:
-            own, baseline = metrics.get(figure.key), before.get(figure.key, {}).get("value")
-            met.append(own is not None and figure.goal.met(own["value"], baseline, figure.higher_is_better))
-    return all(met) if met else None
+            own, baseline = metrics.get(figure.key, {}).get("value"), before.get(figure.key, {}).get("value")
+            missed.append(inf if own is None else figure.goal.missed_by(own, baseline, figure.higher_is_better))
+    return sum(missed) if missed else None
 
 
 def _step(step: Step, state: RunState) -> StepRecord:

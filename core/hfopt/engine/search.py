@@ -196,13 +196,14 @@ def _over(space: SearchSpace, search: Search, *, whole: bool) -> Generator[Attem
     :return: the best point; None: none may be chosen
     """
     algorithm: SearchAlgorithm = search.algorithm.cls(search.algorithm.config, space)
-    found: list[tuple[tuple[bool, list[float]], Point]] = []
+    found: list[tuple[tuple[float, list[float]], Point]] = []
     last = None
     while (point := algorithm.propose(last)) is not None:
         record = yield Attempt(space.passes(point), space.values(point), whole)
         succeeded = record["status"] == "succeeded"
         dropped = record["status"] == "dropped"
-        last = Trial(point, objectives(record) if succeeded else None, record["goals_met"], dropped=dropped)
+        missed = record["goals_missed_by"]
+        last = Trial(point, objectives(record) if succeeded else None, record["goals_met"], missed, dropped=dropped)
         if eligible(record):
             found.append((merit(record), point))
     return min(found, key=lambda pair: pair[0])[1] if found else None

@@ -235,7 +235,7 @@ def _goals(result: ResultRecord, candidate: CandidateRecord) -> Iterator[str]:
             goal, rising = Goal(**figure["goal"]), figure["higher_is_better"]
             value, unit = figure["value"], figure["unit"]
             before = (_before(result, key, figure) or {}).get("value")
-            word = "met" if goal.met(value, before, rising) else "MISSED"
+            word = "MISSED" if goal.missed_by(value, before, rising) else "met"
             limit = goal.limit(before, rising)
             needed = "" if limit is None else f" ({'>=' if rising else '<='} {_scaled(limit, unit)})"
             yield f"goal {word}: {key}: {goal.type} {goal.value:g}{needed}, got {_scaled(value, unit)}"

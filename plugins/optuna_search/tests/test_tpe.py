@@ -38,6 +38,24 @@ def search(space, objectives, **options):
     return proposed
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_finds_what_meets_the_goals_though_its_figures_are_the_worst(seed):
+    """Eight of 38 points meet them: those with the last value of the first dimension, which is the worst figure."""
+    algorithm, last, meeting = Tpe(TpeConfig(num_samples=20, seed=seed), Grid((4, 8, 2))), None, 0
+    while (point := algorithm.propose(last)) is not None:
+        missed = (3 - point["d0"]) / 10
+        meeting += not missed
+        last = Trial(point, (float(point["d0"]),), goals_met=not missed, goals_missed_by=missed)
+
+    assert meeting >= 6, "20 points drawn at random have about four of them"
+
+
+def test_the_first_point_has_the_first_values():
+    first, *_ = search(Grid((4, 4)), far, num_samples=12, seed=5)
+
+    assert first == {"d0": 0, "d1": 0}
+
+
 def far(point):
     """Squared distance from the point whose values are all 3."""
     return (float(sum((value - 3) ** 2 for value in point.values())),)

@@ -31,7 +31,8 @@ def run(step: StepContext) -> Outcome:
     )
     result = applied(work, step.request.component, step.model("model"), context, step.request.parity)
     load = machine_load(left, step.request)
-    return Outcome(model=result.model, report=result.with_report(load, load.pop("warning", None)).report)
+    busy = load.pop("warning", None)
+    return Outcome(model=result.model, report=result.with_report(load, busy).report)
 
 
 def applied(work: Pass, name: str, model: ModelHandle, context: PassContext, parity: Parity | None) -> PassResult:

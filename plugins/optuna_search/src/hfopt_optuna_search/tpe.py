@@ -20,6 +20,8 @@ MOST_ASKED = 100
 """Times that Optuna is asked for a point that has not been tried; then one of those is drawn."""
 MOST_DRAWN = 10_000
 """Points of which one is drawn."""
+MOST_RANDOM = 10
+"""Points that are drawn before Optuna looks at what has come of others."""
 
 
 class TpeConfig(Config):
@@ -37,8 +39,9 @@ class TpeConfig(Config):
 class Tpe(SearchAlgorithm):
     """Points that are likely to be good, by what came of those before; each at most once.
 
-    The first ten are drawn at random. All objectives of a trial count: with several, good is what lies near the Pareto
-    front.
+    The first one has the first values, those up to a quarter of all are drawn at random, and the others by Optuna. All
+    objectives of a trial count: with several, good is what lies near the Pareto front. What misses goals is worse than
+    what meets them, by how far it misses them (Watanabe and Hutter 2022, c-TPE).
     """
 
     Config: ClassVar[type[Config]] = TpeConfig
@@ -55,6 +58,8 @@ class Tpe(SearchAlgorithm):
             self._trials.append(last)
         if len(self._trials) == self.config.num_samples:
             return None
+        if not self._trials:
+            return next(points(self.space), None)
         tried = [dict(each.point) for each in self._trials]
         study = self._study()
         for _ in range(MOST_ASKED):
@@ -77,7 +82,10 @@ class Tpe(SearchAlgorithm):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
-                seed=config.seed + number, multivariate=config.multivariate, group=config.group and config.multivariate
+                seed=config.seed + number,
+                multivariate=config.multivariate,
+                group=config.group and config.multivariate,
+                n_startup_trials=max(1, min(MOST_RANDOM, config.num_samples // 4)),
             )
         study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
         for trial in self._trials:
@@ -89,6 +97,7 @@ class Tpe(SearchAlgorithm):
                     values=trial.objectives if succeeded else None,
                     params=dict(trial.point),
                     distributions=self._distributions(trial.point),
+                    constraints={"goals": trial.goals_missed_by or 0.0},
                 )
             )
         return study
