@@ -34,7 +34,7 @@ test: .venv/.dev  ## every test that needs no engine
 	$(BIN)/pytest -m "not engine and not models" --numprocesses auto --dist loadfile
 
 test-models: .venv/.dev $(QUICKSTART)/packages  ## each line of docs/reference/architectures.md, and a real model
-	$(BIN)/pytest -m models --numprocesses auto tests/models
+	$(BIN)/pytest -m models --numprocesses auto --timeout 300 tests/models
 
 test-systems: .venv/.dev  ## tests that need a Docker engine, a cluster, Azurite or an index
 	$(MAKE) azurite || echo "Azurite could not be fetched: tests that need it are skipped" >&2
