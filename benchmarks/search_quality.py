@@ -62,7 +62,10 @@ def best_of(result: dict[str, Any]) -> dict[str, Any]:
 def input_model(result: dict[str, Any]) -> Timed:
     """The model that all candidates of a search come from, in PyTorch."""
     key = next(each["key"] for each in best_of(result)["steps"] if each["name"] == "input_model")
-    return Timed(ArtifactStore(QUICKSTART / "cache").read_model(key))
+    cache = QUICKSTART / "cache"
+    manifest = json.loads((ArtifactStore(cache).folder(key) / "manifest.json").read_text())
+    inputs = {manifest["config"]["model_path"]: str(QUICKSTART / "model")}
+    return Timed(ArtifactStore(cache, inputs).read_model(key))
 
 
 def timed(folder: Path) -> Timed:
