@@ -108,9 +108,10 @@ class OrtTransformersOptimization(Pass):
                     group_queries(optimized, self._size("num_heads", model), self.config)
             fused = _more(optimized.model.graph, before)
             _import_microsoft(optimized.model)
-            optimized.topological_sort(is_deterministic=True)
-            narrows = self.config.narrow_to_one_token and not self.config.only_onnxruntime
-            narrowed = narrow(optimized.model) if narrows else 0
+            narrowed = 0
+            if self.config.narrow_to_one_token and not self.config.only_onnxruntime:
+                optimized.topological_sort(is_deterministic=True)
+                narrowed = narrow(optimized.model)
             if self.config.float16:
                 read_in(optimized.model, model.path.parent)
                 self._halve(optimized, before)

@@ -195,7 +195,8 @@ class OrtTransformersOptimizationConfig(ExternalDataConfig):
         reasons = {} if self.float16 else {"keep_io_types": "it is of no use without float16"}
         if self.only_onnxruntime:
             reasons |= dict.fromkeys(
-                ("model_type", "num_heads", "hidden_size"), "only_onnxruntime leaves out the fusions"
+                ("model_type", "num_heads", "hidden_size", "narrow_to_one_token"),
+                "only_onnxruntime leaves out the fusions",
             )
         return {name: reasons[name] for name in self.written(*reasons)}
 

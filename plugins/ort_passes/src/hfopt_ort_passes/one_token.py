@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hfopt_onnx_model.graph import SMALL
 from hfopt_ort_passes.making import Making, attribute
 from hfopt_ort_passes.rewriting import graphs
 
@@ -115,11 +116,26 @@ def _inputs(node: NodeProto, ranks: Mapping[str, int]) -> tuple[int, ...]:
     return inputs if attribute(node, "axis") in (None, -1, 2) else ()
 
 
+def _without_weights(model: ModelProto) -> ModelProto:
+    """A copy whose larger initializers have no data: inference would copy them, and takes less than 2 GiB."""
+    from onnx import ModelProto, TensorProto
+
+    copy = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(copy.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        small = tensor.ByteSize() <= SMALL
+        copy.graph.initializer.append(
+            tensor if small else TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        )
+    return copy
+
+
 def _ranks(model: ModelProto) -> dict[str, int]:
     """The ranks of values, as far as ONNX's inference knows them, or they follow through operators that it doesn't."""
     from onnx import shape_inference
 
-    graph = shape_inference.infer_shapes(model).graph
+    graph = shape_inference.infer_shapes(_without_weights(model)).graph
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     stated = (value for value in (*graph.input, *graph.value_info) if value.type.tensor_type.HasField("shape"))
     ranks |= {value.name: len(value.type.tensor_type.shape.dim) for value in stated}
