@@ -12,14 +12,14 @@ import numpy as np
 
 from hfopt.api.arrays import Floats
 from hfopt.api.statistics import Interval, Z
-from hfopt.api.timing import MOST_RUNS, ROUND_RUNS
 
 PILOT = 6
 """Rounds whose spread says how many are needed."""
-MOST_ROUNDS = MOST_RUNS // ROUND_RUNS
-"""That are worth their time."""
-ROUNDS_IN_VAIN = 8
-"""Where more would be needed: the interval is as wide as it then is."""
+MOST_ROUNDS = 16
+"""That are worth their time. Half of them where more would be needed: the interval is as wide as it then is."""
+FINAL_ROUNDS = 128
+"""The same where they decide which of two models is chosen, if they fit into `FINAL_SECONDS`."""
+FINAL_SECONDS = 60
 FEWEST_ROUNDS = 4
 """For an interval."""
 WITHIN = 0.02
@@ -65,17 +65,19 @@ def rounds_needed(first: Floats, second: Floats, within: float = WITHIN) -> int:
     return max(PILOT, ceil((_spread(np.log(first / second)[:PILOT]) / log1p(within)) ** 2))
 
 
-def settled(blocks: Floats) -> bool:
+def settled(blocks: Floats, most: int = MOST_ROUNDS) -> bool:
     """Whether the ratio of medians is known to ±2 %, or the machine is too uneasy to know it so well in good time.
 
     :param blocks: so far, [2, blocks, runs in a block]
+    :param most: rounds that are worth their time, if more than `MOST_ROUNDS` fit into `FINAL_SECONDS`
     """
     medians = np.median(by_rounds(blocks), axis=-1)
     count = len(medians[0])
     if count < PILOT:
         return False
     needed = rounds_needed(*medians)
-    return count >= (needed if needed <= MOST_ROUNDS else ROUNDS_IN_VAIN)
+    most = max(MOST_ROUNDS, min(most, int(1_000 * FINAL_SECONDS * count / blocks.sum())))
+    return count >= (needed if needed <= most else most // 2)
 
 
 def around(value: float, rounds: Floats) -> Interval:

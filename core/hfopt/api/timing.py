@@ -15,8 +15,6 @@ from hfopt.base.errors import StepFailed
 TIMED_ROWS = 64
 """How many rows are timed in turn: spread evenly over the data, each at its own length."""
 
-MOST_RUNS = 256
-"""Of each model, where the user does not say."""
 ROUND_RUNS = 16
 """Of each model in a round (`hfopt.api.blocks`), where the user does not say."""
 
@@ -59,6 +57,7 @@ class MeasureConfig(Config):
     figures: dict[str, TimedFigure] = Field(description="By the figure's key in run.json.")
     timing: TimingConfig = Field(TimingConfig(), description="How often and how.")
     settings: dict[str, dict[str, Any]] = Field({}, description="Inference settings by type of model.")
+    decides: bool = Field(False, description="Whether one of the two is chosen by it: then it takes its time.")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ MOST_RIVALS = 3
 
 def merit(candidate: CandidateRecord) -> tuple[float, list[float]]:
     """A key by which better models come first: what misses its goals least, then figures by priority."""
-    missed = candidate["goals_missed_by"]
-    unknown = inf if candidate["goals_met"] is False else 0.0
+    unknown, missed = inf if candidate["goals_met"] is False else 0.0, candidate["goals_missed_by"]
     return unknown if missed is None else missed, [_signed(figure) for figure in _by_priority(candidate)]
 
 
@@ -108,4 +107,6 @@ def _kind(figure: Mapping[str, Any]) -> str:
 
 
 def _signed(figure: Mapping[str, Any]) -> float:
-    return float(-figure["value"] if figure["higher_is_better"] else figure["value"])
+    """Less is better; of what was timed, the ratio to the input model, which the machine's drift leaves alone."""
+    value = figure.get("speedup", figure)["value"]
+    return float(-value if "speedup" in figure or figure["higher_is_better"] else value)

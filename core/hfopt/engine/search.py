@@ -140,12 +140,12 @@ class BranchSearch:
         best = self._eligible[self.best]
         key, close = rivals(best, [each for each in self._eligible.values() if each["id"] != best["id"]])
         for challenger in (others[record["id"]] for record in close):
+            models = self.best.model, challenger.model
             figures = [figure for figure in challenger.figures if figure.key == key]
-            [measurement] = self._builder.measurements(self._branch, self.best.model, challenger.model, figures)
+            [measurement] = self._builder.measurements(self._branch, *models, figures, decides=True)
             yield Final(self.best, challenger, str(key), measurement)
             manifest = self._run.state.manifests.get(measurement)
-            speedup = None if manifest is None else manifest.metrics[str(key)].speedup
-            if speedup is not None and speedup.value > 1:
+            if manifest and (speedup := manifest.metrics[str(key)].speedup) and speedup.value > 1:
                 self.best = challenger
 
     def _scored_as_chosen(self) -> Iterator[Look]:

@@ -245,9 +245,12 @@ class Builder:
         return step
 
     def measurements(
-        self, branch: Branch, baseline: Step, candidate: Step, figures: Sequence[Figure]
+        self, branch: Branch, baseline: Step, candidate: Step, figures: Sequence[Figure], *, decides: bool = False
     ) -> tuple[Step, ...]:
-        """One model timed against another: a step for each data config that is timed on, and each way of timing."""
+        """One model timed against another: a step for each data config that is timed on, and each way of timing.
+
+        :param decides: whether it tells which of the two is chosen
+        """
         groups: dict[tuple[str, str, str, bool], list[Figure]] = {}
         for figure in figures:
             if figure.kind in TIMED_KINDS and figure.data is not None:
@@ -257,7 +260,7 @@ class Builder:
         for (name, *_), own in groups.items():
             wanted = {each.key: TimedFigure.model_validate({"kind": each.kind, "name": each.name}) for each in own}
             timing = TimingConfig(**own[0].options)
-            config = MeasureConfig(figures=wanted, timing=timing, settings=dict(own[0].settings))
+            config = MeasureConfig(figures=wanted, timing=timing, settings=dict(own[0].settings), decides=decides)
             inputs = {"baseline": baseline, "candidate": candidate, "data": branch.data[name]}
             steps.append(self._core_step(branch, "measure", candidate, config, inputs, measures=True))
         return tuple(steps)

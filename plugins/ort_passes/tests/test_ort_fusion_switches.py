@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import onnx
 import onnxruntime
@@ -128,16 +129,27 @@ def test_a_switch_changes_which_operators_are_fused(converted, context):
         assert {operator: count for operator, count in counts.items() if count} == expected, name
 
 
-def test_onnxruntime_does_not_fuse_when_it_opens_a_model_what_was_not_to_be_fused(converted, context, tmp_path):
-    model = fuse(converted, context, optimization_options={"enable_skip_layer_norm": False}).model
+LEFT_OUT = {
+    "enable_bias_gelu": ("BiasGelu", "Gelu", 2),
+    "enable_skip_layer_norm": ("SkipLayerNormalization", "LayerNormalization", 5),
+}
+"""Switches of what ONNX Runtime would fuse as it opens a model: into what, and what is there instead."""
+
+
+@pytest.mark.parametrize("switches", [["enable_bias_gelu"], ["enable_skip_layer_norm"], list(LEFT_OUT)])
+def test_onnxruntime_does_not_fuse_when_it_opens_a_model_what_was_not_to_be_fused(
+    converted, context, tmp_path, switches
+):
+    model = fuse(converted, context, optimization_options=dict.fromkeys(switches, False)).model
     options = session_options(settings_of(model), threads=1)
     options.optimized_model_filepath = str(tmp_path / "opened.onnx")
 
     onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
 
-    operators = [node.op_type for node in load(tmp_path / "opened.onnx").graph.node]
-    assert operators.count("LayerNormalization") == 5
-    assert "SkipLayerNormalization" not in operators
+    operators = Counter(node.op_type for node in load(tmp_path / "opened.onnx").graph.node)
+    for switch, (into, instead, count) in LEFT_OUT.items():
+        assert (into in operators) is (switch not in switches)
+        assert switch not in switches or operators[instead] == count
 
 
 def test_every_switch_reaches_onnxruntime(converted, context, monkeypatch):

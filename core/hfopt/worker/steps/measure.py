@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from hfopt.api.protocol import StepRequest
-from hfopt.api.timing import DECODE, MOST_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
+from hfopt.api.timing import DECODE, ROUND_RUNS, TIMED_ROWS, MeasureConfig, Timed, mixed, spread
 from hfopt.measuring.machine import is_busy
 from hfopt.worker.context import Outcome, StepContext, load_options
 
@@ -18,7 +19,7 @@ BLOCKS = "blocks.npy"
 def run(step: StepContext) -> Outcome:
     import numpy as np
 
-    from hfopt.api.blocks import MOST_ROUNDS, settled
+    from hfopt.api.blocks import FINAL_ROUNDS, MOST_ROUNDS, settled
     from hfopt.measuring.figures import timed
 
     config = load_options(MeasureConfig, step.request.config)
@@ -31,7 +32,8 @@ def run(step: StepContext) -> Outcome:
     left: list[float] = []
     counts: dict[str, Any] = {"runs": config.timing.repeat_test_num}
     if config.timing.repeat_test_num is None:
-        counts = {"runs": MOST_RUNS, "most_blocks": 2 * MOST_ROUNDS, "enough": settled}
+        most = FINAL_ROUNDS if config.decides else MOST_ROUNDS
+        counts = {"runs": most * ROUND_RUNS, "most_blocks": 2 * most, "enough": partial(settled, most=most)}
     blocks = step.stopwatch().compare(
         Timed(models[0], told[0], "the input model", next_token),
         Timed(models[1], told[1], "the candidate", next_token),

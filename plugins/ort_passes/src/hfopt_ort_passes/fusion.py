@@ -49,6 +49,11 @@ GPU_PROVIDERS: Mapping[str, str] = {
 
 LEFT_OUT = "optimization.disable_specified_optimizers"
 """The session config entry that keeps ONNX Runtime from fusing, as it opens a model, what was not to be fused."""
+FUSED_AS_OPENED: Mapping[str, str] = {
+    "enable_bias_gelu": "BiasGeluFusion",
+    "enable_skip_layer_norm": "SkipLayerNormFusion",
+}
+"""Options of fusions that ONNX Runtime makes then, by its names."""
 
 ASKS_FOR_MORE = ("float16", "input_int32", "use_gqa")
 """Options without which a model of unknown type is left as it is."""
@@ -128,8 +133,9 @@ class OrtTransformersOptimization(Pass):
         if warning := self._warning(fused, before, model):
             report["warning"] = warning
         made = handle_of(target, like=model)
-        if self.config.optimization_options.enable_skip_layer_norm is False:
-            made = with_entry(made, LEFT_OUT, "SkipLayerNormFusion")
+        options = self.config.optimization_options
+        if left_out := [name for option, name in FUSED_AS_OPENED.items() if getattr(options, option) is False]:
+            made = with_entry(made, LEFT_OUT, ";".join(left_out))
         return PassResult(made, report, self._tolerance(source))
 
     def _tolerance(self, source: ModelProto) -> float:

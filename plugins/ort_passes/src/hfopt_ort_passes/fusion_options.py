@@ -109,7 +109,11 @@ class FusionSwitches(Config):
     )
     disable_multi_head_attention_bias: bool | None = Field(None, description="Keep biases out of MultiHeadAttention.")
     enable_attention: bool | None = Field(None, description="Fuse attention; null: true.")
-    enable_bias_gelu: bool | None = Field(None, description="Fuse a bias into Gelu; null: true.")
+    enable_bias_gelu: bool | None = Field(
+        None,
+        description="Fuse a bias into Gelu; null: true. With false, saved session options keep ONNX Runtime from doing "
+        "so as it opens the model: a product in int8 adds a bias by itself.",
+    )
     enable_bias_skip_layer_norm: bool | None = Field(
         None, description="Fuse a bias into SkipLayerNormalization; null: true."
     )
