@@ -75,7 +75,6 @@ def peak_mebibytes(model: Path, method: str, rows: int) -> float:
             operators=operators,
             method=method,
             extra_options={},
-            external=False,
             progress=lambda *_: None,
         )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,8 +1,9 @@
 """How near a search comes to the best of its space, and what part of the rows it takes.
 
 The config's search, then an exhaustive one of the same space in the same cache, each a `hfopt run`. The best models of
-both, and the search's and PyTorch's, are timed against each other in alternating blocks: reviews of their own lengths.
-It takes 20 minutes, so `make bench` leaves it out.
+both, and the search's and PyTorch's, are timed against each other as a run times them: reviews of their own lengths, in
+rounds of 16 runs, two threads. That is done in eight pairs of fresh processes, whose spread makes the intervals: one
+process of a model may be a tenth faster than another. It takes 20 minutes, so `make bench` leaves it out.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import csv
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from transformers import AutoTokenizer
 
 import hfopt
 from hfopt import Accelerator, ModelHandle
-from hfopt.api.blocks import by_rounds, ratio
-from hfopt.api.timing import Timed, mixed, spread
+from hfopt.api.blocks import MOST_ROUNDS, ratio
+from hfopt.api.statistics import Interval
+from hfopt.api.timing import ROUND_RUNS, TIMED_ROWS, Timed, mixed, spread
 from hfopt.cache.store import ArtifactStore
 from hfopt.config.document import read
 from hfopt.testing import Stopwatch
@@ -32,9 +33,10 @@ from hfopt_onnx_model.graph import handle_of
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "build" / "quickstart"
-RATIO, SHARE, SPEED_UP, TIMED_ROWS = 1.05, 1 / 3, 5, 64
+RATIO, SHARE, SPEED_UP = 1.05, 1 / 3, 5
 """The slowest that the search's best may be; the largest part of the rows that it may take; the least that it may be
-faster than PyTorch; rows to time on."""
+faster than PyTorch."""
+PAIRS, TWO_THREADS = 8, {"threads": 2}
 ACCURACY = "accuracy-accuracy"
 
 
@@ -65,7 +67,7 @@ def input_model(result: dict[str, Any]) -> Timed:
     cache = QUICKSTART / "cache"
     manifest = json.loads((ArtifactStore(cache).folder(key) / "manifest.json").read_text())
     inputs = {manifest["config"]["model_path"]: str(QUICKSTART / "model")}
-    return Timed(ArtifactStore(cache, inputs).read_model(key))
+    return Timed(ArtifactStore(cache, inputs).read_model(key), TWO_THREADS)
 
 
 def timed(folder: Path) -> Timed:
@@ -73,7 +75,7 @@ def timed(folder: Path) -> Timed:
     described = json.loads((folder / "best" / "model.json").read_text())
     plain = ModelHandle(type="PyTorchModel", path=folder, files=())
     model = handle_of(folder / "best" / "model.onnx", like=plain)
-    return Timed(model.with_(inference_settings=described["model"]["inference_settings"]))
+    return Timed(model.with_(inference_settings=described["model"]["inference_settings"]), TWO_THREADS)
 
 
 def reviews() -> Iterator[dict[str, Any]]:
@@ -84,6 +86,19 @@ def reviews() -> Iterator[dict[str, Any]]:
     encoded = [tokenizer(texts[row], return_tensors="np") for row in spread(len(texts), TIMED_ROWS)]
     for row in mixed([each["input_ids"].size for each in encoded]):
         yield {name: array.astype(np.int64) for name, array in encoded[row].items()}
+
+
+def compared(first: Timed, second: Timed, feeds: list[dict[str, Any]], figure: Callable[..., Any]) -> Interval:
+    """How many times as long the first model takes.
+
+    :param figure: of a process's runs
+    """
+    compare = Stopwatch(Accelerator(), (), lambda *_: None).compare
+    runs, blocks = MOST_ROUNDS * ROUND_RUNS, 2 * MOST_ROUNDS
+    pairs = [compare(first, second, feeds, runs=runs, most_blocks=blocks) for _ in range(PAIRS)]
+    interval = ratio(*np.stack([figure(pair, axis=(1, 2)) for pair in pairs], axis=1))
+    assert interval is not None, "there are more than four pairs"
+    return interval
 
 
 def main() -> int:
@@ -102,13 +117,9 @@ def main() -> int:
         for label, result in (("search", found), ("exhaustive", every)):
             best = best_of(result)
             print(f"{label}: {len(result['candidates'])} points, {rows_of(result):,} rows; best {best['choices']}")
-        compare = partial(Stopwatch(Accelerator(), (), lambda *_: None).compare, feeds=list(reviews()), runs=512)
-        blocks = compare(timed(folder / "search"), timed(folder / "exhaustive"))
-        to_torch = compare(input_model(found), timed(folder / "search"))
-    interval = ratio(*np.median(by_rounds(blocks), axis=-1))
-    faster = ratio(*np.mean(by_rounds(to_torch), axis=-1))
-    assert interval is not None, "512 runs are more than four rounds"
-    assert faster is not None, "512 runs are more than four rounds"
+        feeds = list(reviews())
+        interval = compared(timed(folder / "search"), timed(folder / "exhaustive"), feeds, np.median)
+        faster = compared(input_model(found), timed(folder / "search"), feeds, np.mean)
     share, best = rows_of(found) / rows_of(every), best_of(found)
     print(f"latency of the search's best to the best: {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
     print(f"rows: {share:.2f} of the exhaustive search's, at most {SHARE:.2f}")

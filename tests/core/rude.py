@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -88,6 +89,16 @@ class RudeSession(Session):
     def close(self):
         if self.how == "hang_at_exit":
             time.sleep(3600)
+
+    def keep_a_thread_busy(self, row, count):
+        """As the threads of a runtime that wait for the next run."""
+
+        def spin():
+            while True:
+                pass
+
+        if count == 1:
+            threading.Thread(target=spin, daemon=True).start()
 
     def hang_at_exit(self, row, count):
         pass

@@ -58,6 +58,25 @@ def test_each_model_is_timed_in_a_process_of_its_own_without_secrets_with_the_th
     assert events[-1] == ("timing", 16, 16)
 
 
+def test_a_model_that_waits_for_its_turn_stands_still_with_all_its_threads(tmp_path):
+    logs = [tmp_path / "first", tmp_path / "second"]
+    still = []
+
+    def look(_):
+        processes = [psutil.Process(json.loads(log.read_text())["pid"]) for log in logs]
+        deadline = time.monotonic() + 5
+        while any(each.status() != psutil.STATUS_STOPPED for each in processes) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        used = [each.cpu_times() for each in processes]
+        time.sleep(0.05)
+        still.append(used == [each.cpu_times() for each in processes])
+        return False
+
+    compare(*(model(log=str(log), how="keep_a_thread_busy") for log in logs), enough=look)
+
+    assert still == [True] * 7
+
+
 def test_what_a_type_of_models_imports_is_imported_once_for_all_processes_that_time_it(tmp_path):
     logs = [tmp_path / name for name in ("one", "two", "three")]
     compare(model(log=str(logs[0])), model(log=str(logs[1])))

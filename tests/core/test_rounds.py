@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from hfopt.api.blocks import PILOT, around, by_rounds, ratio, rounds_needed, settled, student_t
+from hfopt.api.blocks import (
+    FINAL_ROUNDS,
+    FINAL_SECONDS,
+    PILOT,
+    around,
+    by_rounds,
+    ratio,
+    rounds_needed,
+    settled,
+    student_t,
+)
 from hfopt.api.timing import FIGURES, ROUND_RUNS, TimedFigure, mixed
 from hfopt.measuring.figures import timed
 
@@ -121,6 +131,22 @@ def test_where_the_most_rounds_would_not_do_timing_stops_after_eight():
 
     assert rounds_needed(*np.median(by_rounds(blocks), axis=-1)) > ROUNDS
     assert stops[0] == 8
+
+
+def test_what_decides_between_two_models_is_timed_until_it_is_known_or_for_a_minute():
+    random = np.random.default_rng(13)
+    uneasy = np.exp(random.normal(0, 0.1, (2, 2 * FINAL_ROUNDS, RUNS)))
+
+    def stops(milliseconds):
+        blocks = milliseconds * uneasy
+        return next(count for count in range(1, FINAL_ROUNDS + 1) if settled(blocks[:, : 2 * count], FINAL_ROUNDS))
+
+    needed = rounds_needed(*np.median(by_rounds(uneasy), axis=-1))
+    assert ROUNDS < needed < FINAL_ROUNDS
+    assert stops(4) == needed
+    rounds = 1_000 * FINAL_SECONDS / uneasy.sum() * FINAL_ROUNDS / 100
+    assert stops(100) == pytest.approx(rounds / 2, rel=0.1)
+    assert stops(10_000) == ROUNDS / 2
 
 
 @pytest.mark.parametrize("freedom", [3, 5, 9, 15, 100])

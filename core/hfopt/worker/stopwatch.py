@@ -1,10 +1,13 @@
 """Timing two models fairly: one fresh process each, alternating blocks, the same rows, the same threads.
 
-Passes that tune by timing (``measures = True``) use it through ``context.compare``.
+A process runs only while it is asked for something: runtimes let their threads spin for a while after the last run, which
+made the other model up to twice as slow. Passes that tune by timing (``measures = True``) use it through ``context.compare``.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -159,13 +162,17 @@ class _Child:
         return self.receive()
 
     def send(self, *message: Any) -> None:
+        """Let the process go on, with a request."""
         with suppress(OSError):  # it has died; receiving says how
+            os.kill(self.pid, signal.SIGCONT)
             self.pipe.send(message)
 
     def receive(self) -> list[float]:
+        """Wait for the answer, after which the process, with all its threads, stands still."""
         hint = None
         try:
             answer: list[float] | HfoptError = self.pipe.recv()
+            os.kill(self.pid, signal.SIGSTOP)
             if not isinstance(answer, HfoptError):
                 return answer
             message, hint = f"{self.name} can't be timed: {answer.message}", answer.hint

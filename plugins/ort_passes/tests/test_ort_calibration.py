@@ -27,7 +27,6 @@ def streamed(model, lines, folder, method, **options):
         operators=OPERATORS,
         method=method,
         extra_options=options,
-        external=False,
         progress=lambda *_: None,
     )
 

@@ -152,14 +152,6 @@ def _stored(tensor: TensorProto, folder: Path) -> Later:
     return Later(len(data), lambda: [data])
 
 
-def outgrows_protobuf(model: ModelHandle) -> bool:
-    """Whether tools must write this model's intermediate forms as external data.
-
-    From half the threshold: optimizing may write out twice a weight that is used as it is and transposed.
-    """
-    return model.size_bytes >= EXTERNAL_THRESHOLD / 2
-
-
 def look_at(path: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """What somebody else's model consists of, takes and returns.
 

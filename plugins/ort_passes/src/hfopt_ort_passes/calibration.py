@@ -41,7 +41,6 @@ def calibrate(
     operators: Sequence[str],
     method: str,
     extra_options: Mapping[str, Any],
-    external: bool,
     progress: ReportProgress,
 ) -> TensorsData:
     """Run the data through a model and find the range of every activation of some operators.
@@ -50,7 +49,6 @@ def calibrate(
     :param operators: the operators whose inputs and outputs get ranges
     :param method: MinMax; Entropy (Kullback-Leibler, Migacz 2017) or Percentile (99.999) of a histogram
     :param extra_options: of the quantization; those that begin with Calib count here
-    :param external: write the copy's weights beside it, as a model of more than 2 GB must
     :raises PreconditionFailed: there are no data
     """
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
@@ -63,7 +61,7 @@ def calibrate(
         list(operators),
         augmented_model_path=str(folder / "calibrated.onnx"),
         calibrate_method=CalibrationMethod[method],
-        use_external_data_format=external,
+        use_external_data_format=True,
         providers=["CPUExecutionProvider"],
         extra_options={OPTIONS[name]: value for name, value in extra_options.items() if name in OPTIONS},
     )

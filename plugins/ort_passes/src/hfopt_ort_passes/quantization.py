@@ -12,7 +12,8 @@ from hfopt import Config, ModelHandle, Pass, PassContext, PassResult, Preconditi
 from hfopt.api import text as wording
 from hfopt.api.forecast import MEGABYTE, Weights, with_bits
 from hfopt.api.text import did_you_mean
-from hfopt_onnx_model.graph import handle_of, node_counts, outgrows_protobuf, outline, save
+from hfopt_onnx_model.external import ExternalDataConfig
+from hfopt_onnx_model.graph import SMALL, handle_of, node_counts, outline, save
 from hfopt_onnx_model.precision import tolerance_of
 from hfopt_ort_passes.blocks import apart, nodes_of
 from hfopt_ort_passes.calibration import calibrate
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
 QNN = "QNNExecutionProvider"
+
+BESIDE = ExternalDataConfig(save_as_external_data=True)
+"""Of graphs that are made on the way."""
 
 QUANTIZED_OPERATORS = (
     "ConvInteger",
@@ -79,7 +83,6 @@ class OnnxQuantization(Pass):
         if not self.config.static and context.accelerator.execution_provider == QNN:
             raise PreconditionFailed(f"{QNN} runs models that were quantized statically", hint="name a data_config")
         target = context.folder / f"{context.name}.onnx"
-        large = outgrows_protobuf(model)
         outline(model.path)
         hint = None if self.config.quant_preprocess else "leave quant_preprocess on: it gives every tensor a type"
         with quiet(), scratch(context.folder) as folder, sentences("ONNX Runtime can't quantize this model", hint=hint):
@@ -87,7 +90,7 @@ class OnnxQuantization(Pass):
             before = outline(source)
             self._check_names(before.graph, model)
             already = _quantized(node_counts(before))
-            ranges = self._calibrate(source, folder, context, external=large)
+            ranges = self._calibrate(source, folder, context)
             graph = quantize(source, self.config, ranges)
             counts = node_counts(graph)
             quantized = _quantized(counts)
@@ -130,7 +133,7 @@ class OnnxQuantization(Pass):
     def _prepared(self, model: ModelHandle, folder: Path) -> Path:
         """The graph that is quantized."""
         if self.config.quant_preprocess:
-            return prepare(model.path, folder / "prepared.onnx", external=outgrows_protobuf(model))
+            return prepare(model.path, folder / "prepared.onnx")
         return copy(model.path, folder / "source.onnx")
 
     def _with_settings(self, made: ModelHandle, large_pairs: Mapping[str, float]) -> ModelHandle:
@@ -142,7 +145,7 @@ class OnnxQuantization(Pass):
         signed = isinstance(self.config, StaticConfig) and self.config.static and self.config.activation_type == "QInt8"
         return {} if signed else pairs_too_large(graph)
 
-    def _calibrate(self, source: Path, folder: Path, context: PassContext, *, external: bool) -> TensorsData | None:
+    def _calibrate(self, source: Path, folder: Path, context: PassContext) -> TensorsData | None:
         config = self.config
         if not isinstance(config, StaticConfig) or not config.static:
             return None
@@ -153,7 +156,6 @@ class OnnxQuantization(Pass):
             operators=config.op_types_to_quantize or STATIC_OPERATORS,
             method=config.calibrate_method,
             extra_options=config.extra_options or {},
-            external=external,
             progress=context.progress,
         )
 
@@ -197,28 +199,26 @@ class OnnxDynamicQuantization(OnnxQuantization):
     searchable: ClassVar[Mapping[str, tuple[Any, ...]]] = _without("quant_mode", "activation_type")
 
 
-def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
+def prepare(source: Path, target: Path) -> Path:
     """The graph with a type and a shape for every tensor, which the quantizer needs of fused operators too.
 
     ONNX Runtime's symbolic inference knows those operators. Where it fails itself (an assert, at a Reshape to a shape
     of unknown length as in SigLIP), ONNX's own inference takes its place, which knows the standard's operators alone.
 
-    :param external: write weights beside it, as a model of more than 2 GB must
-    :return: `target`
+    :return: `target`; its weights are beside it
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    if not external:
-        with suppress(AssertionError, TypeError), chdir(source.parent):  # what it can't infer goes the way below
-            return _prepared(source, target)
+    with suppress(AssertionError, TypeError), chdir(source.parent):  # what it can't infer goes the way below
+        return _prepared(source, target)
     write = partial(
         quant_pre_process,
         str(source),
         str(target),
         auto_merge=True,
-        save_as_external_data=external,
-        all_tensors_to_one_file=external,
-        external_data_location=f"{target.name}.data" if external else None,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        external_data_location=f"{target.name}.data",
     )
     try:
         write(skip_onnx_shape=True)
@@ -230,15 +230,21 @@ def prepare(source: Path, target: Path, *, external: bool = False) -> Path:
 def _prepared(source: Path, target: Path) -> Path:
     """As ``quant_pre_process`` does, but shapes are inferred without weights: it copies a model for each step.
 
+    Weights stay beside the graph: what reads it again maps them, and infers shapes without them.
+
     :return: `target`
     """
     import onnxruntime
     from onnxruntime.transformers.shape_infer_helper import SymbolicShapeInference  # in its package imports PyTorch
 
     typed = target.with_name("typed.onnx")
-    save(SymbolicShapeInference.infer_shapes(outline(source), auto_merge=True), typed, source=source.parent)
+    save(SymbolicShapeInference.infer_shapes(outline(source), auto_merge=True), typed, BESIDE, source=source.parent)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(target)
+    entries = {"optimized_model_external_initializers_file_name": f"{target.name}.data", "disable_prepacking": "1"}
+    entries["optimized_model_external_initializers_min_size_in_bytes"] = str(SMALL)
+    for name, value in entries.items():
+        options.add_session_config_entry(f"session.{name}", value)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     onnxruntime.InferenceSession(str(typed), options, providers=["CPUExecutionProvider"])
     return target
@@ -249,7 +255,7 @@ def copy(source: Path, target: Path) -> Path:
 
     :return: `target`
     """
-    save(outline(source), target, source=source.parent)
+    save(outline(source), target, BESIDE, source=source.parent)
     return target
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from hfopt import Config, DataName, Dataset, ModelHandle, PassContext, PassResult, PreconditionFailed, Session
 from hfopt.api import text as wording
 from hfopt.api.example import MASK
-from hfopt_onnx_model.graph import handle_of, outgrows_protobuf, outline, save
+from hfopt_onnx_model.graph import handle_of, outline, save
 from hfopt_ort_passes.blocks import blocks, nodes_of
 from hfopt_ort_passes.quantization import OnnxQuantization, quantize
 from hfopt_ort_passes.quantization_options import DYNAMIC_OPERATORS, STATIC_OPERATORS, OnnxQuantizationConfig
@@ -102,7 +102,7 @@ class OrtAccuracyRecovery(OnnxQuantization):
         rows = range(min(len(data), self.config.compared_rows))
         if not rows:
             raise PreconditionFailed("compared_data_config: there are no rows to compare outputs on")
-        ranges = self._calibrate(source, work, context, external=outgrows_protobuf(model))
+        ranges = self._calibrate(source, work, context)
         with context.open(model, {}) as session:
             labelled = self.config.max_drop is not None or _has_classes(session, data, rows[:1])
             right = _record(session, data, rows, work, labelled=labelled)
