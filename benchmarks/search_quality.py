@@ -3,7 +3,7 @@
 The config's search, then an exhaustive one of the same space in the same cache, each a `hfopt run`. The best models of
 both, and the search's and PyTorch's, are timed against each other as a run times them: reviews of their own lengths, in
 rounds of 16 runs, two threads. That is done in eight pairs of fresh processes, whose spread makes the intervals: one
-process of a model may be a tenth faster than another. It takes 20 minutes, so `make bench` leaves it out.
+process of a model may be a few per cent faster than another. It takes 20 minutes, so `make bench` leaves it out.
 """
 
 from __future__ import annotations
