@@ -19,7 +19,8 @@ MOST_RIVALS = 3
 
 def merit(candidate: CandidateRecord) -> tuple[float, list[float]]:
     """A key by which better models come first: what misses its goals least, then figures by priority."""
-    unknown, missed = inf if candidate["goals_met"] is False else 0.0, candidate["goals_missed_by"]
+    missed = candidate["goals_missed_by"]
+    unknown = inf if candidate["goals_met"] is False else 0.0
     return unknown if missed is None else missed, [_signed(figure) for figure in _by_priority(candidate)]
 
 

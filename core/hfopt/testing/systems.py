@@ -140,14 +140,14 @@ class SystemConformance:
     def running(self, project: Project) -> Iterator[subprocess.Popen[str]]:
         """A run whose second pass never ends, and has begun."""
         process = project.behaving("wait").start()
-        begun = waited_for(lambda: self.heartbeats(project), 120)
-        if not begun:
+        try:
+            if not waited_for(lambda: self.heartbeats(project), 120):
+                process.kill()
+                pytest.fail(str(process.communicate()))
+            yield process
+        finally:  # a test's time may be over before it has begun: it must not hold the machine's lock
             process.kill()
-        assert begun, process.communicate()
-        yield process
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
+            process.wait()
 
     def heartbeats(self, project: Project) -> list[str]:
         """What passes that never end have last written; a system that writes elsewhere overrides this."""

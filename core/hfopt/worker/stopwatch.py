@@ -1,7 +1,7 @@
 """Timing two models fairly: one fresh process each, alternating blocks, the same rows, the same threads.
 
 A process runs only while it is asked for something: runtimes let their threads spin for a while after the last run,
-which made the other model up to twice as slow.
+which made the other model more than twice as slow.
 
 Passes that tune by timing (``measures = True``) use it through ``context.compare``.
 """

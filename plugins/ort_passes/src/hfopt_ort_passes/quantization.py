@@ -241,8 +241,11 @@ def _prepared(source: Path, target: Path) -> Path:
     save(SymbolicShapeInference.infer_shapes(outline(source), auto_merge=True), typed, BESIDE, source=source.parent)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(target)
-    entries = {"optimized_model_external_initializers_file_name": f"{target.name}.data", "disable_prepacking": "1"}
-    entries["optimized_model_external_initializers_min_size_in_bytes"] = str(SMALL)
+    entries = {
+        "disable_prepacking": "1",
+        "optimized_model_external_initializers_file_name": f"{target.name}.data",
+        "optimized_model_external_initializers_min_size_in_bytes": str(SMALL),
+    }
     for name, value in entries.items():
         options.add_session_config_entry(f"session.{name}", value)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
